@@ -1,0 +1,1 @@
+"""Flagfiles and launchers; nothing here imports JAX."""
