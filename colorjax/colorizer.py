@@ -25,6 +25,8 @@ from typing import Any
 import flax.struct
 import jax
 
+from colorjax.errors import UserError
+
 Batch = Mapping[str, jax.Array]
 Variables = Mapping[str, Any]
 
@@ -92,11 +94,11 @@ class Spec:
   image_size: int
 
   def build(self) -> Colorizer:
-    """The method's record of functions; ValueError where there is none."""
+    """The method's record of functions; UserError where there is none."""
     try:
       module = importlib.import_module(self.method)
     except ModuleNotFoundError as error:
-      raise ValueError(
+      raise UserError(
           f'no method {self.method!r}: {error}; it is the import path of a '
           'module with a build function') from error
     return module.build(**self.settings)
@@ -107,8 +109,8 @@ class Spec:
 
   @classmethod
   def load(cls, path: pathlib.Path) -> 'Spec':
-    """Reads what `save` wrote; ValueError names the file if it is damaged."""
+    """Reads what `save` wrote; UserError names the file if it is damaged."""
     try:
       return cls(**json.loads(path.read_text()))
     except (TypeError, ValueError) as error:
-      raise ValueError(f'{path} is no colorizer record: {error}') from error
+      raise UserError(f'{path} is no colorizer record: {error}') from error

@@ -1,0 +1,1 @@
+"""Colorization methods: one file each, `build(**settings) -> Colorizer`."""

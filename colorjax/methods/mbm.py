@@ -1,0 +1,206 @@
+"""S1: one mixture of K whole-image colourings (multivariate Bernoulli mixture).
+
+    p(y | x) = sum_k alpha_k(x) prod_d f(y_d; theta_kd(x))
+
+y is the ab field of the photograph in unit ab, x its lightness, alpha one
+distribution over K components for the WHOLE image, theta the parameters of K
+whole-image colourings, and f the component family: the Bernoulli as published,
+its normalised form the continuous Bernoulli (Loaiza-Ganem & Cunningham 2019),
+a Gaussian, or a discretized logistic. The mixture couples all pixels of an
+image: each component is a colouring of its own, and the priors say how
+probable each is.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from colorjax import color
+from colorjax.colorizer import Aux, Batch, Colorizer, Variables
+from colorjax.errors import UserError
+from colorjax.losses import likelihood
+from colorjax.models import mbm
+
+FAMILIES = {
+    'bernoulli': likelihood.bernoulli,
+    'continuous_bernoulli': likelihood.continuous_bernoulli,
+    'gaussian': likelihood.gaussian,
+    'discretized_logistic': likelihood.discretized_logistic,
+}
+"""Component families by the name that settings and flags use."""
+
+NETWORKS = ('unet', 'published')
+"""The architectures of `colorjax.models.mbm`."""
+
+_EVENT = (-3, -2, -1)  # the whole ab field [h, w, 2] is one event
+_COMPONENT = 1  # the axis of K in [B, K, h, w, 2]
+
+
+def build(
+    *,
+    num_components: int = 8,
+    family: str = 'continuous_bernoulli',
+    network: str = 'unet',
+    filters: Sequence[int] = (48, 96, 144, 192),
+    prior_width: int = 128,
+    batch_norm: bool = False,
+    dropout: float = 0.5,
+    dtype: str = 'float32',
+    axis_name: str | None = None,
+) -> Colorizer:
+  """The mixture density network as a Colorizer.
+
+  `log_prob` is the density of the ab field at the network's output resolution
+  (`event_shape`: half the input's for 'unet', the input's for 'published'),
+  the photograph's ab brought there by averaging. For the Bernoulli family it
+  is the density of the normalised expression, the continuous Bernoulli.
+
+  Args:
+    num_components: K, the number of whole-image colourings.
+    family: a key of FAMILIES.
+    network: one of NETWORKS.
+    filters: channels of the stages.
+    prior_width: units of the dense layer before the priors.
+    batch_norm: batch normalisation, in the published network only.
+    dropout: dropout of the prior head, in the U-Net only.
+    dtype: compute type of the network, 'float32' or 'bfloat16'.
+    axis_name: mapped axis over which batch statistics are averaged.
+
+  Returns:
+    The record of functions. UserError for an unknown family or network.
+  """
+  if family not in FAMILIES:
+    raise UserError(f'--family={family}: choose one of {", ".join(FAMILIES)}')
+  component_family = FAMILIES[family]()
+  net, stride = _network(
+      network, num_components=num_components,
+      num_params=component_family.num_params, filters=tuple(filters),
+      prior_width=prior_width, batch_norm=batch_norm, dropout=dropout,
+      dtype=jnp.dtype(dtype), axis_name=axis_name)
+
+  def init(key: jax.Array, image_shape: tuple[int, int]) -> Variables:
+    _check_size(image_shape, 2**len(filters))
+    lightness = jnp.zeros((1, *image_shape, 1))
+    variables = dict(net.init(key, lightness, train=False))
+    return {'params': variables.pop('params'), 'model_state': variables}
+
+  def apply(variables: Variables, lightness: jax.Array) -> mbm.MixtureParams:
+    _check_size(lightness.shape[1:3], 2**len(filters))
+    return net.apply(
+        {'params': variables['params'], **variables['model_state']},
+        color.normalize_lightness(lightness), train=False)
+
+  def field(ab: jax.Array) -> jax.Array:
+    """ab [B, H, W, 2] to unit ab at the resolution of the mixture."""
+    return color.ab_to_unit(_mean_pool(ab, stride))
+
+  def enlarge(unit: jax.Array) -> jax.Array:
+    """Unit ab [..., h, w, 2] to ab at the resolution of the photograph."""
+    *lead, height, width, _ = unit.shape
+    return jax.image.resize(
+        color.unit_to_ab(unit), (*lead, height * stride, width * stride, 2),
+        'bilinear')
+
+  def loss(params, model_state, batch: Batch, key: jax.Array, *, train: bool):
+    lightness, ab = color.split_lightness(batch['image'])
+    out, new_state = net.apply(
+        {'params': params, **model_state},
+        color.normalize_lightness(lightness), train=train,
+        mutable=list(model_state), rngs={'dropout': key})
+    target = field(ab)
+    dims = np.prod(target.shape[1:])
+    nats = likelihood.mixture_log_prob(
+        target, out.components, out.mixing_logits, family=component_family,
+        event_axes=_EVENT, component_axis=_COMPONENT)
+    figures = {'loss': -nats / dims}
+    if not train:
+      figures |= _component_figures(
+          component_family.mean(*out.components), out.mixing_logits, target)
+    mask = batch['mask']
+    metrics = {name: ((value * mask).sum(), mask.sum())
+               for name, value in figures.items()}
+    total, count = metrics['loss']
+    return total / jnp.maximum(count, 1), Aux(
+        model_state=new_state if train else model_state, metrics=metrics)
+
+  def propose(variables: Variables, lightness: jax.Array, k: int):
+    if not 1 <= k <= num_components:
+      raise UserError(
+          f'{k} proposals asked of a mixture of {num_components} components')
+    out = apply(variables, lightness)
+    weights, order = jax.lax.top_k(jax.nn.softmax(out.mixing_logits), k)
+    means = jnp.take_along_axis(
+        component_family.mean(*out.components),
+        order[:, :, None, None, None], axis=1)
+    return jnp.moveaxis(enlarge(means), 1, 0), weights.T
+
+  def predict(variables: Variables, lightness: jax.Array) -> jax.Array:
+    return propose(variables, lightness, 1)[0][0]
+
+  def sample(variables: Variables, lightness: jax.Array, key: jax.Array,
+             n: int) -> jax.Array:
+    out = apply(variables, lightness)
+    return jax.vmap(lambda k: enlarge(likelihood.mixture_sample(
+        k, out.components, out.mixing_logits, family=component_family,
+        event_axes=_EVENT, component_axis=_COMPONENT)))(
+            jax.random.split(key, n))
+
+  def log_prob(variables: Variables, lightness: jax.Array, ab: jax.Array
+               ) -> jax.Array:
+    out = apply(variables, lightness)
+    target = field(ab)
+    nats = likelihood.mixture_log_density(
+        target, out.components, out.mixing_logits, family=component_family,
+        event_axes=_EVENT, component_axis=_COMPONENT)
+    # Change of variables: a unit interval spans 220 ab units.
+    return nats - np.prod(target.shape[1:]) * np.log(color.UNIT_AB_WIDTH)
+
+  return Colorizer(
+      init=init, loss=loss, predict=predict, sample=sample, log_prob=log_prob,
+      propose=propose,
+      event_shape=lambda shape: (shape[0] // stride, shape[1] // stride))
+
+
+def _network(name: str, *, batch_norm: bool, dropout: float,
+             axis_name: str | None, **settings) -> tuple[Callable, int]:
+  """The network and the factor by which its ab field is smaller."""
+  if name == 'published':
+    return mbm.PublishedMBM(
+        batch_norm=batch_norm, axis_name=axis_name, **settings), 1
+  if name == 'unet':
+    return mbm.UNetMBM(dropout=dropout, **settings), 2
+  raise UserError(f'--network={name}: choose one of {", ".join(NETWORKS)}')
+
+
+def _check_size(image_shape: Sequence[int], divisor: int) -> None:
+  if any(side % divisor for side in image_shape):
+    raise UserError(
+        f'--image_size: a network of this depth needs sides divisible by '
+        f'{divisor}, got {" x ".join(map(str, image_shape))}')
+
+
+def _mean_pool(x: jax.Array, factor: int) -> jax.Array:
+  """[B, H, W, C] to [B, H / factor, W / factor, C] by averaging blocks."""
+  batch, height, width, channels = x.shape
+  return x.reshape(batch, height // factor, factor, width // factor, factor,
+                   channels).mean((2, 4))
+
+
+def _component_figures(
+    means: jax.Array, mixing_logits: jax.Array, target: jax.Array
+) -> dict[str, jax.Array]:
+  """How the components share the photographs, [B] each.
+
+  `best/k` is 1 where component k is nearest to the photograph, `chosen/k`
+  where its prior is the largest. A component that is never best is dead.
+  """
+  difference = jnp.square(means - target[:, None]).sum(-1)
+  nearest = jnp.sqrt(difference).mean((2, 3)).argmin(-1)
+  chosen = mixing_logits.argmax(-1)
+  figures = {}
+  for k in range(mixing_logits.shape[-1]):
+    figures[f'best/{k}'] = (nearest == k).astype(jnp.float32)
+    figures[f'chosen/{k}'] = (chosen == k).astype(jnp.float32)
+  return figures

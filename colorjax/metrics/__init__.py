@@ -1,0 +1,1 @@
+"""Figures of merit; every variant stands under its own name."""

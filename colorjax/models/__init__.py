@@ -1,0 +1,1 @@
+"""Network architectures; no loss and no colour constant lives here."""

@@ -1,0 +1,197 @@
+"""Networks that turn a grey photograph into the parameters of a mixture.
+
+Both networks map network lightness [B, H, W, 1] in [-1, 1] to the same record:
+K whole-image colourings with `num_params` channels per ab value, and K mixing
+logits per image. Which distribution those parameters describe is decided by
+the loss, not here.
+
+Letters in shapes: B photographs, K components, h and w the sides of the ab
+field, C channels.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+
+class MixtureParams(flax.struct.PyTreeNode):
+  """Parameters of a mixture over ab fields.
+
+  Attributes:
+    components: `num_params` arrays [B, K, h, w, 2], float32, unbounded.
+    mixing_logits: unnormalised log priors [B, K], float32.
+  """
+  components: tuple[jax.Array, ...]
+  mixing_logits: jax.Array
+
+
+def split_components(
+    x: jax.Array, num_components: int, num_params: int
+) -> tuple[jax.Array, ...]:
+  """Channels of a head to one array per distribution parameter.
+
+  Args:
+    x: head output [B, h, w, num_params * K * 2].
+    num_components: K.
+    num_params: distribution parameters for each ab value.
+
+  Returns:
+    `num_params` float32 arrays [B, K, h, w, 2].
+  """
+  batch, height, width, _ = x.shape
+  x = x.astype(jnp.float32).reshape(
+      batch, height, width, num_params, num_components, 2)
+  return tuple(jnp.moveaxis(x[..., p, :, :], -2, 1) for p in range(num_params))
+
+
+class PublishedMBM(nn.Module):
+  """The published network (S1): plain encoder and decoder, no skips.
+
+  Each encoder stage is two stride-1 and one stride-2 3x3 convolutions with
+  ReLU; the decoder mirrors it with transposed convolutions of stride 1, 2, 1.
+  The priors are read from a one-channel convolution of the bottleneck through
+  one dense layer, so the network works at the one size it was made for.
+
+  Attributes:
+    num_components: K.
+    num_params: distribution parameters for each ab value.
+    filters: channels of each stage; H and W are divisible by 2^len(filters).
+    prior_width: units of the dense layer before the priors.
+    batch_norm: batch normalisation after each convolution.
+    axis_name: mapped axis over which batch statistics are averaged.
+    dtype: compute type; parameters and outputs stay float32.
+  """
+  num_components: int
+  num_params: int = 1
+  filters: Sequence[int] = (16, 32, 64, 128)
+  prior_width: int = 128
+  batch_norm: bool = False
+  axis_name: str | None = None
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, lightness: jax.Array, *, train: bool) -> MixtureParams:
+    """Network lightness [B, H, W, 1] to MixtureParams with h, w = H, W."""
+
+    def activate(x):
+      if self.batch_norm:
+        x = nn.BatchNorm(use_running_average=not train, dtype=self.dtype,
+                         axis_name=self.axis_name)(x)
+      return nn.relu(x)
+
+    x = lightness.astype(self.dtype)
+    for width in self.filters:
+      for stride in (1, 1, 2):
+        x = activate(
+            nn.Conv(width, (3, 3), (stride, stride), dtype=self.dtype)(x))
+
+    prior = nn.Conv(1, (3, 3), dtype=self.dtype, name='prior_conv')(x)
+    prior = prior.reshape(prior.shape[0], -1)
+    prior = nn.relu(nn.Dense(self.prior_width, dtype=self.dtype,
+                             name='prior_dense')(prior))
+    mixing_logits = nn.Dense(self.num_components, name='prior')(
+        prior.astype(jnp.float32))
+
+    for width in reversed(self.filters):
+      for stride in (1, 2, 1):
+        x = activate(nn.ConvTranspose(
+            width, (3, 3), (stride, stride), dtype=self.dtype)(x))
+    x = nn.Conv(self.num_params * self.num_components * 2, (3, 3),
+                dtype=self.dtype, name='components')(x)
+    return MixtureParams(
+        split_components(x, self.num_components, self.num_params),
+        mixing_logits)
+
+
+class ResidualBlock(nn.Module):
+  """Two 3x3 convolutions with pre-activation group norm (He et al. 2016b).
+
+  Attributes:
+    width: channels of the output.
+    dtype: compute type.
+  """
+  width: int
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """[B, h, w, C] to [B, h, w, width]."""
+    shortcut = x
+    if x.shape[-1] != self.width:
+      shortcut = nn.Conv(self.width, (1, 1), use_bias=False,
+                         dtype=self.dtype)(x)
+    for _ in range(2):
+      x = nn.GroupNorm(num_groups=None, group_size=16, dtype=self.dtype)(x)
+      x = nn.Conv(self.width, (3, 3), dtype=self.dtype)(nn.silu(x))
+    return shortcut + x
+
+
+class UNetMBM(nn.Module):
+  """Our default: a residual U-Net with a pooled prior head.
+
+  The stem halves the resolution once: chroma is smooth, and eyes resolve it at
+  half the sharpness of lightness, so the ab field is modelled at (H/2, W/2).
+  The priors are read from globally averaged features of every scale of the
+  encoder, with dropout: unlike a dense layer on the flattened bottleneck they
+  cannot learn where in the frame a training photograph has its edges, which is
+  how the published head memorises its training set.
+
+  Attributes:
+    num_components: K.
+    num_params: distribution parameters for each ab value.
+    filters: channels at each scale, multiples of 16, H/2 first; H and W are
+      divisible by 2^len(filters).
+    prior_width: units of the dense layer before the priors.
+    dropout: share of pooled features dropped before the prior head.
+    dtype: compute type; parameters and outputs stay float32.
+  """
+  num_components: int
+  num_params: int = 1
+  filters: Sequence[int] = (48, 96, 144, 192)
+  prior_width: int = 128
+  dropout: float = 0.5
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, lightness: jax.Array, *, train: bool) -> MixtureParams:
+    """Network lightness [B, H, W, 1] to MixtureParams with h, w = H/2, W/2."""
+    x = nn.Conv(self.filters[0], (4, 4), (2, 2), dtype=self.dtype,
+                name='stem')(lightness.astype(self.dtype))
+    skips = []
+    for level, width in enumerate(self.filters):
+      if level:
+        skips.append(x)
+        x = nn.Conv(width, (2, 2), (2, 2), dtype=self.dtype)(x)
+      x = ResidualBlock(width, self.dtype)(x)
+
+    mixing_logits = self._prior([*skips, x], train)
+
+    for width in reversed(self.filters[:-1]):
+      x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+      x = jnp.concatenate([x, skips.pop()], axis=-1)
+      x = ResidualBlock(width, self.dtype)(x)
+    assert not skips, 'every scale of the encoder feeds the decoder'
+
+    x = nn.silu(nn.GroupNorm(num_groups=None, group_size=16,
+                             dtype=self.dtype)(x))
+    x = nn.Conv(self.num_params * self.num_components * 2, (3, 3),
+                dtype=self.dtype, name='components')(x)
+    return MixtureParams(
+        split_components(x, self.num_components, self.num_params),
+        mixing_logits)
+
+  def _prior(self, scales: Sequence[jax.Array], train: bool) -> jax.Array:
+    """Feature maps [B, h_s, w_s, C_s] to mixing logits [B, K]."""
+    pooled = [nn.silu(nn.GroupNorm(num_groups=None, group_size=16,
+                                   dtype=self.dtype)(x)).mean((1, 2))
+              for x in scales]
+    x = jnp.concatenate(pooled, axis=-1)
+    x = nn.Dropout(self.dropout, deterministic=not train)(x)
+    x = nn.silu(nn.Dense(self.prior_width, dtype=self.dtype,
+                         name='prior_dense')(x))
+    x = nn.Dropout(self.dropout, deterministic=not train)(x)
+    return nn.Dense(self.num_components, name='prior')(x.astype(jnp.float32))
