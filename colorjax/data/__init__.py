@@ -1,0 +1,1 @@
+"""Photographs to batches: sources, order, augmentation, streams."""

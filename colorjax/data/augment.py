@@ -1,0 +1,129 @@
+"""From a photograph of any size to the square that the network sees."""
+
+import dataclasses
+import math
+
+import numpy as np
+from PIL import Image
+
+FITS = ('crop', 'squash')
+"""How evaluation makes a photograph square: see `fit_square`."""
+
+_CROP_ATTEMPTS = 10
+
+NUM_DRAWS = 1 + 4 * _CROP_ATTEMPTS
+"""Random numbers that `random_square` uses."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Augment:
+  """Random-resized-crop (Szegedy et al. 2015, arXiv:1409.4842) and flip.
+
+  Attributes:
+    scale: smallest and largest share of the photograph's area, in (0, 1].
+    ratio: smallest and largest width / height of the crop before it is made
+      square; its logarithm is uniform.
+    flip: probability of mirroring left and right.
+  """
+  scale: tuple[float, float] = (0.25, 1.0)
+  ratio: tuple[float, float] = (3 / 4, 4 / 3)
+  flip: float = 0.5
+
+  def __post_init__(self):
+    """Refuses ranges that are none."""
+    if not 0 < self.scale[0] <= self.scale[1] <= 1:
+      raise ValueError(f'crop scale needs 0 < low <= high <= 1: {self.scale}')
+    if not 0 < self.ratio[0] <= self.ratio[1] < math.inf:
+      raise ValueError(f'crop ratio needs 0 < low <= high: {self.ratio}')
+    if not 0 <= self.flip <= 1:
+      raise ValueError(f'flip is a probability, got {self.flip}')
+
+
+def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+  """Resizes with Pillow's bicubic filter, antialiased when it shrinks.
+
+  Args:
+    pixels: uint8 [H, W, 3].
+    height: rows of the result.
+    width: columns of the result.
+
+  Returns:
+    uint8 [height, width, 3].
+  """
+  image = Image.fromarray(np.ascontiguousarray(pixels))
+  # A large photograph is first reduced by a whole factor to 3 times the size.
+  return np.asarray(image.resize(
+      (width, height), Image.Resampling.BICUBIC, reducing_gap=3.0))
+
+
+def crop_box(height: int, width: int, augment: Augment, draws: np.ndarray
+             ) -> tuple[int, int, int, int]:
+  """Where a random-resized-crop falls.
+
+  Up to ten boxes of random area and ratio are tried; if none lies inside the
+  photograph it is the largest one in the middle with an allowed ratio.
+
+  Args:
+    height: rows of the photograph.
+    width: its columns.
+    augment: scale and ratio.
+    draws: uniform in [0, 1), [4 * attempts].
+
+  Returns:
+    top, left, rows, columns.
+  """
+  low, high = np.log(augment.ratio)
+  for area_draw, ratio_draw, top_draw, left_draw in draws.reshape(-1, 4):
+    area = height * width * (
+        augment.scale[0] + area_draw * (augment.scale[1] - augment.scale[0]))
+    ratio = math.exp(low + ratio_draw * (high - low))
+    rows = max(1, round(math.sqrt(area / ratio)))
+    columns = max(1, round(math.sqrt(area * ratio)))
+    if rows <= height and columns <= width:
+      return (int(top_draw * (height - rows + 1)),
+              int(left_draw * (width - columns + 1)), rows, columns)
+  ratio = min(max(width / height, augment.ratio[0]), augment.ratio[1])
+  rows = max(1, min(height, round(width / ratio)))
+  columns = max(1, min(width, round(height * ratio)))
+  return (height - rows) // 2, (width - columns) // 2, rows, columns
+
+
+def random_square(pixels: np.ndarray, size: int, augment: Augment,
+                  draws: np.ndarray) -> np.ndarray:
+  """A random crop of a photograph, resized and perhaps mirrored.
+
+  Args:
+    pixels: uint8 [H, W, 3].
+    size: side of the result in pixels.
+    augment: what may be drawn.
+    draws: uniform in [0, 1), [NUM_DRAWS]; equal draws give equal crops.
+
+  Returns:
+    uint8 [size, size, 3].
+  """
+  height, width = pixels.shape[:2]
+  top, left, rows, columns = crop_box(height, width, augment, draws[1:])
+  square = resize(pixels[top:top + rows, left:left + columns], size, size)
+  return square[:, ::-1] if draws[0] < augment.flip else square
+
+
+def fit_square(pixels: np.ndarray, size: int, fit: str) -> np.ndarray:
+  """A photograph made square for evaluation.
+
+  Args:
+    pixels: uint8 [H, W, 3].
+    size: side of the result in pixels.
+    fit: 'crop' takes the largest square in the middle and resizes it; 'squash'
+      resizes the whole, which changes its proportions.
+
+  Returns:
+    uint8 [size, size, 3].
+  """
+  if fit == 'crop':
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    pixels = pixels[top:top + side, left:left + side]
+  elif fit != 'squash':
+    raise ValueError(f'fit is one of {FITS}, got {fit!r}')
+  return resize(pixels, size, size)

@@ -1,0 +1,216 @@
+"""Two engines that turn a numbered sequence of examples into batches.
+
+An engine knows how to run `load` in parallel and ahead of time, in order, and
+nothing about photographs. Both give the same batches bit by bit; threads need
+no TensorFlow, tf.data is what TFDS users expect and can profile.
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+import importlib.util
+import os
+import threading
+from collections.abc import Callable, Generator, Iterator
+
+import numpy as np
+
+Batch = dict[str, np.ndarray]
+"""'image' uint8 [B, S, S, 3] sRGB; 'mask' float32 [B], 1 for a photograph and 0
+for padding; 'index' int32 [B], number in the source and -1 for padding."""
+
+ENGINES = ('auto', 'threads', 'tf.data')
+"""Names that `engine` arguments take."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+  """What there is to load.
+
+  Attributes:
+    load: `number -> (uint8 [S, S, 3], index)`, a pure function; examples are
+      numbered through all batches, and padding has the index -1.
+    batch_size: examples in each batch, of this shard.
+    image_size: S.
+    start: first batch.
+    stop: the batch after the last one, None for never.
+  """
+  load: Callable[[int], tuple[np.ndarray, int]]
+  batch_size: int
+  image_size: int
+  start: int
+  stop: int | None
+
+
+class BatchStream(Iterator[Batch]):
+  """Batches loaded ahead in the background; close it or use `with`."""
+
+  def __init__(self, batches: Generator[Batch, None, None]):
+    """Wraps a generator whose `close` ends the background work."""
+    self._batches = batches
+
+  def __next__(self) -> Batch:
+    """The next batch; waits for it."""
+    return next(self._batches)
+
+  def __enter__(self) -> 'BatchStream':
+    """Itself."""
+    return self
+
+  def __exit__(self, *exc_info) -> None:
+    """Closes."""
+    self.close()
+
+  def close(self) -> None:
+    """Ends the background work; the stream gives no more batches."""
+    self._batches.close()
+
+
+def load_batch(plan: Plan, batch: int) -> Batch:
+  """One batch, loaded here and now.
+
+  Args:
+    plan: what to load.
+    batch: its number.
+
+  Returns:
+    The batch.
+  """
+  first = batch * plan.batch_size
+  rows = [plan.load(n) for n in range(first, first + plan.batch_size)]
+  return _as_batch(np.stack([image for image, _ in rows]),
+                   np.array([index for _, index in rows], np.int32))
+
+
+def stream(plan: Plan, *, engine: str, prefers_tf_data: bool = False,
+           num_threads: int | None = None, prefetch: int = 2) -> BatchStream:
+  """Batches in order, loaded in parallel and ahead.
+
+  Args:
+    plan: what to load.
+    engine: 'threads', 'tf.data', or 'auto': tf.data where it is preferred and
+      TensorFlow is installed.
+    prefers_tf_data: see Source.
+    num_threads: examples loaded at the same time, by default one a processor.
+    prefetch: batches loaded ahead.
+
+  Returns:
+    The stream. What `load` raises, it raises, at the batch concerned.
+  """
+  if engine not in ENGINES:
+    raise ValueError(f'engine is one of {ENGINES}, got {engine!r}')
+  if engine == 'auto':
+    with_tf = prefers_tf_data and importlib.util.find_spec('tensorflow')
+    engine = 'tf.data' if with_tf else 'threads'
+  run = _with_tf_data if engine == 'tf.data' else _with_threads
+  return BatchStream(run(plan, num_threads or _num_processors(), prefetch))
+
+
+def _num_processors() -> int:
+  if hasattr(os, 'sched_getaffinity'):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+def _as_batch(images: np.ndarray, indices: np.ndarray) -> Batch:
+  return {'image': images, 'mask': (indices >= 0).astype(np.float32),
+          'index': indices}
+
+
+def _with_threads(plan: Plan, num_threads: int, prefetch: int
+                  ) -> Generator[Batch, None, None]:
+  is_closed = threading.Event()
+
+  def fill(images, indices, row, number):
+    # Work that is still queued when the stream ends has to end at once.
+    if not is_closed.is_set():
+      images[row], indices[row] = plan.load(number)
+
+  def submit(batch):
+    size, side = plan.batch_size, plan.image_size
+    images = np.empty((size, side, side, 3), np.uint8)
+    indices = np.empty(size, np.int32)
+    rows = [pool.submit(fill, images, indices, i, batch * size + i)
+            for i in range(size)]
+    return images, indices, rows
+
+  pool = concurrent.futures.ThreadPoolExecutor(
+      num_threads, thread_name_prefix='colorjax-data')
+  pending: collections.deque = collections.deque()
+  upcoming = plan.start
+  try:
+    while True:
+      while len(pending) <= prefetch and (
+          plan.stop is None or upcoming < plan.stop):
+        pending.append(submit(upcoming))
+        upcoming += 1
+      if not pending:
+        return
+      images, indices, rows = pending.popleft()
+      for row in rows:
+        row.result()
+      yield _as_batch(images, indices)
+  finally:
+    is_closed.set()
+    pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _with_tf_data(plan: Plan, num_threads: int, prefetch: int
+                  ) -> Generator[Batch, None, None]:
+  tf = _import_tensorflow()
+  is_closed = threading.Event()
+  # tf.data reports an exception of Python as text; the object is kept here.
+  failures: dict[int, Exception] = {}
+
+  def load(number):
+    try:
+      if is_closed.is_set():
+        raise concurrent.futures.CancelledError
+      image, index = plan.load(int(number))
+    except Exception as error:
+      failures[int(number)] = error
+      raise
+    return image, np.int32(index)
+
+  def load_in_graph(number):
+    image, index = tf.numpy_function(load, [number], (tf.uint8, tf.int32))
+    side = plan.image_size
+    return tf.ensure_shape(image, (side, side, 3)), tf.ensure_shape(index, ())
+
+  size = plan.batch_size
+  stop = tf.int64.max // size if plan.stop is None else plan.stop
+  options = tf.data.Options()
+  options.threading.private_threadpool_size = num_threads
+  dataset = (
+      tf.data.Dataset.range(plan.start * size, stop * size)
+      .map(load_in_graph, num_parallel_calls=num_threads, deterministic=True)
+      .batch(size, drop_remainder=True).prefetch(prefetch)
+      .with_options(options))
+  batches = dataset.as_numpy_iterator()
+  try:
+    while True:
+      try:
+        images, indices = next(batches)
+      except StopIteration:
+        return
+      except tf.errors.OpError:
+        if not failures:
+          raise
+        raise failures[min(failures)] from None
+      yield _as_batch(images, indices)
+  finally:
+    is_closed.set()
+    # Deleting the iterator is how tf.data is told to end its threads.
+    del batches, dataset
+
+
+def _import_tensorflow():
+  if importlib.util.find_spec('tensorflow') is None:
+    raise ValueError("engine 'tf.data' needs TensorFlow: "
+                     "pip install 'colorjax[tf]', or use engine 'threads'")
+  # Else TensorFlow greets on stderr with the instruction sets it was built for.
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  import tensorflow as tf
+  # TensorFlow would take the memory of the GPUs that jax computes on.
+  tf.config.set_visible_devices([], 'GPU')
+  return tf

@@ -1,0 +1,116 @@
+"""Photographs in files: a folder, and those that come with scikit-image."""
+
+import os
+import pathlib
+import re
+from collections.abc import Iterator
+
+import skimage
+
+from colorjax import photo
+from colorjax.data.source import Source, SourceError, in_memory
+
+BUNDLED_HELD_OUT = ('chelsea.png', 'coffee.png')
+"""Colour photographs of scikit-image that are for evaluation, whole."""
+
+BUNDLED_TRAIN = (
+    'astronaut.png', 'hubble_deep_field.jpg', 'motorcycle_left.png',
+    'motorcycle_right.png', 'retina.jpg', 'rocket.jpg')
+"""Colour photographs of scikit-image that are for training."""
+
+
+def bundled(*, train: bool) -> Source:
+  """The colour photographs inside scikit-image's wheel; needs no network.
+
+  Args:
+    train: whether to give BUNDLED_TRAIN or BUNDLED_HELD_OUT.
+
+  Returns:
+    The source; it keeps its few photographs in memory.
+  """
+  folder_path = pathlib.Path(skimage.__file__).parent / 'data'
+  names = BUNDLED_TRAIN if train else BUNDLED_HELD_OUT
+  return in_memory(_of_files('bundled', folder_path, list(names)))
+
+
+def folder(path: str | os.PathLike) -> Source:
+  """The photographs of a folder and of the folders in it.
+
+  A photograph is a file with one of photo.SUFFIXES in upper or lower case;
+  hidden files and folders are passed over. The order is that of a file
+  manager (`2.jpg` before `10.jpg`) and depends on the names alone. Linked
+  folders are followed, each real folder is entered once.
+
+  Args:
+    path: the folder.
+
+  Returns:
+    The source; labels are paths relative to the folder.
+
+  Raises:
+    SourceError: no such folder, no permission, or no photographs in it.
+  """
+  root = pathlib.Path(path).expanduser()
+  if not root.is_dir():
+    what = 'is a file, not a folder' if root.exists() else 'does not exist'
+    raise SourceError(f'folder:{path}: {root} {what}')
+  try:
+    names = sorted(_photographs_below(str(root)), key=_natural)
+  except OSError as error:
+    raise SourceError(
+        f'folder:{path}: {error.filename}: {error.strerror}') from error
+  if not names:
+    raise SourceError(
+        f'folder:{path}: no photographs in {root} or below it; their names end '
+        f'in {" ".join(photo.SUFFIXES)}')
+  return _of_files(f'folder:{path}', root, names)
+
+
+def _of_files(name: str, root: pathlib.Path, names: list[str]) -> Source:
+  # Joined as strings: Path objects of a million files would cost a gigabyte.
+  def read(index):
+    return photo.to_rgb8(photo.read(os.path.join(root, names[index])))
+
+  def label(index):
+    # A name that is no UTF-8 could not be printed otherwise.
+    return os.fsencode(names[index]).decode('utf-8', 'backslashreplace')
+
+  return Source(name=name, size=len(names), read=read, label=label)
+
+
+def _natural(name: str) -> tuple[list[list[tuple[int, int, str]]], str]:
+  """Sort key: folder by folder, runs of digits as numbers; ties by name."""
+  key = [[(0, int(part), '') if part.isdecimal() else (1, 0, part)
+          for part in re.split(r'([0-9]+)', level) if part]
+         for level in name.split(os.sep)]
+  return key, name
+
+
+def _photographs_below(root: str) -> Iterator[str]:
+  """Paths relative to root, in no order."""
+  entered = {os.path.realpath(root)}
+  waiting = ['']
+  while waiting:
+    level = waiting.pop()
+    with os.scandir(os.path.join(root, level)) as entries:
+      # Sorted: which of two links into one folder is entered must not depend
+      # on the file system.
+      for entry in sorted(entries, key=lambda e: _natural(e.name)):
+        name = os.path.join(level, entry.name)
+        if entry.name.startswith('.'):
+          continue
+        if entry.is_dir():
+          real = os.path.realpath(entry.path)
+          if real not in entered:
+            entered.add(real)
+            waiting.append(name)
+        elif entry.name.lower().endswith(photo.SUFFIXES) and _may_be_photo(
+            entry):
+          yield name
+
+
+def _may_be_photo(entry: os.DirEntry) -> bool:
+  # A link that leads nowhere is a photograph that cannot be read, to be
+  # reported as one; a socket or a pipe is none, and reading it would hang.
+  return entry.is_file() or (
+      entry.is_symlink() and not os.path.exists(entry.path))
