@@ -7,9 +7,10 @@ PNG and TIFF), imagecodecs and tifffile decode instead.
 import contextlib
 import dataclasses
 import io
+import logging
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import imagecodecs
 import numpy as np
@@ -43,8 +44,8 @@ _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     8: lambda x: np.rot90(x),
 }
 
-# warnings.catch_warnings swaps process-wide state: one thread at a time.
-_OPEN_LOCK = threading.Lock()
+# Warning filters and log levels belong to the process: one thread at a time.
+_QUIET_LOCK = threading.Lock()
 
 
 class Refused(ValueError):
@@ -93,7 +94,9 @@ def decode(data: bytes, *, max_pixels: int) -> Channels:
     pixels, alpha = _split_alpha(imagecodecs.png_decode(data))
     profile = image.info.get('icc_profile')
   else:
-    image.load()
+    # Pillow reads the metadata of a TIFF, and warns of it, with the pixels.
+    with _quiet() if image.format == 'TIFF' else contextlib.nullcontext():
+      image.load()
     image, profile = _without_ink(image, image.info.get('icc_profile'))
     pixels, alpha = _split_mode(image)
   # After load: Pillow finds the EXIF of some PNGs behind the pixels, and turns
@@ -104,12 +107,24 @@ def decode(data: bytes, *, max_pixels: int) -> Channels:
                format=image.format or ''), orientation)
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Keeps Pillow and tifffile from talking of what `decode` judges itself."""
+  logger = logging.getLogger('tifffile')
+  with _QUIET_LOCK, warnings.catch_warnings():
+    warnings.filterwarnings('ignore', module='PIL')
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+      yield
+    finally:
+      logger.setLevel(level)
+
+
 def _open(data: bytes) -> Image.Image:
   """Pillow's reader, header parsed and pixels not yet decoded."""
   try:
-    with _OPEN_LOCK, warnings.catch_warnings():
-      # About bombs and odd metadata; size and damage are judged here.
-      warnings.filterwarnings('ignore', module='PIL')
+    with _quiet():
       return Image.open(io.BytesIO(data), formats=_FORMATS)
   except Image.DecompressionBombError as error:
     raise Refused('too large: ' + str(error).split(',')[0]) from error
@@ -171,7 +186,7 @@ def _split_alpha(channels: np.ndarray
 
 def _decode_deep_tiff(data: bytes, max_pixels: int) -> Channels | None:
   """A TIFF of more than 8 bits; None if it is for Pillow to read."""
-  with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+  with _quiet(), tifffile.TiffFile(io.BytesIO(data)) as tiff:
     page = tiff.pages.first
     if page.bitspersample <= 8:
       return None
@@ -219,8 +234,7 @@ def _read_exif(image: Image.Image) -> tuple[bytes | None, int]:
   kept = Image.Exif()
   orientation = 1
   try:
-    with _OPEN_LOCK, warnings.catch_warnings():
-      warnings.filterwarnings('ignore', module='PIL')
+    with _quiet():
       exif = image.getexif()
       orientation = exif.get(ExifTags.Base.Orientation, 1)
       for tag in _KEPT_TAGS:

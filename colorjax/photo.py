@@ -109,7 +109,9 @@ def read_bytes(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS
   except Exception as error:
     # Damaged files make decoders raise anything, struct.error and SyntaxError
     # included; to the caller they are all one thing.
-    reason = ' '.join(str(error).split()) or type(error).__name__
+    reason = ' '.join(str(error).split())[:120]
+    if ' ' not in reason:  # a KeyError's text is the key alone
+      reason = f'{type(error).__name__} {reason}'
     raise UnreadablePhoto(f'{name}: damaged: {reason}') from error
   return Photo(
       pixels=channels.pixels, alpha=channels.alpha,
