@@ -1,0 +1,155 @@
+"""Flags that every training experiment shares, and how a script is run.
+
+Nothing here imports JAX at import time: `--help` must answer at once, and the
+XLA flags have to be in the environment before JAX is first imported.
+"""
+
+import importlib.metadata
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import app, flags
+
+from colorjax.errors import UserError
+
+YNN_FLAG = '--xla_cpu_experimental_ynn_fusion_type'
+
+EXIT_USAGE = 2
+"""Exit code for what the user can mend: flags, files, directories."""
+
+
+def define_training_flags() -> None:
+  """Defines the flags of a training run; called once by each experiment."""
+  flags.DEFINE_string(
+      'workdir', None, 'Directory of the run: checkpoints, metrics.jsonl, '
+      'flags.txt and report/. A killed run started again with the same flags '
+      'goes on where it was.', required=True)
+  _define_data_flags()
+  _define_optimization_flags()
+  _define_run_flags()
+
+
+def _define_data_flags() -> None:
+  """Where photographs come from and how they are cut."""
+  form = ('bundled | folder:PATH | tfds:NAME[/CONFIG][:SPLIT] | '
+          'prepared:PATH[:SPLIT].')
+  flags.DEFINE_string('data', 'bundled', f'Training photographs: {form}')
+  flags.DEFINE_string('eval_data', 'bundled', f'Held-out photographs: {form}')
+  flags.DEFINE_string('data_dir', None,
+                      'Where TFDS keeps prepared data sets; its own default '
+                      'if not given.')
+  flags.DEFINE_integer('image_size', 64, 'Side of the square that the network '
+                       'sees, in pixels.', lower_bound=8)
+  flags.DEFINE_float('crop_scale', 0.5, 'Smallest share of the area that a '
+                     'random training crop takes.', 0.01, 1.0)
+  flags.DEFINE_enum('fit', 'crop', ['crop', 'squash'], 'How a held-out '
+                    'photograph becomes a square: its centre, or squeezed.')
+  flags.DEFINE_enum('on_bad_image', 'skip', ['skip', 'fail'],
+                    'What to do with a file that cannot be read. Skipped ones '
+                    'are counted and listed at the end.')
+  flags.DEFINE_float('min_chroma', 0.0, 'Leave out photographs that are grey '
+                     'by nature: those whose ab chroma stays under this, in '
+                     'Lab units; 4 is sensible, 0 keeps all.', lower_bound=0)
+  flags.DEFINE_enum('engine', 'auto', ['auto', 'threads', 'tf.data'],
+                    'What runs the input pipeline. Batches are the same to '
+                    'the last bit; auto takes tf.data for TFDS data sets if '
+                    'TensorFlow is installed.')
+  flags.DEFINE_integer('num_threads', 2, 'Threads that read photographs.',
+                       lower_bound=1)
+
+
+def _define_optimization_flags() -> None:
+  """Batch, optimiser, schedule and compute type."""
+  flags.DEFINE_integer('batch_size', 32, 'Photographs a step, over all '
+                       'devices.', lower_bound=1)
+  flags.DEFINE_integer('accumulate', 1, 'Parts into which each batch is cut, '
+                       'gradients averaged, to save memory.', lower_bound=1)
+  flags.DEFINE_integer('num_steps', 1000, 'Updates in all.', lower_bound=1)
+  flags.DEFINE_integer('seed', 0, 'Of initialisation, data order, crops and '
+                       'dropout.')
+  flags.DEFINE_enum('optimizer', 'adamw', ['adamw', 'adam', 'sgd'],
+                    'Update rule.')
+  flags.DEFINE_float('learning_rate', 1e-3, 'Peak learning rate.',
+                     lower_bound=0)
+  flags.DEFINE_enum('schedule', 'cosine', ['cosine', 'constant', 'halving'],
+                    'Learning rate over time.')
+  flags.DEFINE_integer('warmup_steps', 100, 'Steps of linear warm-up.',
+                       lower_bound=0)
+  flags.DEFINE_integer('halve_every', 1000, 'Steps between halvings, with '
+                       '--schedule=halving.', lower_bound=1)
+  flags.DEFINE_float('weight_decay', 0.01, 'Decoupled weight decay of AdamW.',
+                     lower_bound=0)
+  flags.DEFINE_float('momentum', 0.9, 'Of SGD.', 0, 1)
+  flags.DEFINE_float('clip_norm', 1.0, 'Largest global norm of the gradient; '
+                     '0 does not clip.', lower_bound=0)
+  flags.DEFINE_float('ema_decay', 0.995, 'Decay of the moving average of '
+                     'parameters that is evaluated; 0 keeps none.', 0, 1)
+  flags.DEFINE_enum('dtype', 'float32', ['float32', 'bfloat16'],
+                    'Compute type of the network; parameters and losses stay '
+                    'float32.')
+
+
+def _define_run_flags() -> None:
+  """Checkpoints, evaluation, early stopping, report."""
+  flags.DEFINE_integer('checkpoint_every', 200, 'Steps between checkpoints.',
+                       lower_bound=1)
+  flags.DEFINE_integer('keep_checkpoints', 2, 'Last checkpoints kept, beside '
+                       'the best.', lower_bound=1)
+  flags.DEFINE_integer('eval_every', 200, 'Steps between evaluations on '
+                       '--eval_data.', lower_bound=1)
+  flags.DEFINE_integer('log_every', 20, 'Steps between lines of metrics.',
+                       lower_bound=1)
+  flags.DEFINE_integer('patience', 0, 'Stop after this many evaluations '
+                       'without a better loss; 0 never stops early.',
+                       lower_bound=0)
+  flags.DEFINE_integer('num_proposals', 8, 'Colourings shown and measured for '
+                       'each photograph.', lower_bound=1)
+  flags.DEFINE_integer('report_photos', 12, 'Held-out photographs in the '
+                       "report's pictures.", lower_bound=1)
+
+
+def prepare_xla() -> None:
+  """Turns off XLA's YNNPACK fusions on CPU, which halve the speed of training.
+
+  The flag is known to jaxlib 0.10 to 0.12, and an unknown flag would end the
+  process, so other versions are left alone. Whoever sets the flag in XLA_FLAGS
+  keeps that setting. Measure it with `python -m experiments.benchmarks`.
+  """
+  version = tuple(map(int, importlib.metadata.version('jaxlib').split('.')[:2]))
+  given = os.environ.get('XLA_FLAGS', '')
+  if (0, 10) <= version <= (0, 12) and YNN_FLAG not in given:
+    os.environ['XLA_FLAGS'] = f'{given} {YNN_FLAG}='.strip()
+
+
+def run(main: Callable[[Sequence[str]], int | None]) -> None:
+  """Runs a script: flags parsed, XLA prepared, user errors on one line.
+
+  Args:
+    main: the script; its return value is the exit code. A `UserError` is
+      printed without a traceback and exits with 2; wrong flags do too.
+  """
+  def guarded(argv):
+    if len(argv) > 1:
+      return _refuse(f'unexpected argument {argv[1]!r}; every setting is a '
+                     '--flag=value')
+    prepare_xla()
+    try:
+      return main(argv)
+    except UserError as error:
+      return _refuse(str(error))
+
+  app.run(guarded, flags_parser=_parse)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+  try:
+    return flags.FLAGS(argv)
+  except flags.Error as error:
+    sys.exit(_refuse(' '.join(str(error).split()) + ' (--help lists the flags)'))
+
+
+def _refuse(message: str) -> int:
+  """Prints one line for a person and returns the exit code for it."""
+  print(f'error: {message}', file=sys.stderr)
+  return EXIT_USAGE

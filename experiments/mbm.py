@@ -1,0 +1,53 @@
+"""S1: trains the mixture density network over whole-image colourings.
+
+    python -m experiments.mbm --flagfile=launch/flags/quickstart.flags \\
+        --workdir=runs/quickstart
+"""
+
+from absl import flags
+
+from experiments import common
+
+common.define_training_flags()
+flags.adopt_module_key_flags(common)
+
+_NUM_COMPONENTS = flags.DEFINE_integer(
+    'num_components', 8, 'K, the number of whole-image colourings.',
+    lower_bound=1)
+_FAMILY = flags.DEFINE_string(
+    'family', 'continuous_bernoulli', 'Distribution of each component: '
+    'bernoulli (as published), continuous_bernoulli, gaussian, '
+    'discretized_logistic, or one that you have added.')
+_NETWORK = flags.DEFINE_string(
+    'network', 'unet', 'Architecture: published, or unet.')
+_FILTERS = flags.DEFINE_multi_integer(
+    'filters', [48, 96, 144, 192], 'Channels of each stage; repeat the flag '
+    'for each.')
+_PRIOR_WIDTH = flags.DEFINE_integer(
+    'prior_width', 128, 'Units of the dense layer before the priors.',
+    lower_bound=1)
+_BATCH_NORM = flags.DEFINE_bool(
+    'batch_norm', False, 'Batch normalisation in the published network.')
+_DROPOUT = flags.DEFINE_float(
+    'dropout', 0.5, "Dropout of the U-Net's prior head.", 0, 1)
+
+
+def main(argv: list[str]) -> int:
+  """Trains, evaluates and reports; goes on where an earlier run stopped."""
+  del argv
+  from experiments import runner  # imports JAX, which --help does not wait for
+
+  return runner.train('colorjax.methods.mbm', {
+      'num_components': _NUM_COMPONENTS.value,
+      'family': _FAMILY.value,
+      'network': _NETWORK.value,
+      'filters': _FILTERS.value,
+      'prior_width': _PRIOR_WIDTH.value,
+      'batch_norm': _BATCH_NORM.value,
+      'dropout': _DROPOUT.value,
+      'dtype': flags.FLAGS.dtype,
+  })
+
+
+if __name__ == '__main__':
+  common.run(main)

@@ -1,0 +1,93 @@
+"""Who may import whom. The table is the plan of the house."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+# A room: the rooms of colorjax that it may import, itself apart.
+ALLOWED = {
+    'colorjax.color': set(),
+    'colorjax.errors': set(),
+    'colorjax.colorizer': {'errors'},
+    'colorjax.photo': {'errors', 'image_decoding', 'icc'},
+    'colorjax.image_decoding': {'errors', 'icc'},
+    'colorjax.icc': {'errors'},
+    'colorjax.losses': {'color', 'errors'},
+    'colorjax.metrics': {'color', 'errors'},
+    'colorjax.models': {'errors'},
+    'colorjax.methods': {'color', 'colorizer', 'errors', 'losses', 'models'},
+    'colorjax.data': {'color', 'errors', 'photo'},
+    'colorjax.training': {'color', 'colorizer', 'errors'},
+    'colorjax.evaluation': {'color', 'colorizer', 'errors', 'metrics'},
+    'colorjax.inference': {'color', 'colorizer', 'errors', 'photo', 'training'},
+    'colorjax.report': {'color', 'colorizer', 'errors'},
+}
+
+
+def _imports(path):
+  """Dotted names that a file imports, at any depth."""
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, f'{path}: imports are absolute'
+      yield node.module
+      yield from (f'{node.module}.{alias.name}' for alias in node.names)
+
+
+def _files(folder):
+  return sorted((ROOT / folder).rglob('*.py'))
+
+
+def _room(path):
+  parts = path.relative_to(ROOT).with_suffix('').parts
+  return '.'.join(parts[:2])
+
+
+@pytest.mark.parametrize(
+    'path', _files('colorjax'), ids=lambda p: str(p.relative_to(ROOT)))
+def test_import_table(path):
+  room = _room(path)
+  if room == 'colorjax.__init__':
+    assert not list(_imports(path))
+    return
+  assert room in ALLOWED, f'{room} has no row in the import table'
+  for name in _imports(path):
+    assert not name.startswith('absl.flags'), 'flags live in experiments/'
+    assert name != 'absl' and not name.startswith('experiments')
+    parts = name.split('.')
+    if parts[0] == 'colorjax' and len(parts) > 1:
+      other = f'colorjax.{parts[1]}'
+      assert other == room or parts[1] in ALLOWED[room], (
+          f'{room} may not import {other}')
+
+
+def test_only_parallel_knows_devices():
+  names = {'pmap', 'pmean', 'psum', 'axis_index', 'local_device_count',
+           'device_count', 'local_devices'}
+  for path in _files('colorjax'):
+    if path.name == 'parallel.py':
+      continue
+    for node in ast.walk(ast.parse(path.read_text())):
+      if isinstance(node, ast.Attribute):
+        assert node.attr not in names, f'{path}:{node.lineno}: {node.attr}'
+
+
+def test_launch_imports_no_jax():
+  for path in _files('launch'):
+    for name in _imports(path):
+      assert name.split('.')[0] not in {'jax', 'flax', 'optax', 'colorjax'}
+
+
+def test_core_imports_without_tensorflow():
+  modules = sorted(
+      '.'.join(p.relative_to(ROOT).with_suffix('').parts)
+      for p in _files('colorjax') if p.name != '__init__.py')
+  code = (f'import sys; import {", ".join(modules)}; '
+          "sys.exit('tensorflow' in sys.modules)")
+  subprocess.run([sys.executable, '-c', code], check=True, cwd=ROOT)
