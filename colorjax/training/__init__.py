@@ -1,0 +1,1 @@
+"""Training of any method: it receives functions and knows no network."""

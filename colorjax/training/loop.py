@@ -1,0 +1,325 @@
+"""The one training loop. It knows no method, model or loss.
+
+A run is a function of its state and of the batches, which are a function of
+the step; so a run that was killed and started again is, from its last
+checkpoint on, the same run: same losses, same parameters, same metrics.jsonl,
+to the last bit. What belongs to a run beside its `TrainState` (`HostState`)
+lies in the checkpoint too.
+
+After step n, in this order: its figures are logged, evaluations are made, the
+state is saved. So a checkpoint of step n means that all of n's lines are in
+metrics.jsonl, and later lines are dropped when a run goes on from it.
+"""
+
+import contextlib
+import dataclasses
+import math
+import pathlib
+import signal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from colorjax.colorizer import Batch
+from colorjax.errors import UserError
+from colorjax.training import checkpoint, failure, parallel, signals
+from colorjax.training.console import say
+from colorjax.training.log import RunLog
+from colorjax.training.state import TrainState
+from colorjax.training.steps import NON_FINITE
+from colorjax.training.totals import Totals
+
+Evaluation = Callable[[TrainState], Mapping[str, float]]
+"""Figures of a state on a data set, for example the validation loss."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cadence:
+  """What happens when; all in steps, and at the last step in any case.
+
+  Attributes:
+    num_steps: length of the run.
+    log_every: write the means of the training figures since the last line.
+    eval_every: run the evaluations and draw the pictures.
+    checkpoint_every: save the state.
+    keep: how many of the last checkpoints to keep, beside the best.
+    patience: stop after so many evaluations in a row without a new least
+      validation loss; None: never.
+  """
+  num_steps: int
+  log_every: int = 50
+  eval_every: int = 1000
+  checkpoint_every: int = 1000
+  keep: int = 3
+  patience: int | None = None
+
+  def __post_init__(self):
+    """UserError for a number that is not positive."""
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      if value is not None and value < 1:
+        raise UserError(f'--{field.name}={value}: must be at least 1')
+
+  def due(self, step: int, every: int) -> bool:
+    """Whether something is to happen after this step."""
+    return step % every == 0 or step == self.num_steps
+
+
+@dataclasses.dataclass(kw_only=True)
+class HostState:
+  """What a run carries beside its TrainState; JSON in each checkpoint.
+
+  Attributes:
+    best_value: least validation loss so far.
+    best_step: the step of it.
+    stale: evaluations since.
+    stopped: patience has run out.
+    window: sums of the training figures since the last line.
+  """
+  best_value: float | None = None
+  best_step: int | None = None
+  stale: int = 0
+  stopped: bool = False
+  window: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+
+  def judge(self, step: int, value: float, patience: int | None) -> bool:
+    """Takes note of a validation loss; whether it is the least so far."""
+    is_best = math.isfinite(value) and (
+        self.best_value is None or value < self.best_value)
+    if is_best:
+      self.best_value, self.best_step, self.stale = value, step, 0
+    else:
+      self.stale += 1
+    self.stopped = patience is not None and self.stale >= patience
+    return is_best
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Result:
+  """How a run ended.
+
+  Attributes:
+    status: 'finished'; 'stopped', its patience at an end; 'interrupted', by a
+      signal, to be gone on with; 'was_finished', when it was started.
+    state: the last state.
+    best_value: least validation loss, None where none was measured.
+    best_step: the step of it.
+    signal: number of the signal that interrupted it, or None.
+  """
+  status: Literal['finished', 'stopped', 'interrupted', 'was_finished']
+  state: TrainState
+  best_value: float | None
+  best_step: int | None
+  signal: int | None = None
+
+  @property
+  def exit_code(self) -> int:
+    """0, or 128 + signal as shells have it.
+
+    Not 0 for an interrupted run: a launcher must see that it is not finished.
+    """
+    return 0 if self.signal is None else 128 + self.signal
+
+
+def fit(
+    state: TrainState,
+    step: Callable[[TrainState, Batch], tuple[TrainState, Any]],
+    batches: Callable[[int], Iterable[Batch]],
+    *,
+    workdir: pathlib.Path,
+    cadence: Cadence,
+    evaluations: Mapping[str, Evaluation] | None = None,
+    monitor: str = 'validation',
+    images: Callable[[TrainState], Mapping[str, np.ndarray]] | None = None,
+    describe: Callable[[Batch], list[str]] | None = None,
+    say: Callable[[str], None] = say,
+) -> Result:
+  """Trains, or goes on training, until the run is over or interrupted.
+
+  Args:
+    state: the state before the first step; the last checkpoint of the work
+      directory takes its place if there is one.
+    step: `(state, host batch) -> (state, metrics)`: `make_train_step`'s under
+      `parallel.pmap_step`.
+    batches: `start -> iterable of host batches`: the batches of the steps
+      start, start + 1, ..., counted from 0, at least up to the last.
+    workdir: exists; hold it with `claim_workdir`.
+    cadence: what happens when.
+    evaluations: by split name. They use `state.variables`.
+    monitor: split whose 'loss' decides about the best checkpoint and patience.
+    images: pictures for TensorBoard, uint8 [H, W, 3], by name.
+    describe: file names of a batch's photographs, for the message about a
+      step that is not finite.
+    say: receives the few lines about what happens.
+
+  Returns:
+    How it ended.
+
+  Raises:
+    NonFiniteLoss: a loss or gradient is NaN or infinite.
+    CheckpointError: no checkpoint can be written, or none read.
+    UserError: anything else that the user can mend.
+  """
+  workdir = pathlib.Path(workdir)
+  with contextlib.ExitStack() as stack:
+    checkpoints = stack.enter_context(checkpoint.Checkpoints(
+        workdir / checkpoint.DIRECTORY, keep=cadence.keep, say=say))
+    state, host, start = _restore(checkpoints, state)
+    if host.stopped or start >= cadence.num_steps:
+      return _result('was_finished', state, host)
+    run = _Run(
+        step=step, state=state, host=host, cadence=cadence, workdir=workdir,
+        checkpoints=checkpoints, describe=describe, images=images,
+        evaluations=evaluations or {}, monitor=monitor, say=say,
+        notice=stack.enter_context(signals.noticed()),
+        log=stack.enter_context(RunLog(
+            workdir, step=start, num_steps=cadence.num_steps)))
+    if start:
+      say(f'going on from step {start} in {workdir}')
+    return run.train(start, stack.enter_context(_closing(batches(start))))
+
+
+def _restore(checkpoints: checkpoint.Checkpoints, state: TrainState
+             ) -> tuple[TrainState, HostState, int]:
+  """The state to go on from, on the devices, and its step."""
+  restored = checkpoints.restore_latest(state)
+  if restored is None:
+    return parallel.replicate(state), HostState(), 0
+  state, host = restored
+  return parallel.replicate(state), HostState(**host), int(state.step)
+
+
+def _result(status, state: TrainState, host: HostState, signal=None) -> Result:
+  return Result(status=status, state=state, best_value=host.best_value,
+                best_step=host.best_step, signal=signal)
+
+
+@contextlib.contextmanager
+def _closing(batches: Iterable[Batch]) -> Iterator[Iterator[Batch]]:
+  """Closes an iterator in the end if it can be: it may hold threads."""
+  iterator = iter(batches)
+  try:
+    yield iterator
+  finally:
+    close = getattr(iterator, 'close', None)
+    if close:
+      close()
+
+
+@dataclasses.dataclass(kw_only=True)
+class _Run:
+  """The moving parts of one call of `fit`."""
+
+  step: Callable[[TrainState, Batch], tuple[TrainState, Any]]
+  state: TrainState
+  host: HostState
+  cadence: Cadence
+  workdir: pathlib.Path
+  checkpoints: checkpoint.Checkpoints
+  evaluations: Mapping[str, Evaluation]
+  monitor: str
+  images: Callable[[TrainState], Mapping[str, np.ndarray]] | None
+  describe: Callable[[Batch], list[str]] | None
+  say: Callable[[str], None]
+  notice: signals.Notice
+  log: RunLog
+  pending: tuple[int, Batch, Any] | None = None
+
+  def train(self, start: int, batches: Iterator[Batch]) -> Result:
+    """Steps until the run is over; a step's figures are read one step late."""
+    window = Totals(self.host.window)
+    for n in range(start + 1, self.cadence.num_steps + 1):
+      batch = next(batches, None)
+      if batch is None:
+        raise UserError(
+            f'the data ended at step {n - 1} of {self.cadence.num_steps}')
+      self.state, metrics = self.step(self.state, batch)
+      # The device is busy with step n while the host reads step n - 1.
+      self._read(window)
+      self.pending = (n, batch, metrics)
+      if self._is_boundary(n):
+        self._read(window)
+        if self._boundary(n, window):
+          break
+    return self._end(n)
+
+  def _is_boundary(self, n: int) -> bool:
+    """Whether the state of step n itself is needed on the host."""
+    cadence = self.cadence
+    return bool(
+        self.notice.received
+        or cadence.due(n, cadence.eval_every)
+        or cadence.due(n, cadence.checkpoint_every))
+
+  def _read(self, window: Totals) -> None:
+    """Waits for the step dispatched last and takes in its figures."""
+    if self.pending is None:
+      return
+    n, batch, metrics = self.pending
+    self.pending = None
+    metrics = jax.device_get(metrics)
+    if metrics.pop(NON_FINITE)[0]:
+      self._fail(n, batch, metrics)
+    window.add(metrics)
+    self.log.advance(n, len(batch['mask']))
+    if self.cadence.due(n, self.cadence.log_every):
+      self.log.train(n, window.means())
+      window.clear()
+
+  def _boundary(self, n: int, window: Totals) -> bool:
+    """Evaluates and saves after step n, as far as due; whether to end."""
+    value, is_best = None, False
+    with self.log.paused():
+      if self.cadence.due(n, self.cadence.eval_every):
+        value = self._evaluate(n)
+      if value is not None:
+        is_best = self.host.judge(n, value, self.cadence.patience)
+      # Asked once: a signal that comes later finds the next step saved.
+      ends = self.host.stopped or self.notice.received is not None
+      if ends or is_best or self.cadence.due(n, self.cadence.checkpoint_every):
+        self.host.window = window.pairs()
+        finite = value is not None and math.isfinite(value)
+        self.checkpoints.save(
+            n, self.state, dataclasses.asdict(self.host),
+            value=value if finite else None)
+    return ends
+
+  def _evaluate(self, n: int) -> float | None:
+    """Runs and logs the evaluations; the monitored loss if there is one."""
+    value = None
+    for split, evaluation in self.evaluations.items():
+      figures = evaluation(self.state)
+      self.log.evaluation(n, split, figures)
+      if split == self.monitor:
+        value = float(figures['loss'])
+    if self.images:
+      self.log.images(n, self.images(self.state))
+    return value
+
+  def _fail(self, n: int, batch: Batch, metrics: Any) -> None:
+    """Raises NonFiniteLoss; the state is still that before step n."""
+    def mean(name):
+      value, count = metrics[name]
+      return float(value) / max(float(count), 1)
+
+    raise failure.keep_failure(
+        self.workdir, step=n, state=self.state, batch=batch,
+        names=self.describe(batch) if self.describe else [],
+        loss=mean('loss'), grad_norm=mean('grad_norm'))
+
+  def _end(self, n: int) -> Result:
+    """Waits for the last save and says how the run ended."""
+    self.checkpoints.wait()
+    host, received = self.host, self.notice.received
+    if host.stopped:
+      self.say(f'stopped at step {n}: {host.stale} evaluations without a '
+               f'validation loss below that of step {host.best_step}')
+      return _result('stopped', self.state, host)
+    if n == self.cadence.num_steps:
+      return _result('finished', self.state, host)
+    assert received is not None  # Nothing else ends the loop early.
+    self.say(f'{signal.Signals(received).name} at step {n}: saved in '
+             f'{self.workdir}; the same command goes on from there')
+    return _result('interrupted', self.state, host, received)
