@@ -1,0 +1,231 @@
+"""Photographs of TFDS data sets, prepared as tfrecord or for random access.
+
+Pictures stay encoded until `photo` decodes them: TFDS's own decoder would turn
+none upright, apply no colour profile and stop at the first damaged file.
+Nothing is downloaded, and nothing here imports TensorFlow.
+"""
+
+import difflib
+import os
+import pathlib
+import re
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from colorjax import photo
+from colorjax.data import tfrecord
+from colorjax.data.source import Source, SourceError
+
+_FILE_NAMES = ('file_name', 'filename', 'image/filename')
+
+# `name:1.0.0:train` and `name:train[:90%]`: a version, then a split.
+_NAME = re.compile(r'(?P<name>[^:]*(:\d+\.[\d*]+\.[\d*]+)?)(:(?P<split>.+))?')
+# The split of a path is what follows its last colon and looks like one.
+_PATH = re.compile(r'(?P<path>.+?)(:(?P<split>[A-Za-z_]\w*(\[[^/]*\])?'
+                   r'(\+[A-Za-z_]\w*(\[[^/]*\])?)*))?')
+
+
+def from_name(spec: str, *, train: bool,
+              data_dir: str | os.PathLike | None = None) -> Source:
+  """The photographs of a registered TFDS data set that is prepared.
+
+  Args:
+    spec: `NAME[/CONFIG][:VERSION][:SPLIT]`, as TFDS writes them.
+    train: which split to take where none is given: `train`, or for evaluation
+      `validation`, or `test` where there is no validation.
+    data_dir: where data sets are prepared; None for TFDS's default.
+
+  Returns:
+    The source.
+
+  Raises:
+    SourceError: no such data set or split, not prepared, damaged, or without
+      a photograph in it.
+  """
+  match = _NAME.fullmatch(spec)
+  if not match or not match['name']:
+    raise SourceError(f'tfds:{spec} is not tfds:NAME[/CONFIG][:SPLIT]')
+  name = match['name']
+  try:
+    builder = tfds.builder(name, data_dir=data_dir)
+  except tfds.core.DatasetNotFoundError:
+    # Community data sets would be looked up on the network.
+    near = difflib.get_close_matches(re.split('[/:]', name)[0], set(
+        tfds.list_builders(with_community_datasets=False)))
+    hint = f'; did you mean {" or ".join(near)}?' if near else ''
+    raise SourceError(f'tfds:{spec}: TFDS has no data set {name}{hint}'
+                      ) from None
+  except Exception as error:
+    # Whatever the code of a data set raises.
+    raise SourceError(f'tfds:{spec}: {_one_line(error)}') from error
+  return _open(builder, f'tfds:{name}', match['split'], train=train,
+               unprepared=_how_to_prepare(builder, name, data_dir))
+
+
+def from_folder(spec: str, *, train: bool) -> Source:
+  """The photographs in the folder of a prepared TFDS data set.
+
+  Args:
+    spec: `PATH[:SPLIT]`; the folder is the one with dataset_info.json.
+    train: as in `from_name`.
+
+  Returns:
+    The source.
+
+  Raises:
+    SourceError: as in `from_name`.
+  """
+  match = _PATH.fullmatch(spec)
+  if not match:
+    raise SourceError(f'prepared:{spec} is not prepared:PATH[:SPLIT]')
+  path, split = match['path'], match['split']
+  if pathlib.Path(spec).expanduser().is_dir():
+    path, split = spec, None
+  folder = pathlib.Path(path).expanduser()
+  try:
+    builder = tfds.builder_from_directory(folder)
+  except OSError as error:
+    if not folder.is_dir():
+      raise SourceError(
+          f'prepared:{spec}: no folder {folder}') from error
+    below = sorted(str(p.parent) for depth in ('*', '*/*')
+                   for p in folder.glob(f'{depth}/dataset_info.json'))
+    hint = f'; give {" or ".join(below)}' if below else ''
+    raise SourceError(
+        f'prepared:{spec}: {folder} holds no readable dataset_info.json{hint}'
+    ) from error
+  except Exception as error:
+    raise SourceError(f'prepared:{spec}: {_one_line(error)}') from error
+  return _open(builder, f'prepared:{path}', split, train=train,
+               unprepared='it holds no prepared data')
+
+
+def _open(builder: tfds.core.DatasetBuilder, name: str, split: str | None, *,
+          train: bool, unprepared: str) -> Source:
+  image_key = _image_feature(builder, name)
+  split = _choose_split(builder, name, split, train=train)
+  name = f'{name}:{split}'
+  fetch, size = _random_access(builder, name, split, unprepared)
+  file_key = next((key for key in _FILE_NAMES if key in builder.info.features),
+                  None)
+
+  def fetch_named(index):
+    try:
+      example = fetch(index)
+      return example[image_key], _text(example[file_key]) if file_key else ''
+    except Exception as error:
+      # Checksums, protobuf, the operating system: to us one unreadable photo.
+      raise photo.UnreadablePhoto(
+          f'{name}[{index}]: damaged: {_one_line(error)}') from error
+
+  def read(index):
+    data, file_name = fetch_named(index)
+    place = f'{name}[{index}] {file_name}'.rstrip()
+    return photo.to_rgb8(photo.read_bytes(data, place))
+
+  def label(index):
+    place = f'{split}[{index}]'
+    try:
+      return fetch_named(index)[1] or place
+    except photo.UnreadablePhoto:
+      return place
+
+  return Source(name=name, size=size, read=read, label=label,
+                prefers_tf_data=True)
+
+
+def _random_access(builder: tfds.core.DatasetBuilder, name: str, split: str,
+                   unprepared: str) -> tuple[Callable[[int], Any], int]:
+  """`index -> example` with pictures still encoded, and how many there are."""
+  features = builder.info.features
+  decoders = {key: tfds.decode.SkipDecoding()
+              for key, feature in features.items()
+              if isinstance(feature, tfds.features.Image)}
+  try:
+    examples = builder.as_data_source(split, decoders=decoders)
+    return lambda index: examples[index], len(examples)
+  except NotImplementedError:
+    pass  # Prepared as tfrecord, which is TFDS's default, or not at all.
+  except Exception as error:
+    raise SourceError(f'{name}: {_one_line(error)}') from error
+  if not builder.info.splits:
+    raise SourceError(f'{name}: {unprepared}')
+  if builder.info.file_format != tfds.core.FileFormat.TFRECORD:
+    raise SourceError(f'{name} is prepared as {builder.info.file_format.value};'
+                      ' prepare it as tfrecord or array_record')
+  parts = [tfrecord.Part(str(part.filename), part.skip, part.examples_in_shard
+                         - part.skip if part.take == -1 else part.take,
+                         part.examples_in_shard)
+           for part in builder.info.splits[split].file_instructions]
+  try:
+    records = tfrecord.Records(parts)
+  except (OSError, tfrecord.DamagedRecord) as error:
+    raise SourceError(
+        f'{name}: {_one_line(error)}; prepare it again') from error
+  return lambda index: features.deserialize_example_np(
+      records[index], decoders=decoders), len(records)
+
+
+def _image_feature(builder: tfds.core.DatasetBuilder, name: str) -> str:
+  """Key of the one feature that is a colour photograph."""
+  features = builder.info.features
+  keys = [key for key, feature in features.items()
+          if isinstance(feature, tfds.features.Image)
+          and not isinstance(feature, tfds.features.LabeledImage)
+          and feature.shape[-1] in (3, 4)] if hasattr(features, 'items') else []
+  if len(keys) == 1:
+    return keys[0]
+  if keys:
+    raise SourceError(f'{name} has several photographs in an example '
+                      f'({", ".join(keys)}); one is needed')
+  raise SourceError(f'{name} has no colour photograph among its features '
+                    f'({", ".join(features)})')
+
+
+def _choose_split(builder: tfds.core.DatasetBuilder, name: str,
+                  split: str | None, *, train: bool) -> str:
+  # Nothing is known of splits before a data set is prepared.
+  known = list(builder.info.splits)
+  if split:
+    try:
+      if known:
+        _ = builder.info.splits[split]
+    except Exception as error:
+      # ValueError, KeyError or AssertionError, with the kind of mistake.
+      raise SourceError(f'{name} has no split {split}; it has '
+                        f'{", ".join(known)} and parts of them such as '
+                        f'{known[0]}[:90%]') from error
+    return split
+  wanted = ('train',) if train else ('validation', 'test')
+  for candidate in wanted:
+    if candidate in known or not known:
+      return candidate
+  raise SourceError(f'{name} has no split {" or ".join(wanted)}; it has '
+                    f'{", ".join(known)}: name one, or a part of one as in '
+                    f'{name}:{known[0]}[90%:]')
+
+
+def _how_to_prepare(builder: tfds.core.DatasetBuilder, name: str,
+                    data_dir: str | os.PathLike | None) -> str:
+  argument = f', data_dir={str(data_dir)!r}' if data_dir else ''
+  root = pathlib.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
+  manual = (f'put its archives into {root}/downloads/manual and '
+            if builder.MANUAL_DOWNLOAD_INSTRUCTIONS else '')
+  # TFDS's own command line needs Apache Beam to start.
+  return (f'not prepared in {builder.data_dir}, and colorjax downloads nothing:'
+          f' {manual}run once: python -c "import tensorflow_datasets as tfds; '
+          f'tfds.builder({name!r}{argument}).download_and_prepare()"')
+
+
+def _text(value: Any) -> str:
+  value = value.item() if hasattr(value, 'item') else value
+  if isinstance(value, bytes):
+    value = value.decode('utf-8', 'backslashreplace')
+  return ' '.join(str(value).split())
+
+
+def _one_line(error: Exception) -> str:
+  lines = str(error).strip().splitlines()
+  return lines[0] if lines else type(error).__name__
