@@ -24,6 +24,7 @@ import pathlib
 import numpy as np
 
 from colorjax import image_decoding, image_encoding
+from colorjax.errors import UserError
 
 SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.webp', '.bmp', '.tif',
             '.tiff', '.gif')
@@ -33,11 +34,11 @@ MAX_PIXELS = 178_956_970
 """Largest picture that is read: 2^29 bytes as RGB; Pillow's own hard limit."""
 
 
-class UnreadablePhoto(ValueError):
+class UnreadablePhoto(UserError):
   """A file that is no readable photograph; one line, file and reason."""
 
 
-class UnwritablePhoto(OSError):
+class UnwritablePhoto(UserError):
   """A file that cannot be written; one line, file and reason."""
 
 
@@ -134,12 +135,12 @@ def output_format(path: str | os.PathLike) -> image_encoding.Format:
   """What the format of a file name can hold (depth, alpha, lossless or not).
 
   Raises:
-    ValueError: no format that is written has this file name ending.
+    UserError: no format that is written has this file name ending.
   """
   try:
     return image_encoding.FORMATS[pathlib.Path(path).suffix.lower()]
   except KeyError as error:
-    raise ValueError(
+    raise UserError(
         f'{path}: cannot write this format; take one of '
         + ' '.join(image_encoding.FORMATS)) from error
 
@@ -159,7 +160,8 @@ def write(path: str | os.PathLike, pixels: np.ndarray, *,
       has room for them.
 
   Raises:
-    ValueError: unknown file name ending, or pixels of another shape or dtype.
+    UserError: unknown file name ending.
+    ValueError: pixels of another shape or dtype.
     UnwritablePhoto: the file cannot be written; one line, file and reason.
   """
   file_format = output_format(path)

@@ -1,0 +1,280 @@
+"""A photograph of any size and depth to its colourings.
+
+The network sees the photograph's lightness, squashed to its square; the ab
+field that it answers is brought up to the photograph's resolution along the
+photograph's own edges (`upsampling`), fitted into the sRGB gamut at constant
+lightness and hue, and rounded such that every pixel keeps its lightness.
+
+What "keeps its lightness" means: the grey level of a colour is the sRGB grey of
+the same CIE luminance, rounded to the depth of the file. Every pixel of a
+colouring has the grey level of the photograph's pixel, so that a colouring that
+is made grey again IS the grey photograph, to the last bit. This holds for all
+lossless formats, at 8 and at 16 bits; jpeg cannot promise it.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from colorjax import color, photo, upsampling
+from colorjax.colorizer import Colorizer, Spec, Variables
+from colorjax.errors import UserError
+from colorjax.training import checkpoint
+
+Answer = Callable[[Variables, jax.Array], tuple[jax.Array, jax.Array]]
+"""`(variables, lightness [B, H, W, 1]) -> (ab [k, B, H, W, 2], weight [k, B])`.
+"""
+
+SPEC_FILE = 'colorizer.json'
+"""Name of the `Spec` in a work directory."""
+
+_TILE = 512
+_LEVEL_MARGIN = 0.01
+_OFF = 1e6
+
+
+@dataclasses.dataclass(frozen=True)
+class Colouring:
+  """One colouring of a photograph.
+
+  Attributes:
+    pixels: sRGB, uint8 or uint16 [H, W, 3], in the photograph's resolution.
+    weight: its probability among the answers; 1 for a single best answer.
+  """
+  pixels: np.ndarray
+  weight: float
+
+
+def answers(colorizer: Colorizer, *, num_proposals: int = 0) -> Answer:
+  """A method's answers as one compiled function, to be used for many photos.
+
+  Args:
+    colorizer: the method.
+    num_proposals: 0 for the best single answer (`predict`), else the number of
+      proposals, most probable first.
+
+  Returns:
+    The function; it is compiled once for each image size.
+  """
+  def answer(variables, lightness):
+    if num_proposals:
+      return colorizer.propose(variables, lightness, num_proposals)
+    ab = colorizer.predict(variables, lightness)[None]
+    return ab, jnp.ones(ab.shape[:2])
+
+  return jax.jit(answer)
+
+
+def colorize(
+    answer: Answer, variables: Variables, picture: photo.Photo, *,
+    image_size: int, bits: int | None = None,
+) -> Iterator[Colouring]:
+  """Colours a photograph, one answer after the other.
+
+  Colours that the photograph may have are not looked at: it is taken as its
+  lightness. Beside the photograph and one colouring, 4 bytes a pixel are held:
+  large photographs are worked on in tiles.
+
+  Args:
+    answer: what `answers` returned.
+    variables: the network's variables.
+    picture: the photograph.
+    image_size: side of the network's square input, in pixels.
+    bits: depth of the colourings, 8 or 16; the photograph's own if None.
+
+  Yields:
+    The colourings, most probable first.
+  """
+  lightness = lightness_of(picture.pixels)
+  guide = squash(lightness, image_size)
+  ab, weight = answer(variables, jnp.asarray(guide)[None, ..., None])
+  for one_ab, one_weight in zip(ab[:, 0], np.asarray(weight[:, 0]),
+                                strict=True):
+    field = upsampling.fit(guide, one_ab)
+    yield Colouring(
+        pixels=paint(lightness, field,
+                     bits=bits or 8 * picture.pixels.itemsize),
+        weight=float(one_weight))
+
+
+def load(workdir: pathlib.Path) -> tuple[Colorizer, Variables, int]:
+  """A trained method from the work directory of its run.
+
+  Args:
+    workdir: holds `colorizer.json` and `checkpoints/`; it is only read.
+
+  Returns:
+    The method, its variables and the side of its square input in pixels.
+
+  Raises:
+    UserError: the directory holds no run, or no sound checkpoint.
+  """
+  record = workdir / SPEC_FILE
+  if not record.is_file():
+    raise UserError(
+        f'{workdir} holds no {SPEC_FILE}: name the work directory of a '
+        'training run')
+  try:
+    spec = Spec.load(record)
+    colorizer = spec.build()
+  except OSError as error:
+    raise UserError(f'{record}: {error.strerror or error}') from error
+  side = (spec.image_size, spec.image_size)
+  like = jax.eval_shape(
+      lambda key: colorizer.init(key, side), jax.random.key(0))
+  variables = checkpoint.restore_variables(
+      workdir, which=spec.checkpoint, like=like)
+  return colorizer, variables, spec.image_size
+
+
+def lightness_of(pixels: np.ndarray) -> np.ndarray:
+  """Lab lightness of a photograph.
+
+  Args:
+    pixels: sRGB, uint8 or uint16, [H, W] grey or [H, W, 3].
+
+  Returns:
+    float32 [H, W], L in [0, 100].
+  """
+  lightness = np.empty(pixels.shape[:2], np.float32)
+  for rows, columns in _tiles(*pixels.shape[:2]):
+    tile = _padded(pixels[rows, columns])
+    lightness[rows, columns] = _cut(_lightness(tile), rows, columns)
+  return lightness
+
+
+def squash(lightness: np.ndarray, size: int) -> np.ndarray:
+  """Lightness [H, W] brought to a square [size, size], antialiased bicubic.
+
+  The proportions change, as `fit_square(..., 'squash')` of the data does it.
+  """
+  small = Image.fromarray(lightness).resize(
+      (size, size), Image.Resampling.BICUBIC, reducing_gap=3.0)
+  # Bicubic rings past black and white.
+  return np.clip(np.asarray(small), 0, 100)
+
+
+def paint(lightness: np.ndarray, field: upsampling.Field, *, bits: int
+          ) -> np.ndarray:
+  """Lightness and a colour field to sRGB pixels of that lightness.
+
+  Args:
+    lightness: L in [0, 100], float32 [H, W].
+    field: the colours at low resolution, as `upsampling.fit` returns them.
+    bits: depth of the pixels, 8 or 16.
+
+  Returns:
+    uint8 or uint16 [H, W, 3].
+  """
+  height, width = lightness.shape
+  pixels = np.empty((height, width, 3), np.uint8 if bits == 8 else np.uint16)
+  for rows, columns in _tiles(height, width):
+    painted = _paint_tile(
+        _padded(lightness[rows, columns]), field,
+        upsampling.positions(rows.start, _TILE, height),
+        upsampling.positions(columns.start, _TILE, width), bits=bits)
+    pixels[rows, columns] = _cut(painted, rows, columns)
+  return pixels
+
+
+@functools.partial(jax.jit, static_argnames='bits')
+def _paint_tile(lightness, field, y, x, *, bits):
+  ab = upsampling.evaluate(field, lightness, y, x)
+  lab = color.fit_to_gamut(jnp.concatenate([lightness[..., None], ab], -1))
+  return round_at_lightness(lab, bits=bits)
+
+
+def round_at_lightness(lab: jax.Array, *, bits: int) -> jax.Array:
+  """Rounds colours to whole sRGB levels that keep the grey level.
+
+  Red and blue are rounded; green, which carries 72 % of the luminance, then
+  takes the level that restores the luminance best. One step of green is at
+  most 0.88 grey levels, so that such a level always exists unless green is at
+  its end; the rare pixel (next to black or white) that has none becomes grey.
+
+  Args:
+    lab: colours, [..., 3]. What the sRGB gamut does not hold is mixed with the
+      grey of its luminance until it does.
+    bits: depth of a channel, 8 or 16.
+
+  Returns:
+    uint8 or uint16 [..., 3].
+  """
+  top = 2**bits - 1
+  linear, luminance = _mixed_into_gamut(lab)
+  level = color.linear_to_srgb(luminance) * top
+  grey = jnp.round(level)
+  red, _, blue = jnp.moveaxis(
+      jnp.round(color.linear_to_srgb(linear) * top), -1, 0)
+  others = _luminance(red, jnp.zeros_like(red), blue, top)
+  weight = color.linear_to_xyz(jnp.array([0.0, 1.0, 0.0]))[1]
+  missing = jnp.clip((luminance - others) / weight, 0, 1)
+  green = jnp.floor(color.linear_to_srgb(missing) * top)
+
+  def error(green):
+    """Distance to the grey level, beyond any distance off the level."""
+    got = color.linear_to_srgb(_luminance(red, green, blue, top)) * top
+    # The margin: what float32 cannot tell must not decide.
+    off = jnp.abs(got - grey) > 0.5 - _LEVEL_MARGIN
+    return jnp.abs(got - level) + jnp.where(off, _OFF, 0.0)
+
+  above = jnp.minimum(green + 1, top)
+  green = jnp.where(error(above) < error(green), above, green)
+  rgb = jnp.stack([red, green, blue], -1)
+  rgb = jnp.where((error(green) < _OFF)[..., None], rgb, grey[..., None])
+  return rgb.astype(jnp.uint8 if bits == 8 else jnp.uint16)
+
+
+def _mixed_into_gamut(lab: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Linear RGB in [0, 1] of unchanged luminance, and that luminance.
+
+  Mixing with the grey of equal luminance is linear in light, so that the
+  luminance stays exact; `color.fit_to_gamut`, which keeps the hue, leaves an
+  excess of its tolerance that is 85 levels of 16-bit black.
+  """
+  xyz = color.lab_to_xyz(lab)
+  luminance = jnp.clip(xyz[..., 1:2], 0, 1)
+  linear = color.xyz_to_linear(xyz)
+  share = jnp.where(linear < 0, luminance / (luminance - linear), 1.0)
+  share = jnp.where(linear > 1, (1 - luminance) / (linear - luminance), share)
+  share = share.min(-1, keepdims=True)
+  mixed = luminance + share * (linear - luminance)
+  return jnp.clip(mixed, 0, 1), luminance[..., 0]
+
+
+def _luminance(red, green, blue, top) -> jax.Array:
+  rgb = jnp.stack([red, green, blue], -1) / top
+  return color.linear_to_xyz(color.srgb_to_linear(rgb))[..., 1]
+
+
+@jax.jit
+def _lightness(pixels):
+  rgb = pixels.astype(jnp.float32) / jnp.iinfo(pixels.dtype).max
+  if rgb.ndim == 2:
+    rgb = jnp.repeat(rgb[..., None], 3, axis=-1)
+  return color.rgb_to_lab(rgb)[..., 0]
+
+
+def _tiles(height: int, width: int) -> Iterator[tuple[slice, slice]]:
+  """Tiles that cover a picture; those at its ends are smaller."""
+  for top in range(0, height, _TILE):
+    for left in range(0, width, _TILE):
+      yield (slice(top, min(top + _TILE, height)),
+             slice(left, min(left + _TILE, width)))
+
+
+def _padded(tile: np.ndarray) -> np.ndarray:
+  """A tile at full size, so that all tiles share one compiled program."""
+  pad = [(0, _TILE - side) for side in tile.shape[:2]]
+  return np.pad(tile, pad + [(0, 0)] * (tile.ndim - 2))
+
+
+def _cut(tile: jax.Array, rows: slice, columns: slice) -> np.ndarray:
+  return np.asarray(tile)[:rows.stop - rows.start,
+                          :columns.stop - columns.start]
