@@ -1,19 +1,24 @@
 """A small colour field brought to a large photograph, along its edges.
 
-The fast guided filter (He & Sun 2015, arXiv:1505.00996): in each small window
-of the low-resolution picture the ab field is modelled as an affine function of
-the lightness,
+After the fast guided filter (He & Sun 2015, arXiv:1505.00996): in each small
+window of the low-resolution picture ab is modelled as an affine function of the
+lightness by ridge regression, and the slope, averaged over windows, is brought
+up and meets the full-resolution lightness,
 
-    ab = slope * L + offset,
+    ab = up(ab) + up(slope) * (L - up(L)),       up = bilinear interpolation.
 
-by ridge regression; slope and offset are averaged over windows, interpolated to
-full resolution and applied to the full-resolution lightness. Where lightness
-has an edge, colour gets the same edge, at full sharpness; where it is flat the
-slope tends to 0 and the colour is interpolated bilinearly.
+Where lightness has an edge, colour gets the same edge at full sharpness; where
+it is flat, the colour is interpolated. Two things differ from the paper:
 
-The published filter extrapolates at highlights and fine dark lines that the
-low-resolution guide does not show. Here the result stays within the range that
-the field has in the neighbourhood: no colour appears that was not predicted.
+  The paper's offset is smoothed like the slope, which takes colour away from
+  all that is small. With the residual form above, the field itself is kept.
+  Mean ab error for 30 photographs (BSDS500 and ImageNet) whose own ab was
+  reduced to 64x64: bilinear 1.71, the paper's form 2.17, this 1.61; reduced to
+  32x32 under a guide of 64x64: 2.74, 2.82, 2.62.
+
+  Highlights and fine dark lines, which the small guide does not show, would be
+  extrapolated. The result stays within the range of its neighbourhood, so that
+  no colour appears that was not predicted.
 """
 
 from typing import NamedTuple
@@ -25,13 +30,15 @@ import numpy as np
 EPS = 16.0
 """Ridge in L^2: lightness that varies by less than 4 units is no edge."""
 
+_WINDOW = (3, 3, 1)  # larger ones did worse in the measurement above
+
 
 class Field(NamedTuple):
   """An ab field as affine functions of lightness, each float32 [h, w, 2].
 
   Attributes:
     slope: ab units for each unit of L.
-    offset: ab units at L = 0.
+    offset: ab where L = 0.
     low: smallest ab in the neighbourhood.
     high: largest ab in the neighbourhood.
   """
@@ -43,30 +50,23 @@ class Field(NamedTuple):
 
 @jax.jit
 def fit(lightness: jax.Array, ab: jax.Array, *, eps: float = EPS) -> Field:
-  """Fits the affine functions at low resolution.
-
-  Windows have a radius of 1/32 of the field's side, at least 1 pixel.
+  """Fits the affine functions at low resolution, in windows of 3x3.
 
   Args:
     lightness: L in [0, 100], [h, w].
     ab: Lab units, [h, w, 2].
-    eps: ridge in L^2; 0 follows every edge, infinity gives plain bilinear
-      interpolation of the smoothed field.
+    eps: ridge in L^2; 0 follows every edge, infinity is bilinear interpolation.
 
   Returns:
     The fit.
   """
-  radius = max(1, round(min(lightness.shape) / 32))
   guide = lightness[..., None]
-  mean_guide, mean_ab = _box_mean(guide, radius), _box_mean(ab, radius)
-  covariance = _box_mean(guide * ab, radius) - mean_guide * mean_ab
-  variance = _box_mean(guide * guide, radius) - mean_guide**2
-  slope = covariance / (jnp.maximum(variance, 0) + eps)
-  offset = mean_ab - slope * mean_guide
-  reach = 2 * radius  # a pixel lies in windows that reach this far
-  return Field(
-      slope=_box_mean(slope, radius), offset=_box_mean(offset, radius),
-      low=-_box_max(-ab, reach), high=_box_max(ab, reach))
+  mean_guide, mean_ab = _mean(guide), _mean(ab)
+  covariance = _mean(guide * ab) - mean_guide * mean_ab
+  variance = jnp.maximum(_mean(guide * guide) - mean_guide**2, 0)
+  slope = _mean(covariance / (variance + eps))
+  return Field(slope=slope, offset=ab - slope * guide, low=-_max(-ab),
+               high=_max(ab))
 
 
 def positions(start: int, count: int, total: int) -> np.ndarray:
@@ -112,17 +112,17 @@ def _linear_weights(position: jax.Array, size: int) -> jax.Array:
   return jnp.maximum(0, 1 - jnp.abs(at[:, None] - jnp.arange(size)))
 
 
-def _box_sum(x: jax.Array, radius: int) -> jax.Array:
-  window = (2 * radius + 1, 2 * radius + 1, 1)
-  return jax.lax.reduce_window(x, 0.0, jax.lax.add, window, (1, 1, 1), 'SAME')
+def _mean(x: jax.Array) -> jax.Array:
+  """Mean over windows, which are cut off at the borders."""
+
+  def total(x):
+    return jax.lax.reduce_window(
+        x, 0.0, jax.lax.add, _WINDOW, (1, 1, 1), 'SAME')
+
+  return total(x) / total(jnp.ones_like(x[..., :1]))
 
 
-def _box_mean(x: jax.Array, radius: int) -> jax.Array:
-  """Mean over windows [2 radius + 1]^2, cut off at the borders."""
-  return _box_sum(x, radius) / _box_sum(jnp.ones_like(x[..., :1]), radius)
-
-
-def _box_max(x: jax.Array, radius: int) -> jax.Array:
-  window = (2 * radius + 1, 2 * radius + 1, 1)
+def _max(x: jax.Array) -> jax.Array:
+  """Maximum over windows."""
   return jax.lax.reduce_window(
-      x, -jnp.inf, jax.lax.max, window, (1, 1, 1), 'SAME')
+      x, -jnp.inf, jax.lax.max, _WINDOW, (1, 1, 1), 'SAME')
