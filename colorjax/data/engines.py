@@ -11,6 +11,7 @@ import dataclasses
 import importlib.util
 import os
 import threading
+import weakref
 from collections.abc import Callable, Generator, Iterator
 
 import numpy as np
@@ -48,6 +49,9 @@ class BatchStream(Iterator[Batch]):
   def __init__(self, batches: Generator[Batch, None, None]):
     """Wraps a generator whose `close` ends the background work."""
     self._batches = batches
+    # Also called when the stream is forgotten or the process ends: tf.data's
+    # threads would wait for ever for an interpreter that is gone.
+    self._end = weakref.finalize(self, batches.close)
 
   def __next__(self) -> Batch:
     """The next batch; waits for it."""
@@ -63,7 +67,7 @@ class BatchStream(Iterator[Batch]):
 
   def close(self) -> None:
     """Ends the background work; the stream gives no more batches."""
-    self._batches.close()
+    self._end()
 
 
 def load_batch(plan: Plan, batch: int) -> Batch:
