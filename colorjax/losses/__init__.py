@@ -1,0 +1,45 @@
+"""Losses: pure functions, unreduced, batched over any leading axes."""
+
+from colorjax.losses.families import (
+  Family,
+  bernoulli,
+  continuous_bernoulli,
+  discretized_logistic,
+  gaussian,
+)
+from colorjax.losses.likelihood import (
+  ab_log_density,
+  bernoulli_mixture_log_prob,
+  bits_per_dim,
+  mixture_log_density,
+  mixture_log_prob,
+  responsibilities,
+)
+from colorjax.losses.readout import (
+  component_means,
+  component_modes,
+  mixture_mean,
+  mixture_mode,
+  mixture_sample,
+  top_component_mean,
+)
+
+__all__ = [
+  'Family',
+  'ab_log_density',
+  'bernoulli',
+  'bernoulli_mixture_log_prob',
+  'bits_per_dim',
+  'component_means',
+  'component_modes',
+  'continuous_bernoulli',
+  'discretized_logistic',
+  'gaussian',
+  'mixture_log_density',
+  'mixture_log_prob',
+  'mixture_mean',
+  'mixture_mode',
+  'mixture_sample',
+  'responsibilities',
+  'top_component_mean',
+]

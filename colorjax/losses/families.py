@@ -1,0 +1,326 @@
+"""Component families: elementwise distributions over unit ab.
+
+A family says how one number in [0, 1] (a or b of one pixel, in the unit scale
+of `colorjax.color`) is distributed, given the raw outputs of a network for it.
+Mixtures of any event shape are built on top by `colorjax.losses.likelihood`.
+
+Raw network outputs are any real numbers, and 0 is a sensible start in every
+family: centre 1/2 (grey), moderate width. All functions are elementwise, pure,
+finite for raw outputs of +-1e4 and differentiable to any order.
+
+A new family is one function that returns a `Family`. Only elementwise
+functions are asked for; the mixture makes their sums fast and lean.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+_GAUSSIAN_START = 0.1
+_LOGISTIC_START = 0.05  # a standard deviation of 0.09: 20 ab units
+_FLAT = 50.0  # log scale beyond which [0, 1] looks flat; exp stays finite
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Family:
+  """Elementwise functions that describe one distribution over [0, 1].
+
+  `params` stands for `num_params` raw arrays that broadcast with each other
+  and with the targets `x` (in [0, 1]).
+
+  Attributes:
+    num_params: raw network outputs per element.
+    log_prob: `(x, *params) -> nats`, what is trained on.
+    mean: `(*params) -> [0, 1]`.
+    mode: `(*params) -> [0, 1]`, the most probable value.
+    sample: `(key, *params) -> [0, 1]`, shaped like the broadcast params.
+    log_density: `(x, *params) -> nats`, a normalised density with respect to
+      dx on the unit interval, by which families can be compared; None where
+      `log_prob` is one already.
+    split_log_prob: optional `(x, *params) -> (term, excess)` with
+      log_prob = term - log1p(excess) and 0 <= excess <= max_excess. A sum of
+      log_prob then takes one logarithm for several elements; on a CPU
+      logarithms are most of its time. Derivatives are those of `log_prob`.
+    max_excess: see `split_log_prob`; the smaller, the more elements share a
+      logarithm (127 at 1, 4 at 1e9).
+  """
+  num_params: int
+  log_prob: Callable[..., jax.Array]
+  mean: Callable[..., jax.Array]
+  mode: Callable[..., jax.Array]
+  sample: Callable[..., jax.Array]
+  log_density: Callable[..., jax.Array] | None = None
+  split_log_prob: Callable[..., tuple[jax.Array, jax.Array]] | None = None
+  max_excess: float = 1.0
+
+
+# Bernoulli: log p = x l - log(1 + exp(l)).
+
+
+@jax.custom_jvp
+def _softplus(logits):
+  return jnp.maximum(logits, 0) + jnp.log1p(jnp.exp(-jnp.abs(logits)))
+
+
+# Written out, so that the derivative shares no exponential with the value: XLA
+# would keep a shared one in memory from the forward to the backward pass.
+_softplus.defjvps(lambda tangent, _, logits: tangent * jax.nn.sigmoid(logits))
+
+
+def _bernoulli_log_prob(x, logits):
+  return x * logits - _softplus(logits)
+
+
+def _bernoulli_split(x, logits):
+  return x * logits - jnp.maximum(logits, 0), jnp.exp(-jnp.abs(logits))
+
+
+def _bernoulli_sample(key, logits):
+  p = jax.nn.sigmoid(logits)
+  return jax.random.bernoulli(key, p).astype(p.dtype)
+
+
+def _sign_mode(logits):
+  return (jnp.sign(logits) + 1) / 2
+
+
+def bernoulli() -> Family:
+  """Bernoulli with one logit per element, as the published mixture has it.
+
+  log p(x) = x l - log(1 + exp(l)), a probability for x in {0, 1}. For x between
+  it is a cross-entropy that is not normalised and compares with nothing; its
+  `log_density` is therefore the same expression with its normaliser: that of
+  `continuous_bernoulli` at the same logit. Mode and samples are 0 or 1, the
+  ends of the ab range; the mean, sigmoid(l), is the colouring.
+
+  Juan and Vidal, "Bernoulli mixture models for binary images", ICPR 2004.
+  """
+  return Family(
+      num_params=1, log_prob=_bernoulli_log_prob,
+      log_density=_continuous_bernoulli_log_prob, mean=jax.nn.sigmoid,
+      mode=_sign_mode, sample=_bernoulli_sample,
+      split_log_prob=_bernoulli_split)
+
+
+# Continuous Bernoulli: log p = x l - A(l), A(l) = log((exp(l) - 1) / l), the
+# same density as C(mu) mu^x (1 - mu)^(1 - x) with l = logit(mu).
+#
+# With t = |l| and f(t) = t / (1 - exp(-t)), A(l) = max(l, 0) - log f(t). Below
+# 1 the closed forms cancel and a series takes over; f generates the Bernoulli
+# numbers: f(t) = 1 + t/2 + sum_n c_n t^2n with c_n = B_2n / (2n)!, the mean is
+# A'(l) = 1/2 + sum_n c_n l^(2n-1). Nine terms are exact in float64 for t < 1,
+# five in float32. f(t) - 1 is clipped at 1e9, where a logit adds x l or
+# (x - 1) l and the rest of log f is below the rounding of that.
+_MAX_EXCESS = 1e9
+_SERIES = (1 / 12, -1 / 720, 1 / 30240, -1 / 1209600, 1 / 47900160,
+           -691 / 1307674368000, 1 / 74724249600, -3617 / 10670622842880000,
+           43867 / 5109094217170944000)
+
+
+def _series(square):
+  """sum_n c_n t^(2n-2), for t^2 < 1."""
+  num_terms = 9 if square.dtype == jnp.float64 else 5
+  total = jnp.zeros_like(square)
+  for coefficient in reversed(_SERIES[:num_terms]):
+    total = total * square + coefficient
+  return total
+
+
+def _continuous_bernoulli_excess(logits):
+  """f(t) - 1, see above; at least 0, no cancellation near 0."""
+  t = jnp.abs(logits)
+  near = t < 1
+  small = jnp.where(near, t, 0)
+  large = jnp.clip(t, 1, _MAX_EXCESS)
+  return jnp.where(near, small * (0.5 + small * _series(small * small)),
+                   large / (1 - jnp.exp(-large)) - 1)
+
+
+@jax.custom_jvp
+def _log_normalizer(logits):
+  return jnp.maximum(logits, 0) - jnp.log1p(
+      _continuous_bernoulli_excess(logits))
+
+
+def _continuous_bernoulli_mean(logits):
+  near = jnp.abs(logits) < 1
+  small = jnp.where(near, logits, 0)
+  large = jnp.where(near, 1, logits)
+  return 0.5 + jnp.where(near, small * _series(small * small),
+                         0.5 / jnp.tanh(large / 2) - 1 / large)
+
+
+_log_normalizer.defjvps(
+    lambda tangent, _, logits: tangent * _continuous_bernoulli_mean(logits))
+
+
+def _continuous_bernoulli_log_prob(x, logits):
+  return x * logits - _log_normalizer(logits)
+
+
+def _continuous_bernoulli_split(x, logits):
+  return (x * logits - jnp.maximum(logits, 0),
+          _continuous_bernoulli_excess(logits))
+
+
+def _continuous_bernoulli_sample(key, logits):
+  """Inverts the distribution function; mirrored where l > 0."""
+  u = jax.random.uniform(key, logits.shape, logits.dtype)
+  # At 1e-6 the law is uniform to the last bit of float32.
+  t = jnp.maximum(jnp.abs(logits), 1e-6)
+  low = jnp.clip(-jnp.log1p(u * jnp.expm1(-t)) / t, 0, 1)
+  return jnp.where(logits > 0, 1 - low, low)
+
+
+def continuous_bernoulli() -> Family:
+  """Continuous Bernoulli with one logit per element: `bernoulli`, normalised.
+
+  log p(x) = x l - log((exp(l) - 1) / l), a density on [0, 1]. Its mean is not
+  sigmoid(l) but mu / (2 mu - 1) + 1 / (2 atanh(1 - 2 mu)) with mu = sigmoid(l);
+  it is monotone, so its mode is an end of the interval (1/2 at l = 0).
+
+  Loaiza-Ganem and Cunningham, "The continuous Bernoulli: fixing a pervasive
+  error in variational autoencoders", NeurIPS 2019, arXiv:1907.06845.
+  """
+  return Family(
+      num_params=1, log_prob=_continuous_bernoulli_log_prob,
+      mean=_continuous_bernoulli_mean, mode=_sign_mode,
+      sample=_continuous_bernoulli_sample,
+      split_log_prob=_continuous_bernoulli_split, max_excess=_MAX_EXCESS)
+
+
+# Location-scale families. Both have loc = sigmoid(raw), so that every mean is
+# a colour, and a smooth floor under the scale, so that no gradient dies there.
+
+
+def _log_scale(raw, minimum, start):
+  """Log of minimum + (start - minimum) exp(raw), without overflow."""
+  return math.log(minimum) + _softplus(raw + math.log(start / minimum - 1))
+
+
+def gaussian(*, min_scale: float = 1 / 256) -> Family:
+  """Normal distribution; params (raw location, raw log scale).
+
+  Location sigmoid(raw), 1/2 at raw 0; scale 0.1 (22 ab units) at raw 0. Its
+  density is normalised over the real line: what lies outside [0, 1] counts
+  against it when families are compared. Samples are clipped to [0, 1].
+
+  Args:
+    min_scale: lower bound of the scale in unit ab, in (0, 0.1); the default,
+      0.86 ab units, is about the rounding of 8-bit sRGB.
+  """
+  if not 0 < min_scale < _GAUSSIAN_START:
+    raise ValueError(
+        f'min_scale must lie in (0, {_GAUSSIAN_START}), got {min_scale}')
+
+  def log_prob(x, raw_loc, raw_scale):
+    log_scale = _log_scale(raw_scale, min_scale, _GAUSSIAN_START)
+    z = (x - jax.nn.sigmoid(raw_loc)) * jnp.exp(-log_scale)
+    return -0.5 * (z * z + math.log(2 * math.pi)) - log_scale
+
+  def mean(raw_loc, raw_scale):
+    return jax.nn.sigmoid(raw_loc) + jnp.zeros_like(raw_scale)
+
+  def sample(key, raw_loc, raw_scale):
+    loc = mean(raw_loc, raw_scale)
+    log_scale = _log_scale(raw_scale, min_scale, _GAUSSIAN_START)
+    scale = jnp.exp(jnp.minimum(log_scale, _FLAT))
+    noise = jax.random.normal(key, loc.shape, loc.dtype)
+    return jnp.clip(loc + scale * noise, 0, 1)
+
+  return Family(num_params=2, log_prob=log_prob, mean=mean, mode=mean,
+                sample=sample)
+
+
+def discretized_logistic(*, levels: int = 256, min_scale: float = 1e-3
+                         ) -> Family:
+  """Logistic distribution over equal bins; params (raw loc, raw log scale).
+
+  [0, 1] is cut into `levels` bins of equal width; the first and the last take
+  the tails, so that the masses sum to 1. `log_prob` is the mass of the bin that
+  holds x, `log_density` that mass over the bin's width, which integrates to 1.
+  Location sigmoid(raw), 1/2 at raw 0; scale 0.05 (standard deviation 20 ab
+  units) at raw 0. Mode and samples are centres of bins; the mean is taken of
+  the continuous law clipped to the outer centres, which is exact within half a
+  bin, and within 1e-5 where the scale is half a bin or more.
+
+  Salimans et al., "PixelCNN++", ICLR 2017, arXiv:1701.05517; the bins differ:
+  theirs are centred on 8-bit values, and ab of a photograph has none.
+
+  Args:
+    levels: number of bins, 2 or more; 256 makes them 0.86 ab units wide.
+    min_scale: lower bound of the scale in unit ab, in (0, 0.05).
+  """
+  if levels < 2:
+    raise ValueError(f'levels must be 2 or more, got {levels}')
+  if not 0 < min_scale < _LOGISTIC_START:
+    raise ValueError(
+        f'min_scale must lie in (0, {_LOGISTIC_START}), got {min_scale}')
+  width = 1 / levels
+
+  def log_prob(x, raw_loc, raw_scale):
+    loc = jax.nn.sigmoid(raw_loc)
+    log_scale = _log_scale(raw_scale, min_scale, _LOGISTIC_START)
+    inverse = jnp.exp(-log_scale)
+    index = jnp.clip(jnp.floor(x * levels), 0, levels - 1)
+    lower = (index * width - loc) * inverse
+    upper = ((index + 1) * width - loc) * inverse
+    # s(u) - s(v) = s(u) s(-v) (1 - exp(v - u)), each factor safe in logs; a
+    # tail has one of them only.
+    is_first, is_last = index == 0, index == levels - 1
+    return (jnp.where(is_last, 0, -_softplus(-upper))
+            + jnp.where(is_first, 0, -_softplus(lower))
+            + jnp.where(is_first | is_last, 0,
+                        _log1mexp(math.log(width) - log_scale)))
+
+  def mean(raw_loc, raw_scale):
+    loc = jax.nn.sigmoid(raw_loc)
+    inverse = jnp.exp(-_log_scale(raw_scale, min_scale, _LOGISTIC_START))
+    return _clipped_logistic_mean(loc, inverse, width / 2, 1 - width / 2)
+
+  def centre(x):
+    return (jnp.clip(jnp.floor(x * levels), 0, levels - 1) + 0.5) * width
+
+  def mode(raw_loc, raw_scale):
+    inner = centre(jax.nn.sigmoid(raw_loc) + jnp.zeros_like(raw_scale))
+    # Wide tails make an outer bin more probable than the one in the middle.
+    bins = jnp.stack([inner, jnp.full_like(inner, width / 2),
+                      jnp.full_like(inner, 1 - width / 2)])
+    log_probs = log_prob(bins, raw_loc[None], raw_scale[None])
+    best = jnp.argmax(log_probs, 0, keepdims=True)
+    return jnp.take_along_axis(bins, best, 0)[0]
+
+  def sample(key, raw_loc, raw_scale):
+    log_scale = _log_scale(raw_scale, min_scale, _LOGISTIC_START)
+    loc = jax.nn.sigmoid(raw_loc) + jnp.zeros_like(log_scale)
+    noise = jax.random.logistic(key, loc.shape, loc.dtype)
+    return centre(loc + jnp.exp(jnp.minimum(log_scale, _FLAT)) * noise)
+
+  return Family(
+      num_params=2, log_prob=log_prob, mean=mean, mode=mode, sample=sample,
+      log_density=lambda x, *params: log_prob(x, *params) + math.log(levels))
+
+
+def _log1mexp(log_w):
+  """log(1 - exp(-w)) for w = exp(log_w), down to w = 0 in float32."""
+  near = log_w < -5
+  small = jnp.exp(jnp.where(near, log_w, -5))
+  large = jnp.exp(jnp.where(near, 0, log_w))
+  return jnp.where(near, log_w - small / 2 + small * small / 24,
+                   jnp.log(-jnp.expm1(-large)))
+
+
+def _clipped_logistic_mean(loc, inverse_scale, low, high):
+  """Mean of a logistic variable clipped to [low, high]."""
+  # The integral of P(X > t) from low to high is (A - B) / inverse_scale with
+  # the two softplus below; wide scales make it 0 / 0, hence the mean slope.
+  upper = (loc - low) * inverse_scale
+  lower = (loc - high) * inverse_scale
+  span = (high - low) * inverse_scale
+  wide = span < 1e-2
+  area = (_softplus(upper) - _softplus(lower)) / jnp.where(wide, 1, span)
+  return low + (high - low) * jnp.where(
+      wide, jax.nn.sigmoid((upper + lower) / 2), area)

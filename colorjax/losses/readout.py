@@ -1,0 +1,119 @@
+"""Answers of a mixture: means, modes and samples of its components.
+
+Axes and arguments are those of `colorjax.losses.likelihood`; here the targets
+are what is asked for, so that their shape is that of the component params
+without the component axis. All answers are unit ab in [0, 1]
+(`color.unit_to_ab` turns them into Lab units), float32 or wider.
+
+For both Bernoulli families modes and samples of single elements are, or tend
+to, the ends of the ab range; as colourings use their means.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from colorjax.losses import layout
+from colorjax.losses.families import Family
+
+
+def _in_full(component_params) -> list[jax.Array]:
+  params = layout.as_floats(component_params, 'component params')
+  dtype = jnp.result_type(jnp.float32, *params)
+  return [p.astype(dtype) for p in params]
+
+
+def component_means(component_params: Sequence[jax.Array], *, family: Family
+                    ) -> jax.Array:
+  """The mean of each component: K answers in the params' shape."""
+  return family.mean(*_in_full(component_params))
+
+
+def component_modes(component_params: Sequence[jax.Array], *, family: Family
+                    ) -> jax.Array:
+  """The most probable value under each component, in the params' shape."""
+  return family.mode(*_in_full(component_params))
+
+
+def mixture_mean(component_params: Sequence[jax.Array],
+                 mixing_logits: jax.Array, *, family: Family,
+                 event_axes: Sequence[int], component_axis: int = 1
+                 ) -> jax.Array:
+  """Mean of the mixture: the components' means weighted by their priors.
+
+  Returns:
+    Unit ab, the component params' shape without the component axis.
+  """
+  params = _in_full(component_params)
+  axes = layout.resolve(params, family.num_params, event_axes, component_axis)
+  priors = jnp.exp(layout.log_priors(mixing_logits, axes))
+  priors = jnp.expand_dims(priors, axes.events)
+  return (priors * family.mean(*params)).sum(axes.component)
+
+
+def top_component_mean(component_params: Sequence[jax.Array],
+                       mixing_logits: jax.Array, *, family: Family,
+                       event_axes: Sequence[int], component_axis: int = 1
+                       ) -> jax.Array:
+  """Mean of the component with the largest prior: the published prediction.
+
+  Returns:
+    Unit ab, the component params' shape without the component axis.
+  """
+  params = _in_full(component_params)
+  axes = layout.resolve(params, family.num_params, event_axes, component_axis)
+  return family.mean(*_choose(params, _top(mixing_logits, axes), axes))
+
+
+def mixture_mode(component_params: Sequence[jax.Array],
+                 mixing_logits: jax.Array, *, family: Family,
+                 event_axes: Sequence[int], component_axis: int = 1
+                 ) -> jax.Array:
+  """Mode of the component with the largest prior.
+
+  The exact mode of a mixture of products has no closed form; for components
+  that lie well apart and are equally wide it is this.
+
+  Returns:
+    Unit ab, the component params' shape without the component axis.
+  """
+  params = _in_full(component_params)
+  axes = layout.resolve(params, family.num_params, event_axes, component_axis)
+  return family.mode(*_choose(params, _top(mixing_logits, axes), axes))
+
+
+def mixture_sample(key: jax.Array, component_params: Sequence[jax.Array],
+                   mixing_logits: jax.Array, *, family: Family,
+                   event_axes: Sequence[int], component_axis: int = 1
+                   ) -> jax.Array:
+  """One sample: a component for each event, then each element of it.
+
+  For n samples, `jax.vmap` this over `jax.random.split(key, n)`.
+
+  Returns:
+    Unit ab, the component params' shape without the component axis.
+  """
+  params = _in_full(component_params)
+  axes = layout.resolve(params, family.num_params, event_axes, component_axis)
+  key_component, key_elements = jax.random.split(key)
+  log_priors = layout.log_priors(mixing_logits, axes)
+  chosen = jax.random.categorical(
+      key_component, log_priors, axis=axes.mixing_component)
+  return family.sample(key_elements, *_choose(params, chosen, axes))
+
+
+def _top(mixing_logits: jax.Array, axes: layout.Layout) -> jax.Array:
+  log_priors = layout.log_priors(mixing_logits, axes)
+  return jnp.argmax(log_priors, axis=axes.mixing_component)
+
+
+def _choose(params: Sequence[jax.Array], chosen: jax.Array,
+            axes: layout.Layout) -> list[jax.Array]:
+  """Params of the chosen components, without the component axis."""
+  index = jnp.expand_dims(chosen, axes.mixing_component)
+  index = jnp.expand_dims(index, axes.events)
+  return [
+      jnp.take_along_axis(
+          p, jnp.minimum(index, p.shape[axes.component] - 1), axes.component
+      ).squeeze(axes.component) for p in params]
