@@ -20,7 +20,7 @@ import importlib
 import json
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import flax.struct
 import jax
@@ -88,10 +88,13 @@ class Spec:
     settings: keyword arguments of `build`; JSON values only.
     image_size: side of the square, in pixels, that the network is trained on
       and that a photograph is brought to before it is coloured.
+    checkpoint: the checkpoint that stands for the run, in its figures and when
+      photographs are coloured: 'best' by validation loss, or 'latest'.
   """
   method: str
   settings: dict[str, Any]
   image_size: int
+  checkpoint: Literal['best', 'latest'] = 'latest'
 
   def build(self) -> Colorizer:
     """The method's record of functions; UserError where there is none."""

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from colorjax.errors import UserError
 
@@ -35,7 +35,10 @@ def _define_data_flags() -> None:
   form = ('bundled | folder:PATH | tfds:NAME[/CONFIG][:SPLIT] | '
           'prepared:PATH[:SPLIT].')
   flags.DEFINE_string('data', 'bundled', f'Training photographs: {form}')
-  flags.DEFINE_string('eval_data', 'bundled', f'Held-out photographs: {form}')
+  flags.DEFINE_string('eval_data', 'bundled', 'Held-out photographs for the '
+                      f'validation loss: {form}')
+  flags.DEFINE_string('test_data', None, 'Held-out photographs for the final '
+                      f'figures; those of --eval_data if not given: {form}')
   flags.DEFINE_string('data_dir', None,
                       'Where TFDS keeps prepared data sets; its own default '
                       'if not given.')
@@ -55,8 +58,8 @@ def _define_data_flags() -> None:
                     'What runs the input pipeline. Batches are the same to '
                     'the last bit; auto takes tf.data for TFDS data sets if '
                     'TensorFlow is installed.')
-  flags.DEFINE_integer('num_threads', 2, 'Threads that read photographs.',
-                       lower_bound=1)
+  flags.DEFINE_integer('num_threads', None, 'Threads that read photographs; '
+                       'one for each processor if not given.', lower_bound=1)
 
 
 def _define_optimization_flags() -> None:
@@ -134,6 +137,8 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
       return _refuse(f'unexpected argument {argv[1]!r}; every setting is a '
                      '--flag=value')
     prepare_xla()
+    if not flags.FLAGS['verbosity'].present:
+      logging.set_verbosity(logging.WARNING)  # Orbax tells of every file
     try:
       return main(argv)
     except UserError as error:

@@ -20,14 +20,14 @@ import numpy as np
 from colorjax import color
 from colorjax.colorizer import Aux, Batch, Colorizer, Variables
 from colorjax.errors import UserError
-from colorjax.losses import likelihood
+from colorjax.losses import families, likelihood, readout
 from colorjax.models import mbm
 
 FAMILIES = {
-    'bernoulli': likelihood.bernoulli,
-    'continuous_bernoulli': likelihood.continuous_bernoulli,
-    'gaussian': likelihood.gaussian,
-    'discretized_logistic': likelihood.discretized_logistic,
+    'bernoulli': families.bernoulli,
+    'continuous_bernoulli': families.continuous_bernoulli,
+    'gaussian': families.gaussian,
+    'discretized_logistic': families.discretized_logistic,
 }
 """Component families by the name that settings and flags use."""
 
@@ -142,7 +142,7 @@ def build(
   def sample(variables: Variables, lightness: jax.Array, key: jax.Array,
              n: int) -> jax.Array:
     out = apply(variables, lightness)
-    return jax.vmap(lambda k: enlarge(likelihood.mixture_sample(
+    return jax.vmap(lambda k: enlarge(readout.mixture_sample(
         k, out.components, out.mixing_logits, family=component_family,
         event_axes=_EVENT, component_axis=_COMPONENT)))(
             jax.random.split(key, n))
@@ -154,8 +154,7 @@ def build(
     nats = likelihood.mixture_log_density(
         target, out.components, out.mixing_logits, family=component_family,
         event_axes=_EVENT, component_axis=_COMPONENT)
-    # Change of variables: a unit interval spans 220 ab units.
-    return nats - np.prod(target.shape[1:]) * np.log(color.UNIT_AB_WIDTH)
+    return likelihood.ab_log_density(nats, int(np.prod(target.shape[1:])))
 
   return Colorizer(
       init=init, loss=loss, predict=predict, sample=sample, log_prob=log_prob,
