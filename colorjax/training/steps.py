@@ -45,6 +45,8 @@ def make_train_step(
 
   Args:
     loss_fn: `(params, model_state, batch, key, *, train) -> (scalar, Aux)`.
+      It divides by max(count, 1): a device's or microbatch's part may be all
+      padding, and its 0/0 would reach the rest.
     optimizer: what `make_optimizer` returns.
     seed: of the random keys.
     schedule: the optimizer's schedule, only to show it as `learning_rate`.
@@ -98,7 +100,7 @@ def make_eval_step(
     _, aux = loss_fn(
         variables['params'], variables['model_state'], batch,
         jax.random.key(0), train=False)
-    return parallel.sum_over_devices(_clean(aux.metrics), axis_name)
+    return parallel.sum_over_devices(aux.metrics, axis_name)
 
   return step
 
@@ -116,10 +118,9 @@ def _mean_gradient(loss_fn, state, batch, key, accumulate, axis_name):
 
     (loss, aux), grads = jax.value_and_grad(weighted, has_aux=True)(
         state.params)
-    # A part that is all padding may be 0/0: it must count as nothing.
-    loss, grads = jax.tree.map(
-        lambda x: jnp.where(weight > 0, x, 0), (loss, grads))
-    return loss, grads, aux.replace(metrics=_clean(aux.metrics))
+    # Not zeroed where the weight is 0: through shared batch statistics the
+    # photographs of this device act on the losses of the others.
+    return loss, grads, aux
 
   if accumulate == 1:
     loss, grads, aux = part_gradient(state.model_state, batch, key)
@@ -165,12 +166,6 @@ def _split(batch: Batch, accumulate: int) -> Batch:
       name: jnp.swapaxes(
           x.reshape(size // accumulate, accumulate, *x.shape[1:]), 0, 1)
       for name, x in batch.items()}
-
-
-def _clean(metrics: Metrics) -> Metrics:
-  """Sums over no photograph at all are 0, whatever 0/0 made of them."""
-  return {name: (jnp.where(count > 0, total, 0), count)
-          for name, (total, count) in metrics.items()}
 
 
 def _moving_average(state: TrainState, params: Any, decay: float | None):

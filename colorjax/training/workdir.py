@@ -31,9 +31,9 @@ class WorkdirError(UserError):
 @contextlib.contextmanager
 def claim_workdir(
     workdir: pathlib.Path,
-    flags_text: str,
+    text: str,
     *,
-    may_differ: Collection[str] = (),
+    harmless: Collection[str] = (),
 ) -> Iterator[pathlib.Path]:
   """Holds a work directory for this process and this configuration.
 
@@ -41,9 +41,9 @@ def claim_workdir(
 
   Args:
     workdir: made if it does not exist.
-    flags_text: one flag a line, `--name=value`, `--name` or `--noname`, as
-      absl's `flags_into_string` writes them.
-    may_differ: names of flags that may differ from those of the run that is
+    text: one flag a line, `--name=value`, `--name` or `--noname`, as absl's
+      `flags_into_string` writes them.
+    harmless: names of flags that may differ from those of the run that is
       gone on with, because they do not change what it computes.
 
   Yields:
@@ -61,9 +61,9 @@ def claim_workdir(
     raise _cannot_write(workdir, error) from error
   with lock:
     _acquire(lock, workdir)
-    _check_flags(workdir, flags_text, may_differ)
     try:
-      _write_atomically(workdir / FLAGS, flags_text)
+      _check_flags(workdir, text, harmless)
+      _write_atomically(workdir / FLAGS, text)
     except OSError as error:
       raise _cannot_write(workdir, error) from error
     yield workdir
@@ -90,7 +90,7 @@ def _acquire(lock: IO[str], workdir: pathlib.Path) -> None:
 
 
 def _check_flags(
-    workdir: pathlib.Path, flags_text: str, may_differ: Collection[str]
+    workdir: pathlib.Path, text: str, harmless: Collection[str]
 ) -> None:
   """WorkdirError where the directory belongs to another configuration."""
   path = workdir / FLAGS
@@ -101,11 +101,11 @@ def _check_flags(
             f'{workdir} holds {name} but no {FLAGS}, so it is not known whose '
             'they are: choose another --workdir')
     return
-  old, new = _parse(path.read_text(), flags_text)
+  old, new = _parse(path.read_text(), text)
   differing = [
       f'--{name} was {old.get(name, "not set")}, is {new.get(name, "not set")}'
       for name in sorted(old.keys() | new.keys())
-      if name not in may_differ and old.get(name) != new.get(name)]
+      if name not in harmless and old.get(name) != new.get(name)]
   if differing:
     raise WorkdirError(
         f'{workdir} holds a run of other flags ({"; ".join(differing)}): '
