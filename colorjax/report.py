@@ -1,0 +1,264 @@
+"""Pictures of a method's results, and the page that shows them.
+
+Functions from arrays to pictures, uint8 sRGB [H, W, 3]; only `write_index`
+writes a file (pictures are written with `photo.write`).
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
+
+from colorjax import color
+from colorjax.colorizer import Colorizer, Variables
+from colorjax.errors import UserError
+
+AB_RANGE = 60.0
+"""The a and b planes are drawn from -AB_RANGE to AB_RANGE in every picture."""
+
+_GAP = 6
+_BACKGROUND = (244, 244, 244)  # neutral: a tint would alter how colours look
+_INK = (40, 40, 40)
+_MARK = (30, 30, 30)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+  """One picture of a contact sheet.
+
+  Attributes:
+    pixels: uint8 sRGB, [H, W, 3] or grey [H, W], any size.
+    caption: a few words under it.
+    is_marked: whether it gets a frame.
+  """
+  pixels: np.ndarray
+  caption: str = ''
+  is_marked: bool = False
+
+
+def contact_sheet(rows: Sequence[Sequence[Cell]], *,
+                  column_titles: Sequence[str] = (), cell_size: int = 144
+                  ) -> np.ndarray:
+  """A table of pictures.
+
+  Args:
+    rows: the pictures; rows may differ in length and may hold any sizes.
+    column_titles: a title for each column, or none.
+    cell_size: the longer side of every picture, in pixels.
+
+  Returns:
+    uint8 [H, W, 3].
+  """
+  if not rows or not any(rows):
+    raise ValueError('a contact sheet needs at least one picture')
+  text_size = max(11, cell_size // 10)
+  font = ImageFont.load_default(text_size)
+  line = round(text_size * 1.5)
+  columns = max(len(column_titles), *(len(row) for row in rows))
+  thumbnails = [[_thumbnail(cell.pixels, cell_size) for cell in row]
+                for row in rows]
+  widths = [max((row[i].width for row in thumbnails if i < len(row)),
+                default=cell_size) for i in range(columns)]
+  heights = [max(t.height for t in row) for row in thumbnails if row]
+  title_height = line if column_titles else 0
+  size = (sum(widths) + _GAP * (columns + 1),
+          sum(heights) + len(heights) * (line + _GAP) + title_height + _GAP)
+  sheet = Image.new('RGB', size, _BACKGROUND)
+  draw = ImageDraw.Draw(sheet)
+  lefts = [_GAP * (i + 1) + sum(widths[:i]) for i in range(columns)]
+
+  def text(i, top, words):
+    draw.text((lefts[i] + widths[i] / 2, top + line / 2),
+              _shortened(words, font, widths[i]), _INK, font, anchor='mm')
+
+  for i, title in enumerate(column_titles):
+    text(i, _GAP / 2, title)
+  top = title_height + _GAP
+  for row, pictures in zip(rows, thumbnails, strict=True):
+    for i, (cell, picture) in enumerate(zip(row, pictures, strict=True)):
+      sheet.paste(picture, (lefts[i], top))
+      if cell.is_marked:
+        draw.rectangle((lefts[i] - 3, top - 3, lefts[i] + picture.width + 2,
+                        top + picture.height + 2), outline=_MARK, width=3)
+      text(i, top + max(p.height for p in pictures), cell.caption)
+    top += max((p.height for p in pictures), default=0) + line + _GAP
+  return np.asarray(sheet)
+
+
+def proposal_drawer(colorizer: Colorizer, *, num_proposals: int
+                    ) -> Callable[[Variables, np.ndarray], np.ndarray]:
+  """What draws grey | original | proposals for some photographs.
+
+  Proposals stand in order of their probability, which is written under each;
+  the one nearest to the original (mean ab distance) is framed and named.
+
+  Args:
+    colorizer: any method.
+    num_proposals: K.
+
+  Returns:
+    `(variables, images uint8 [N, H, W, 3]) -> contact sheet uint8`, compiled
+    once for each N.
+  """
+  @jax.jit
+  def paint(variables, images):
+    lightness, ab = color.split_lightness(images)
+    proposals, weights = colorizer.propose(variables, lightness, num_proposals)
+    distance = jnp.linalg.norm(proposals - ab, axis=-1).mean((-2, -1))
+    return (_paint(lightness, jnp.zeros_like(ab)),
+            _paint(lightness[None], proposals), weights, distance)
+
+  titles = ['lightness', 'original',
+            *(f'proposal {i}' for i in range(num_proposals))]
+
+  def draw(variables: Variables, images: np.ndarray) -> np.ndarray:
+    grey, painted, weights, distance = jax.device_get(paint(variables, images))
+    nearest = distance.argmin(0)
+    rows = []
+    for n, original in enumerate(np.asarray(images)):
+      row = [Cell(grey[n]), Cell(original)]
+      for k in range(num_proposals):
+        is_nearest = bool(k == nearest[n])
+        caption = f'{weights[k, n]:.3f}' + (' nearest' if is_nearest else '')
+        row.append(Cell(painted[k, n], caption, is_nearest))
+      rows.append(row)
+    return contact_sheet(rows, column_titles=titles)
+
+  return draw
+
+
+def lab_split(original: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+  """L, a and b of a photograph, and below it those of its colouring.
+
+  L is drawn from 0 to 100, a and b from -AB_RANGE to AB_RANGE in the colours
+  that they stand for: green to red, blue to yellow, white at 0.
+
+  Args:
+    original: uint8 sRGB [H, W, 3].
+    predicted: uint8 sRGB [H, W, 3].
+
+  Returns:
+    uint8 [H', W', 3].
+  """
+  shape = original.shape[0] / original.shape[1]
+  figure = Figure(figsize=(12, 1.4 + 5.6 * shape), dpi=100,
+                  layout='constrained')
+  axes = figure.subplots(2, 4)
+  planes = [('L', 'gray', 0, 100),
+            ('a', _ab_colours(0), -AB_RANGE, AB_RANGE),
+            ('b', _ab_colours(1), -AB_RANGE, AB_RANGE)]
+  for row, (name, picture) in enumerate(
+      [('original', original), ('prediction', predicted)]):
+    lightness, ab = color.split_lightness(jnp.asarray(picture))
+    lab = np.concatenate([lightness, ab], -1)
+    axes[row, 0].imshow(picture)
+    axes[row, 0].set_ylabel(name)
+    for i, (_, colours, low, high) in enumerate(planes):
+      drawn = axes[row, i + 1].imshow(
+          lab[..., i], cmap=colours, vmin=low, vmax=high)
+      if row == 1:
+        figure.colorbar(drawn, ax=axes[:, i + 1], location='bottom',
+                        fraction=0.05)
+  for i, title in enumerate(['picture', *(plane[0] for plane in planes)]):
+    axes[0, i].set_title(title)
+  for axis in axes.flat:
+    axis.set(xticks=[], yticks=[])
+  return _rendered(figure)
+
+
+def loss_curves(metrics_path: pathlib.Path) -> np.ndarray:
+  """The objective over steps, one curve for each split.
+
+  Args:
+    metrics_path: `metrics.jsonl` of a run; lines without a finite `loss`, and
+      a last line cut short, are passed over.
+
+  Returns:
+    uint8 [H, W, 3].
+
+  Raises:
+    UserError: the file cannot be read or holds no loss.
+  """
+  curves = _read_losses(metrics_path)
+  if not curves:
+    raise UserError(f'{metrics_path} holds no line with a finite loss')
+  figure = Figure(figsize=(8, 4.5), dpi=100, layout='constrained')
+  axes = figure.subplots()
+  for split, points in sorted(curves.items()):
+    steps, losses = np.array(points).T
+    axes.plot(steps, losses, label=f'{split}, last {losses[-1]:.4g}',
+              linewidth=1.2, marker='o' if len(steps) < 30 else None,
+              markersize=3)
+  values = np.concatenate([np.array(p)[:, 1] for p in curves.values()])
+  # The first steps would squeeze all others into a line.
+  low, high = values.min(), np.quantile(values, 0.97)
+  margin = 0.08 * max(high - low, 1e-6)
+  axes.set(xlabel='step', ylabel='loss', ylim=(low - margin, high + margin))
+  axes.grid(alpha=0.3)
+  axes.legend()
+  return _rendered(figure)
+
+
+def _read_losses(path: pathlib.Path) -> dict[str, list[tuple[int, float]]]:
+  """(step, loss) by split."""
+  try:
+    lines = path.read_text().splitlines()
+  except OSError as error:
+    raise UserError(f'{path}: {error.strerror or error}') from error
+  curves: dict[str, list[tuple[int, float]]] = {}
+  for line in lines:
+    try:
+      entry = json.loads(line)
+      point = (int(entry['step']), float(entry['loss']))
+    except (ValueError, KeyError, TypeError):
+      continue
+    if np.isfinite(point[1]):
+      curves.setdefault(str(entry.get('split', '')), []).append(point)
+  return curves
+
+
+def _paint(lightness: jax.Array, ab: jax.Array) -> jax.Array:
+  """Lab to uint8 sRGB, fitted into the gamut at constant lightness."""
+  lightness = jnp.broadcast_to(lightness, (*ab.shape[:-1], 1))
+  lab = color.fit_to_gamut(jnp.concatenate([lightness, ab], -1))
+  return jnp.round(color.lab_to_rgb(lab) * 255).astype(jnp.uint8)
+
+
+def _ab_colours(channel: int) -> LinearSegmentedColormap:
+  """A diverging colour map that shows a (0) or b (1) in its own colours."""
+  lab = np.array([[50.0, 0, 0], [97.0, 0, 0], [50.0, 0, 0]], np.float32)
+  lab[:, 1 + channel] = -AB_RANGE, 0, AB_RANGE
+  rgb = np.asarray(color.lab_to_rgb(color.fit_to_gamut(lab)))
+  return LinearSegmentedColormap.from_list('ab'[channel], rgb)
+
+
+def _rendered(figure: Figure) -> np.ndarray:
+  canvas = FigureCanvasAgg(figure)
+  canvas.draw()
+  return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _thumbnail(pixels: np.ndarray, size: int) -> Image.Image:
+  image = Image.fromarray(pixels).convert('RGB')
+  scale = size / max(image.size)
+  return image.resize(
+      (max(1, round(image.width * scale)), max(1, round(image.height * scale))),
+      Image.Resampling.LANCZOS)
+
+
+def _shortened(words: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+               width: int) -> str:
+  """Words cut with an ellipsis to fit a width in pixels."""
+  if font.getlength(words) <= width:
+    return words
+  while words and font.getlength(words + '…') > width:
+    words = words[:-1]
+  return words + '…'

@@ -1,0 +1,118 @@
+"""The HTML page of a report: one file, and pictures beside it."""
+
+import dataclasses
+import html
+import os
+import pathlib
+import urllib.parse
+from collections.abc import Sequence
+
+from colorjax.errors import UserError
+
+_STYLE = '''
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #f4f4f4;
+       max-width: 75rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2rem; }
+table { border-collapse: collapse; }
+caption { text-align: left; padding-bottom: .5rem; }
+th, td { padding: .25rem .9rem; border-bottom: 1px solid #ccc; }
+th { text-align: left; }
+td { text-align: right; font-variant-numeric: tabular-nums; }
+figure { margin: 1.5rem 0; } img { max-width: 100%; height: auto; }
+figcaption { color: #555; }
+pre { background: #e8e8e8; padding: .8rem; overflow-x: auto; }
+'''
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """A table of texts.
+
+  Attributes:
+    caption: what it shows.
+    header: title of each column; the first is that of the rows' names.
+    rows: texts, as many in each row as the header has.
+  """
+  caption: str
+  header: Sequence[str]
+  rows: Sequence[Sequence[str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+  """A picture of the page.
+
+  Attributes:
+    file: its path, relative to the page.
+    title: heading above it.
+    caption: what is to be seen, below it.
+  """
+  file: str
+  title: str
+  caption: str = ''
+
+
+def index_html(*, title: str, tables: Sequence[Table],
+               figures: Sequence[Figure], command: str, settings: str) -> str:
+  """The page as text; every argument is escaped.
+
+  Args:
+    title: of the page.
+    tables: shown first.
+    figures: pictures, shown below them.
+    command: what to type to get this result again.
+    settings: the flags, one a line.
+
+  Returns:
+    HTML that is well-formed XML too.
+  """
+  body = [f'<h1>{html.escape(title)}</h1>']
+  body += [_table_html(table) for table in tables]
+  for figure in figures:
+    source = html.escape(urllib.parse.quote(figure.file))
+    body.append(
+        f'<h2>{html.escape(figure.title)}</h2>\n'
+        f'<figure><a href="{source}"><img src="{source}" '
+        f'alt="{html.escape(figure.title)}" /></a>\n'
+        f'<figcaption>{html.escape(figure.caption)}</figcaption></figure>')
+  for heading, text in (('Command', command), ('Flags', settings)):
+    if text:
+      body.append(f'<h2>{heading}</h2>\n<pre>{html.escape(text)}</pre>')
+  return (
+      '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8" />\n'
+      '<meta name="viewport" content="width=device-width" />\n'
+      f'<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n'
+      '</head>\n<body>\n' + '\n'.join(body) + '\n</body>\n</html>\n')
+
+
+def write_index(path: pathlib.Path, **contents) -> None:
+  """Writes `index_html(**contents)`, whole or not at all.
+
+  Raises:
+    UserError: the file cannot be written.
+  """
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+  try:
+    try:
+      temporary.write_text(index_html(**contents), encoding='utf-8')
+      os.replace(temporary, path)
+    finally:
+      temporary.unlink(missing_ok=True)
+  except OSError as error:
+    raise UserError(
+        f'{path}: cannot be written: {error.strerror or error}') from error
+
+
+def _table_html(table: Table) -> str:
+  if any(len(row) != len(table.header) for row in table.rows):
+    raise ValueError(
+        f'rows of {table.caption!r} need {len(table.header)} texts each')
+  header = ''.join(f'<th scope="col">{html.escape(text)}</th>'
+                   for text in table.header)
+  rows = []
+  for name, *values in table.rows:
+    cells = ''.join(f'<td>{html.escape(text)}</td>' for text in values)
+    rows.append(f'<tr><th scope="row">{html.escape(name)}</th>{cells}</tr>')
+  return (f'<table>\n<caption>{html.escape(table.caption)}</caption>\n'
+          f'<thead><tr>{header}</tr></thead>\n<tbody>\n' + '\n'.join(rows) +
+          '\n</tbody>\n</table>')
