@@ -61,7 +61,8 @@ def test_clipping_keeps_the_direction():
   optimizer = optimizers.make_optimizer(
       'sgd', learning_rate=1.0, clip_norm=1.0)
   params = {'a': jnp.zeros(1), 'b': jnp.zeros(1)}
-  new = _updates(optimizer, params, {'a': jnp.full(1, 3.), 'b': jnp.full(1, 4.)})
+  new = _updates(
+      optimizer, params, {'a': jnp.full(1, 3.0), 'b': jnp.full(1, 4.0)})
   np.testing.assert_allclose([new['a'][0], new['b'][0]], [-.6, -.8], rtol=1e-6)
 
 
