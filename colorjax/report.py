@@ -63,8 +63,8 @@ def contact_sheet(rows: Sequence[Sequence[Cell]], *,
   font = ImageFont.load_default(text_size)
   line = round(text_size * 1.5)
   columns = max(len(column_titles), *(len(row) for row in rows))
-  thumbnails = [[_thumbnail(cell.pixels, cell_size) for cell in row]
-                for row in rows]
+  thumbnails = [[Image.fromarray(thumbnail(cell.pixels, cell_size))
+                 for cell in row] for row in rows]
   widths = [max((row[i].width for row in thumbnails if i < len(row)),
                 default=cell_size) for i in range(columns)]
   heights = [max(t.height for t in row) for row in thumbnails if row]
@@ -135,6 +135,21 @@ def proposal_drawer(colorizer: Colorizer, *, num_proposals: int
   return draw
 
 
+def thumbnail(pixels: np.ndarray, size: int) -> np.ndarray:
+  """A picture, uint8 [H, W] or [H, W, 3], with a longer side of `size`."""
+  image = Image.fromarray(pixels)
+  scale = size / max(image.size)
+  return np.asarray(image.resize(
+      (max(1, round(image.width * scale)), max(1, round(image.height * scale))),
+      Image.Resampling.LANCZOS, reducing_gap=3.0))
+
+
+def lightness_only(pixels: np.ndarray) -> np.ndarray:
+  """The grey picture of equal lightness, uint8 sRGB [..., H, W, 3]."""
+  lightness, ab = color.split_lightness(jnp.asarray(pixels))
+  return np.asarray(_paint(lightness, jnp.zeros_like(ab)))
+
+
 def lab_split(original: np.ndarray, predicted: np.ndarray) -> np.ndarray:
   """L, a and b of a photograph, and below it those of its colouring.
 
@@ -148,10 +163,15 @@ def lab_split(original: np.ndarray, predicted: np.ndarray) -> np.ndarray:
   Returns:
     uint8 [H', W', 3].
   """
-  shape = original.shape[0] / original.shape[1]
-  figure = Figure(figsize=(12, 1.4 + 5.6 * shape), dpi=100,
-                  layout='constrained')
-  axes = figure.subplots(2, 4)
+  # In inches: the planes, a gap for titles, a colour bar under each column.
+  width, bar = 3.0, 0.6
+  height = width * original.shape[0] / original.shape[1]
+  total = 2 * height + bar + 0.5
+  figure = Figure(figsize=(4 * width + 0.4, total), dpi=100)
+  axes = figure.subplots(3, 4, gridspec_kw={
+      'height_ratios': [height, height, 0.15], 'left': 0.03, 'right': 0.985,
+      'top': 1 - 0.3 / total, 'bottom': 0.3 / total, 'wspace': 0.05,
+      'hspace': 0.05})
   planes = [('L', 'gray', 0, 100),
             ('a', _ab_colours(0), -AB_RANGE, AB_RANGE),
             ('b', _ab_colours(1), -AB_RANGE, AB_RANGE)]
@@ -161,16 +181,17 @@ def lab_split(original: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     lab = np.concatenate([lightness, ab], -1)
     axes[row, 0].imshow(picture)
     axes[row, 0].set_ylabel(name)
-    for i, (_, colours, low, high) in enumerate(planes):
-      drawn = axes[row, i + 1].imshow(
-          lab[..., i], cmap=colours, vmin=low, vmax=high)
-      if row == 1:
-        figure.colorbar(drawn, ax=axes[:, i + 1], location='bottom',
-                        fraction=0.05)
-  for i, title in enumerate(['picture', *(plane[0] for plane in planes)]):
-    axes[0, i].set_title(title)
-  for axis in axes.flat:
+    for column, (_, colours, low, high) in enumerate(planes, start=1):
+      drawn = axes[row, column].imshow(
+          lab[..., column - 1], cmap=colours, vmin=low, vmax=high)
+      if row == 0:
+        figure.colorbar(drawn, cax=axes[2, column], orientation='horizontal',
+                        ticks=np.linspace(low, high, 5)[1:-1])
+  for axis, title in zip(axes[0], ['picture', 'L', 'a', 'b'], strict=True):
+    axis.set_title(title)
+  for axis in axes[:2].flat:
     axis.set(xticks=[], yticks=[])
+  axes[2, 0].set_axis_off()
   return _rendered(figure)
 
 
@@ -244,14 +265,6 @@ def _rendered(figure: Figure) -> np.ndarray:
   canvas = FigureCanvasAgg(figure)
   canvas.draw()
   return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
-def _thumbnail(pixels: np.ndarray, size: int) -> Image.Image:
-  image = Image.fromarray(pixels).convert('RGB')
-  scale = size / max(image.size)
-  return image.resize(
-      (max(1, round(image.width * scale)), max(1, round(image.height * scale))),
-      Image.Resampling.LANCZOS)
 
 
 def _shortened(words: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont,

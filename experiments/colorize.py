@@ -1,0 +1,221 @@
+"""Colours photographs with a trained method.
+
+    python -m experiments.colorize --checkpoint=runs/quickstart \\
+        --input=photo.jpg --output=coloured --proposals=8
+
+A photograph becomes OUTPUT/<stem>.png in its own resolution, with its own
+lightness, alpha and EXIF. With --proposals=K it becomes OUTPUT/<stem>.0.png and
+so on, most probable first, and OUTPUT/<stem>.sheet.png shows them all.
+
+Folders are searched whole and mirrored under OUTPUT. Photographs of one folder
+that share a stem (a.jpg and a.png) keep their whole name: a.jpg.png, a.png.png.
+What is there already is kept, so that a run that was stopped goes on; with
+--overwrite it is made again. No photograph of the input is ever written to.
+
+Exit code: 0 if every photograph was coloured, 1 if some were refused (each with
+a line on stderr; the others are coloured), 2 for wrong usage.
+"""
+
+import math
+import os
+import pathlib
+import sys
+from collections.abc import Mapping, Sequence
+
+from absl import flags
+
+from colorjax.errors import UserError
+from experiments import common
+
+_CHECKPOINT = flags.DEFINE_string(
+    'checkpoint', None, 'Work directory of a training run.', required=True)
+_INPUT = flags.DEFINE_string(
+    'input', None, 'A photograph, or a folder of photographs.', required=True)
+_OUTPUT = flags.DEFINE_string(
+    'output', None, 'Folder for the colourings; made if it is not there.',
+    required=True)
+_PROPOSALS = flags.DEFINE_integer(
+    'proposals', 0, 'Write this many different colourings of each photograph, '
+    'and a sheet of them; 0 writes the best single one.', lower_bound=0)
+_FORMAT = flags.DEFINE_enum(
+    'format', 'png', ['png', 'jpg', 'tiff', 'webp', 'same'], 'File format of '
+    'the colourings. png and tiff keep 16 bits; all but jpg keep the lightness '
+    'to the last bit. same: the format of the photograph, png for gif.')
+_OVERWRITE = flags.DEFINE_bool(
+    'overwrite', False, 'Colour photographs again whose colourings are there.')
+
+_THUMBNAIL = 256
+
+
+def main(argv: Sequence[str]) -> int:
+  """Colours what the flags name; the exit code is described above."""
+  del argv
+  # These import JAX, which --help does not wait for.
+  import tqdm
+
+  from colorjax import inference, photo
+
+  source, output = pathlib.Path(_INPUT.value), pathlib.Path(_OUTPUT.value)
+  paths = find_photos(source, output, photo.SUFFIXES)
+  targets = plan(paths, source, output, _FORMAT.value)
+  colorizer, variables, image_size = inference.load(
+      pathlib.Path(_CHECKPOINT.value))
+  make_folder(output)
+  answer = inference.answers(colorizer, num_proposals=_PROPOSALS.value)
+  kept = refused = 0
+  for path in tqdm.tqdm(paths, unit='photo', disable=None):
+    files = outputs_of(targets[path], _PROPOSALS.value)
+    if not _OVERWRITE.value and all(file.exists() for file in files):
+      kept += 1
+      continue
+    try:
+      make_folder(files[0].parent)
+      picture = photo.read(path)
+      colourings = inference.colorize(
+          answer, variables, picture, image_size=image_size,
+          bits=min(8 * picture.pixels.itemsize,
+                   photo.output_format(files[0]).bits))
+      write_colourings(colourings, picture, files)
+    except (photo.UnreadablePhoto, photo.UnwritablePhoto) as error:
+      tqdm.tqdm.write(f'refused: {error}', file=sys.stderr)
+      refused += 1
+  print(f'{len(paths) - kept - refused} coloured into {output}'
+        + (f', {kept} there already (--overwrite colours them again)'
+           if kept else '')
+        + (f', {refused} refused' if refused else ''))
+  return 1 if refused else 0
+
+
+def find_photos(source: pathlib.Path, output: pathlib.Path,
+                suffixes: Sequence[str]) -> list[pathlib.Path]:
+  """The photographs to colour, sorted.
+
+  Hidden files, and the output folder where it lies inside the input, are left
+  out.
+
+  Args:
+    source: a file, whatever its name, or a folder.
+    output: the folder that the colourings go to.
+    suffixes: file name endings of photographs, in lower case.
+
+  Returns:
+    Paths that begin with `source`.
+
+  Raises:
+    UserError: there is nothing to colour, or input and output are one folder.
+  """
+  if source.is_file():
+    return [source]
+  if not source.is_dir():
+    raise UserError(f'--input={source}: no such file or folder')
+  if source.resolve() == output.resolve():
+    raise UserError(f'--output={output}: is the input; name another folder')
+  paths = []
+  for folder, subfolders, names in os.walk(source):
+    here = pathlib.Path(folder)
+    subfolders[:] = [
+        name for name in subfolders if not name.startswith('.')
+        and (here / name).resolve() != output.resolve()]
+    paths += [here / name for name in names if not name.startswith('.')
+              and pathlib.Path(name).suffix.lower() in suffixes]
+  if not paths:
+    raise UserError(
+        f'--input={source}: holds no photograph ({" ".join(suffixes)})')
+  return sorted(paths)
+
+
+def plan(paths: Sequence[pathlib.Path], source: pathlib.Path,
+         output: pathlib.Path, file_format: str
+         ) -> dict[pathlib.Path, pathlib.Path]:
+  """Where the colouring of each photograph goes; no two to one file.
+
+  Args:
+    paths: the photographs.
+    source: the file or folder that they were found in.
+    output: the folder for colourings.
+    file_format: value of --format.
+
+  Returns:
+    The file for each photograph.
+
+  Raises:
+    UserError: a colouring would replace a photograph of the input.
+  """
+  root = source if source.is_dir() else source.parent
+  names = {path: path.stem for path in paths}
+  targets: dict[pathlib.Path, pathlib.Path] = {}
+  while len(set(targets.values())) < len(paths):
+    # A second round is needed where a whole name meets another's stem.
+    _use_whole_names(names, targets)
+    for path in paths:
+      ending = path.suffix.lower() if file_format == 'same' else file_format
+      ending = 'png' if ending in ('.gif', '') else ending.lstrip('.')
+      targets[path] = (output / path.parent.relative_to(root) /
+                       f'{names[path]}.{ending}')
+  originals = {path.resolve() for path in paths}
+  for path, target in targets.items():
+    if target.resolve() in originals:
+      raise UserError(
+          f'--output={output}: the colouring of {path} would replace a '
+          'photograph of the input; name another folder')
+  return targets
+
+
+def _use_whole_names(names: dict[pathlib.Path, str],
+                     targets: Mapping[pathlib.Path, pathlib.Path]) -> None:
+  """Gives the whole file name to those whose targets coincide."""
+  takers: dict[pathlib.Path, list[pathlib.Path]] = {}
+  for path, target in targets.items():
+    takers.setdefault(target, []).append(path)
+  for paths in takers.values():
+    if len(paths) > 1:
+      names.update({path: path.name for path in paths})
+
+
+def outputs_of(target: pathlib.Path, num_proposals: int) -> list[pathlib.Path]:
+  """The files made of one photograph: colourings, and the sheet last."""
+  if not num_proposals:
+    return [target]
+  return [*(target.with_name(f'{target.stem}.{i}{target.suffix}')
+            for i in range(num_proposals)),
+          target.with_name(f'{target.stem}.sheet.png')]
+
+
+def make_folder(path: pathlib.Path) -> None:
+  """Makes a folder; UserError if that is not possible."""
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise UserError(
+        f'--output: cannot make the folder {path}: {error.strerror}') from error
+  if not os.access(path, os.W_OK | os.X_OK):
+    raise UserError(f'--output: no permission to write in {path}')
+
+
+def write_colourings(colourings, picture, files: Sequence[pathlib.Path]
+                     ) -> None:
+  """Writes each colouring to its file, and the sheet if there is one.
+
+  Args:
+    colourings: iterator of `inference.Colouring`.
+    picture: the `photo.Photo` that they are of.
+    files: what `outputs_of` returned.
+  """
+  from colorjax import photo, report
+
+  cells = []
+  for i, (colouring, file) in enumerate(zip(colourings, files, strict=False)):
+    photo.write(file, colouring.pixels, like=picture)
+    small = report.thumbnail(photo.with_depth(colouring.pixels, 8), _THUMBNAIL)
+    cells.append(report.Cell(small, f'{i}: {colouring.weight:.3f}'))
+  if len(files) > 1:
+    original = report.thumbnail(photo.to_rgb8(picture), _THUMBNAIL)
+    cells.insert(0, report.Cell(report.lightness_only(original), 'lightness'))
+    columns = math.ceil(math.sqrt(len(cells)))
+    photo.write(files[-1], report.contact_sheet(
+        [cells[i:i + columns] for i in range(0, len(cells), columns)],
+        cell_size=_THUMBNAIL))
+
+
+if __name__ == '__main__':
+  common.run(main)
