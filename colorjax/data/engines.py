@@ -165,11 +165,14 @@ def _with_tf_data(plan: Plan, num_threads: int, prefetch: int
   is_closed = threading.Event()
   # tf.data reports an exception of Python as text; the object is kept here.
   failures: dict[int, Exception] = {}
+  side = plan.image_size
+  nothing = np.zeros((side, side, 3), np.uint8)
 
   def load(number):
+    if is_closed.is_set():
+      # Nobody will see it; tf.data would print an exception's traceback.
+      return nothing, np.int32(-1)
     try:
-      if is_closed.is_set():
-        raise concurrent.futures.CancelledError
       image, index = plan.load(int(number))
     except Exception as error:
       failures[int(number)] = error
@@ -178,7 +181,6 @@ def _with_tf_data(plan: Plan, num_threads: int, prefetch: int
 
   def load_in_graph(number):
     image, index = tf.numpy_function(load, [number], (tf.uint8, tf.int32))
-    side = plan.image_size
     return tf.ensure_shape(image, (side, side, 3)), tf.ensure_shape(index, ())
 
   size = plan.batch_size
