@@ -65,6 +65,7 @@ def encode(file_format: Format, pixels: np.ndarray,
   """
   if alpha is not None:
     pixels = np.dstack([pixels, alpha])
+  pixels = np.ascontiguousarray(pixels)
   if file_format.name == 'PNG':
     return _encode_png(pixels, exif)
   if file_format.name == 'TIFF':
