@@ -282,3 +282,14 @@ def test_description_is_plain_json(tmp_path):
   assert about['host'] == {
       'step': 1, 'value': 0.25, 'host': {'best_step': 1}}
   assert about['leaves']['params/Dense_0/kernel']['shape'] == [2000, 4]
+
+
+def test_two_saves_at_once_do_not_disturb_each_other(tmp_path):
+  # Orbax alone gets stuck or loses one of them.
+  saving = [Checkpoints(tmp_path / name) for name in ('a', 'b')]
+  for step in range(5):
+    for checkpoints in saving:
+      checkpoints.save(step, {'w': np.full(100, step)}, {})
+  for name, checkpoints in zip(('a', 'b'), saving, strict=True):
+    checkpoints.wait()
+    assert checkpoint.steps(tmp_path / name) == [2, 3, 4]

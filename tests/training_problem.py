@@ -7,6 +7,7 @@ map from the mean colour of an image to two numbers, with noise from the key,
 so that a wrong key, batch or resumed moment changes every figure.
 """
 
+import functools
 import json
 import pathlib
 import sys
@@ -68,9 +69,9 @@ def batches(start, seconds=0.0):
     start += 1
 
 
-def train(workdir, num_steps, *, loss=loss, ballast=1, seconds=0.0,
-          validation_loss=None, **settings):
-  """Runs `fit` on the problem; `settings` go to Cadence or to fit."""
+@functools.cache
+def _program(loss):
+  """The optimizer and the compiled steps: compiled once for all tests."""
   schedule = optimizers.make_schedule(
       'cosine', learning_rate=1e-2, num_steps=1000, warmup_steps=5)
   optimizer = optimizers.make_optimizer(
@@ -80,6 +81,13 @@ def train(workdir, num_steps, *, loss=loss, ballast=1, seconds=0.0,
       axis_name=parallel.AXIS))
   eval_step = parallel.pmap_step(
       steps.make_eval_step(loss, axis_name=parallel.AXIS), donate=False)
+  return optimizer, step, eval_step
+
+
+def train(workdir, num_steps, *, loss=loss, ballast=1, seconds=0.0,
+          validation_loss=None, **settings):
+  """Runs `fit` on the problem; `settings` go to Cadence or to fit."""
+  optimizer, step, eval_step = _program(loss)
 
   def validate(state):
     if validation_loss:

@@ -15,6 +15,7 @@ import hashlib
 import json
 import pathlib
 import shutil
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -32,6 +33,10 @@ Leaves = dict[str, np.ndarray]
 
 TEMPORARY = '.orbax-checkpoint-tmp'
 """What the name of an unfinished checkpoint directory contains."""
+
+# Orbax counts its saves in one number for the whole process and waits on it:
+# of two at the same time, each can wait in vain for the other's.
+_ONE_SAVE_AT_A_TIME = threading.Lock()
 
 
 class CheckpointError(UserError):
@@ -78,7 +83,8 @@ def write(path: pathlib.Path, leaves: Leaves, host: Mapping[str, Any]) -> None:
   arrays = flax.traverse_util.unflatten_dict(
       {name: x for name, x in leaves.items() if x.size}, sep='/')
   try:
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    with _ONE_SAVE_AT_A_TIME, ocp.Checkpointer(
+        ocp.CompositeCheckpointHandler()) as checkpointer:
       checkpointer.save(path.absolute(), args=ocp.args.Composite(
           state=ocp.args.PyTreeSave(arrays), about=ocp.args.JsonSave(about)))
   except Exception as error:  # Orbax and its file layers raise many kinds.
