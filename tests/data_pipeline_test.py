@@ -178,6 +178,10 @@ class TestAugment:
       np.testing.assert_allclose(
           squashed.mean((0, 1)), [85, 85, 85], atol=3)
 
+  def test_refuses_an_unknown_fit(self):
+    with pytest.raises(ValueError, match=r"fit is one of .* got 'stretch'"):
+      augment.fit_square(photographs(1)[0], 8, 'stretch')
+
   @pytest.mark.parametrize('settings', [
       {'scale': (0, 1)}, {'scale': (0.5, 0.2)}, {'scale': (0.5, 1.5)},
       {'ratio': (2, 1)}, {'ratio': (0, 1)}, {'flip': 1.5}])

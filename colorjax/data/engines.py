@@ -165,8 +165,7 @@ def _with_tf_data(plan: Plan, num_threads: int, prefetch: int
   is_closed = threading.Event()
   # tf.data reports an exception of Python as text; the object is kept here.
   failures: dict[int, Exception] = {}
-  side = plan.image_size
-  nothing = np.zeros((side, side, 3), np.uint8)
+  nothing = np.zeros((plan.image_size, plan.image_size, 3), np.uint8)
 
   def load(number):
     if is_closed.is_set():
@@ -179,20 +178,8 @@ def _with_tf_data(plan: Plan, num_threads: int, prefetch: int
       raise
     return image, np.int32(index)
 
-  def load_in_graph(number):
-    image, index = tf.numpy_function(load, [number], (tf.uint8, tf.int32))
-    return tf.ensure_shape(image, (side, side, 3)), tf.ensure_shape(index, ())
-
-  size = plan.batch_size
-  stop = tf.int64.max // size if plan.stop is None else plan.stop
-  options = tf.data.Options()
-  options.threading.private_threadpool_size = num_threads
-  dataset = (
-      tf.data.Dataset.range(plan.start * size, stop * size)
-      .map(load_in_graph, num_parallel_calls=num_threads, deterministic=True)
-      .batch(size, drop_remainder=True).prefetch(prefetch)
-      .with_options(options))
-  batches = dataset.as_numpy_iterator()
+  batches = _tf_dataset(
+      tf, plan, load, num_threads, prefetch).as_numpy_iterator()
   try:
     while True:
       try:
@@ -202,20 +189,38 @@ def _with_tf_data(plan: Plan, num_threads: int, prefetch: int
       except tf.errors.OpError:
         if not failures:
           raise
-        raise failures[min(failures)] from None
+        break
       yield _as_batch(images, indices)
+    raise failures[min(failures)]
   finally:
     is_closed.set()
     # Deleting the iterator is how tf.data is told to end its threads.
-    del batches, dataset
+    del batches
+
+
+def _tf_dataset(tf, plan: Plan, load: Callable, num_threads: int,
+                prefetch: int):
+  """Batches of (images, indices), endless where the plan is."""
+  size, side = plan.batch_size, plan.image_size
+
+  def load_in_graph(number):
+    image, index = tf.numpy_function(load, [number], (tf.uint8, tf.int32))
+    return tf.ensure_shape(image, (side, side, 3)), tf.ensure_shape(index, ())
+
+  options = tf.data.Options()
+  options.threading.private_threadpool_size = num_threads
+  stop = tf.int64.max // size if plan.stop is None else plan.stop
+  return (
+      tf.data.Dataset.range(plan.start * size, stop * size)
+      .map(load_in_graph, num_parallel_calls=num_threads, deterministic=True)
+      .batch(size, drop_remainder=True).prefetch(prefetch)
+      .with_options(options))
 
 
 def _import_tensorflow():
   if importlib.util.find_spec('tensorflow') is None:
     raise ValueError("engine 'tf.data' needs TensorFlow: "
                      "pip install 'colorjax[tf]', or use engine 'threads'")
-  # Else TensorFlow greets on stderr with the instruction sets it was built for.
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   import tensorflow as tf
   # TensorFlow would take the memory of the GPUs that jax computes on.
   tf.config.set_visible_devices([], 'GPU')

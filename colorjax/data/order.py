@@ -6,6 +6,7 @@ the same photographs, crops and flips.
 """
 
 import functools
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -48,7 +49,14 @@ def index_lookup(seed: int, size: int) -> Callable[[int], int]:
   """
   order_of = functools.lru_cache(maxsize=2)(
       lambda epoch: epoch_order(seed, epoch, size).astype(np.int32))
-  return lambda n: int(order_of(n // size)[n % size])
+  lock = threading.Lock()
+
+  def index_of(n):
+    with lock:  # Else every thread would sort at the turn of an epoch.
+      epoch = order_of(n // size)
+    return int(epoch[n % size])
+
+  return index_of
 
 
 def uniforms(seed: int, example: int, count: int) -> np.ndarray:

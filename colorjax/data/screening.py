@@ -124,7 +124,8 @@ class Screen:
       on_bad_image: 'fail' raises the UnreadablePhoto of a photograph that
         cannot be read, 'skip' leaves it out.
       min_chroma: photographs whose `chroma` is lower are left out; 0 keeps
-        all, 4 leaves out grey ones.
+        all, 2 leaves out grey ones (in a sample of ImageNet 18 of 700 have
+        less than 0.01, and the next has 2.3).
     """
     if on_bad_image not in ON_BAD_IMAGE:
       raise ValueError(

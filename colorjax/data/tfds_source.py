@@ -171,10 +171,12 @@ def _random_access(builder: tfds.core.DatasetBuilder, name: str, split: str,
 def _image_feature(builder: tfds.core.DatasetBuilder, name: str) -> str:
   """Key of the one feature that is a colour photograph."""
   features = builder.info.features
+  if not isinstance(features, tfds.features.FeaturesDict):
+    raise SourceError(f'{name} has no photographs among its features')
   keys = [key for key, feature in features.items()
           if isinstance(feature, tfds.features.Image)
           and not isinstance(feature, tfds.features.LabeledImage)
-          and feature.shape[-1] in (3, 4)] if hasattr(features, 'items') else []
+          and feature.shape[-1] in (3, 4)]
   if len(keys) == 1:
     return keys[0]
   if keys:
