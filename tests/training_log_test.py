@@ -67,8 +67,7 @@ def test_a_full_disk_is_named(tmp_path, monkeypatch):
   monkeypatch.setattr(metrics, '_file', full)
   with pytest.raises(UserError, match=r'metrics\.jsonl: No space left on dev'):
     metrics.write(1, 'train', {})
-  with pytest.raises(OSError, match='No space'):  # what is still buffered
-    full.close()
+  full.close()
 
 
 def test_scalars_and_pictures_reach_tensorboard(tmp_path):
