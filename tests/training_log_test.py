@@ -125,6 +125,7 @@ def test_without_a_terminal_lines_are_few(monkeypatch, capsys):
   progress.close()
   lines = capsys.readouterr().err.splitlines()
   assert len(lines) == 6  # four times after 30 s, and the first and last step
+  assert lines[0] == 'step 1/1000, loss 1, psnr 20'
   assert lines[1] == 'step 241/1000, 01:34 left, loss 1, psnr 20'
 
 

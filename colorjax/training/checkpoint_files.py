@@ -91,7 +91,8 @@ def write(path: pathlib.Path, leaves: Leaves, host: Mapping[str, Any]) -> None:
     for unfinished in path.parent.glob(f'{path.name}{TEMPORARY}*'):
       shutil.rmtree(unfinished, ignore_errors=True)
     raise CheckpointError(
-        f'cannot write checkpoint {path}: {_reason(error)}') from error
+        f'cannot write checkpoint {path}: {_reason(error)}; mend that, and the '
+        'same command goes on from the checkpoint before') from error
 
 
 def read_about(path: pathlib.Path) -> dict[str, Any]:

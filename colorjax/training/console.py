@@ -34,7 +34,7 @@ class Progress:
     self._num_steps = num_steps
     self._seconds = seconds
     self._last = -math.inf
-    self._start = (time.monotonic(), step)
+    self._start: tuple[float, int] | None = None
     self._bar = tqdm.tqdm(
         total=num_steps, initial=step, unit='step', dynamic_ncols=True,
         smoothing=0.1, disable=not sys.stderr.isatty())
@@ -42,6 +42,8 @@ class Progress:
   def advance(self, step: int) -> None:
     """Moves the bar to a step."""
     self._bar.update(step - self._bar.n)
+    if self._start is None:  # The first step compiles: no measure of speed.
+      self._start = (time.monotonic(), step)
 
   def show(self, step: int, figures: Mapping[str, float]) -> None:
     """Shows figures beside the bar, or as a line if the last one is old."""
@@ -53,10 +55,15 @@ class Progress:
     if now - self._last < self._seconds and step < self._num_steps:
       return
     self._last = now
+    say(f'step {step}/{self._num_steps}, {self._left(now, step)}{text}')
+
+  def _left(self, now: float, step: int) -> str:
+    """The time left, as text, once there is a step to judge by."""
+    if self._start is None or step == self._start[1]:
+      return ''
     begun, first = self._start
-    left = (now - begun) / max(step - first, 1) * (self._num_steps - step)
-    eta = tqdm.tqdm.format_interval(left)
-    say(f'step {step}/{self._num_steps}, {eta} left, {text}')
+    left = (now - begun) / (step - first) * (self._num_steps - step)
+    return f'{tqdm.tqdm.format_interval(left)} left, '
 
   def close(self) -> None:
     """Ends the display."""
