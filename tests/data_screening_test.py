@@ -233,6 +233,16 @@ class TestGreyPhotographs:
     assert evaluate(screen)['mask'].sum() == 6
     assert screen.exclusions.lines() == []
 
+  def test_chroma_is_measured_once_if_at_all(self, monkeypatch):
+    measured = []
+    monkeypatch.setattr(screening, 'chroma',
+                        lambda pixels: measured.append(pixels) or 50.0)
+    for min_chroma, expected in (0, 0), (4, 6):
+      screen = screening.Screen(grey_source(), min_chroma=min_chroma)
+      for _ in range(2):
+        evaluate(screen, num_threads=1)
+      assert len(measured) == expected
+
   def test_only_grey_ones_is_one_line(self):
     screen = screening.Screen(grey_source(grey=range(6)), min_chroma=4)
     with pytest.raises(sources.SourceError, match='because it is grey'):

@@ -5,7 +5,6 @@ import tarfile
 
 import numpy as np
 import pytest
-import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
@@ -157,6 +156,8 @@ class TestRecords:
     return sorted(shapes.glob('*train.tfrecord*'))
 
   def test_records_are_those_of_tensorflow(self, shapes):
+    # Here, so that collecting the tests does not wait for TensorFlow.
+    import tensorflow as tf
     for path in self.files(shapes):
       expected = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
       count = len(expected)
