@@ -1,0 +1,324 @@
+"""Colouring photographs: lightness kept, edges kept, memory bounded."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import skimage.color
+import skimage.data
+import tiny_method
+
+from colorjax import color, inference, photo, upsampling
+from colorjax.colorizer import Colorizer
+from colorjax.data import augment
+from colorjax.errors import UserError
+
+RNG = np.random.default_rng(0)
+TINY = tiny_method.build()
+VARIABLES = {'params': {'chroma': np.float32(60)}, 'model_state': {}}
+
+
+def grey_level(pixels):
+  """Grey level of equal luminance, not rounded, in float64 by scikit-image."""
+  top = np.iinfo(pixels.dtype).max
+  if pixels.ndim == 2:
+    return pixels.astype(np.float64)
+  y = skimage.color.rgb2xyz(pixels / top)[..., 1]
+  return top * np.where(y <= 0.0031308, 12.92 * y, 1.055 * y**(1 / 2.4) - 0.055)
+
+
+def a_photo(pixels, **fields):
+  return photo.Photo(**{'alpha': None, 'icc_profile': None, 'exif': None,
+                        'format': 'PNG', 'path': 'x'} | fields, pixels=pixels)
+
+
+def coloured(pixels, *, image_size=32, **options):
+  answer = inference.answers(TINY)
+  return next(iter(inference.colorize(
+      answer, VARIABLES, a_photo(pixels), image_size=image_size,
+      **options))).pixels
+
+
+ROUND = {bits: jax.jit(lambda lab, bits=bits: inference.round_at_lightness(
+    color.fit_to_gamut(lab), bits=bits)) for bits in (8, 16)}
+
+
+def grey_lightness(levels, top):
+  return skimage.color.rgb2lab(
+      np.repeat(levels[:, None] / top, 3, -1))[:, 0].astype(np.float32)
+
+
+def test_every_8_bit_grey_level_is_kept_at_any_colour():
+  levels = np.arange(256)
+  side = np.arange(-110, 111, 10)
+  ab = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)
+  ab = ab + RNG.uniform(-5, 5, ab.shape)
+  lab = np.zeros((256, len(ab), 3), np.float32)
+  lab[..., 0] = grey_lightness(levels, 255)[:, None]
+  lab[..., 1:] = ab
+  got = np.asarray(ROUND[8](lab))
+  assert got.dtype == np.uint8
+  assert np.abs(grey_level(got) - levels[:, None]).max() < 0.45
+
+
+def test_every_16_bit_grey_level_is_kept_at_any_colour():
+  levels = np.arange(65536)
+  for reach in (20, 110):
+    ab = RNG.uniform(-reach, reach, (65536, 2))
+    lab = np.concatenate([grey_lightness(levels, 65535)[:, None], ab], -1)
+    got = np.asarray(ROUND[16](lab.astype(np.float32)))
+    assert got.dtype == np.uint16
+    assert np.abs(grey_level(got[None])[0] - levels).max() < 0.46
+    assert (np.ptp(got[100:-100], axis=-1) > 0).mean() > 0.999  # not by greying
+
+
+@pytest.mark.parametrize(('bits', 'largest', 'mean'),
+                         [(8, 12.0, 0.6), (16, 0.05, 0.003)])
+def test_colours_in_the_gamut_are_kept(bits, largest, mean):
+  # The cube's surface too, where a channel has no room on one side.
+  rgb = RNG.integers(0, 256, (20_000, 3))
+  rgb[np.arange(6000), RNG.integers(0, 3, 6000)] = RNG.choice([0, 255], 6000)
+  rgb = rgb[rgb.max(-1) > 30] / 255
+  lab = skimage.color.rgb2lab(rgb)
+  got = np.asarray(ROUND[bits](lab.astype(np.float32))) / (2**bits - 1)
+  error = np.linalg.norm(skimage.color.rgb2lab(got) - lab, axis=-1)
+  assert error.max() < largest
+  assert error.mean() < mean
+
+
+@pytest.mark.parametrize('bits', [8, 16])
+def test_grey_level_of_coloured_input(bits):
+  dtype = np.uint8 if bits == 8 else np.uint16
+  rgb = RNG.integers(0, 2**bits, (1, 100_000, 3)).astype(dtype)
+  lab = skimage.color.rgb2lab(rgb / (2**bits - 1))
+  lab[..., 1:] = RNG.uniform(-110, 110, lab[..., 1:].shape)
+  before = grey_level(rgb)
+  after = grey_level(np.asarray(ROUND[bits](lab.astype(np.float32))))
+  # float32 cannot tell on which side of a border the photograph itself lies.
+  clear = np.abs(before % 1 - 0.5) > (0.001 if bits == 8 else 0.02)
+  assert clear.mean() > 0.95
+  np.testing.assert_array_equal(np.rint(before)[clear], np.rint(after)[clear])
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.tiff', '.webp', '.bmp'])
+def test_lightness_through_a_file(suffix, tmp_path):
+  grey = np.asarray(color_photo()[..., 1])
+  source = a_photo(grey, alpha=grey[::-1].copy())
+  path = tmp_path / f'out{suffix}'
+  photo.write(path, coloured(grey), like=source)
+  got = photo.read(path)
+  np.testing.assert_array_equal(np.rint(grey_level(got.pixels)), grey)
+  assert np.ptp(got.pixels.astype(int), axis=-1).mean() > 20  # and coloured
+  if suffix != '.bmp':
+    np.testing.assert_array_equal(got.alpha, source.alpha)
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.tiff'])
+def test_lightness_through_a_16_bit_file(suffix, tmp_path):
+  grey = RNG.integers(0, 65536, (70, 90)).astype(np.uint16)
+  path = tmp_path / f'out{suffix}'
+  photo.write(path, coloured(grey))
+  got = photo.read(path).pixels
+  assert got.dtype == np.uint16
+  np.testing.assert_array_equal(np.rint(grey_level(got)), grey)
+
+
+def test_16_bits_coloured_for_an_8_bit_format():
+  grey = RNG.integers(0, 65536, (40, 50)).astype(np.uint16)
+  got = coloured(grey, bits=8)
+  assert got.dtype == np.uint8
+  clear = np.abs(grey / 257 % 1 - 0.5) > 0.01
+  np.testing.assert_array_equal(
+      np.rint(grey_level(got))[clear], np.rint(grey / 257)[clear])
+
+
+def color_photo():
+  return skimage.data.astronaut()[:200, 150:400]
+
+
+def test_colours_of_the_input_are_not_looked_at():
+  rgb = color_photo()
+  lab = skimage.color.rgb2lab(rgb)
+  got = skimage.color.rgb2lab(coloured(rgb))
+  assert np.abs(got[..., 0] - lab[..., 0]).max() < 0.6
+  # Hue 0 is what the method paints: b is near 0 everywhere.
+  assert np.abs(got[..., 2]).mean() < 1
+  assert np.abs(lab[..., 2]).mean() > 5
+
+
+@pytest.mark.parametrize('shape', [(1, 1), (1, 40), (37, 3), (513, 20)])
+def test_any_size(shape):
+  grey = RNG.integers(0, 256, shape).astype(np.uint8)
+  got = coloured(grey)
+  assert got.shape == (*shape, 3)
+  np.testing.assert_array_equal(np.rint(grey_level(got)), grey)
+
+
+def test_tiles_leave_no_trace(monkeypatch):
+  rgb = color_photo()
+  whole = coloured(rgb)
+  monkeypatch.setattr(inference, '_TILE', 96)
+  tiled = coloured(rgb)
+  # The same arithmetic; a compiler may fuse it otherwise.
+  difference = np.abs(whole.astype(int) - tiled)
+  assert difference.max() <= 1
+  assert (difference > 0).mean() < 1e-3
+
+
+def test_deterministic():
+  np.testing.assert_array_equal(coloured(color_photo()),
+                                coloured(color_photo()))
+
+
+def test_proposals_in_order_and_compiled_once():
+  traces = []
+
+  def propose(variables, lightness, k):
+    traces.append(lightness.shape)
+    return TINY.propose(variables, lightness, k)
+
+  answer = inference.answers(
+      Colorizer(init=None, loss=None, predict=None, sample=None,
+                propose=propose), num_proposals=3)
+  for shape in [(30, 40), (80, 20)]:
+    grey = np.full(shape, 150, np.uint8)
+    got = list(inference.colorize(
+        answer, VARIABLES, a_photo(grey), image_size=16))
+    assert [c.weight for c in got] == [0.5, 0.25, 0.125]
+    ab = [skimage.color.rgb2lab(c.pixels)[0, 0, 1:] for c in got]
+    chroma = 60 * skimage.color.rgb2lab([[[150 / 255] * 3]])[0, 0, 0] / 100
+    np.testing.assert_allclose(
+        ab, chroma * np.array([[1, 0], [0, 1], [-1, 0]]), atol=0.6)
+  assert traces == [(1, 16, 16, 1)]
+
+
+def test_lightness_of_any_depth():
+  for pixels in (color_photo(), RNG.integers(0, 65536, (30, 20)).astype(
+      np.uint16)):
+    rgb = pixels if pixels.ndim == 3 else np.dstack([pixels] * 3)
+    expected = skimage.color.rgb2lab(rgb / np.iinfo(pixels.dtype).max)[..., 0]
+    got = inference.lightness_of(pixels)
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, expected, atol=2e-3)
+
+
+def test_the_network_sees_what_it_sees_in_training():
+  rgb = color_photo()
+  squashed = augment.fit_square(rgb, 32, 'squash')
+  got = inference.squash(inference.lightness_of(rgb), 32)
+  expected = skimage.color.rgb2lab(squashed)[..., 0]
+  # Averaged in L here and in sRGB there.
+  assert np.abs(got - expected).mean() < 0.5
+
+
+# Upsampling.
+
+def up(field, lightness):
+  height, width = lightness.shape
+  return np.asarray(upsampling.evaluate(
+      field, jnp.asarray(lightness), upsampling.positions(0, height, height),
+      upsampling.positions(0, width, width)))
+
+
+def test_without_edges_it_is_linear_interpolation():
+  ab = RNG.uniform(-50, 50, (8, 6, 2)).astype(np.float32)
+  flat = np.full((8, 6), 50, np.float32)
+  got = up(upsampling.fit(flat, ab), np.full((56, 66), 50, np.float32))
+  expected = jax.image.resize(ab, (56, 66, 2), 'linear')
+  np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+def test_colour_follows_the_edge_of_lightness():
+  """A slanted edge between two colours, 16 times as fine as the field."""
+  y, x = np.mgrid[:256, :256] / 256
+  inside = x + 0.3 * y > 0.66
+  lightness = np.where(inside, 80, 30).astype(np.float32)
+  ab = np.where(inside[..., None], [40.0, -20], [-30.0, 50])
+  small = ab.reshape(16, 16, 16, 16, 2).mean((1, 3)).astype(np.float32)
+  guide = lightness.reshape(16, 16, 16, 16).mean((1, 3))
+  got = up(upsampling.fit(guide, small), lightness)
+  bilinear = jax.image.resize(small, ab.shape, 'linear')
+  error = np.linalg.norm(got - ab, axis=-1)
+  plain_error = np.linalg.norm(bilinear - ab, axis=-1)
+  # Pixels painted in the colour of the other side of the edge.
+  assert (error > 30).mean() < 0.015
+  assert (plain_error > 30).mean() > 0.03
+  assert error.mean() < 0.4 * plain_error.mean()
+
+
+def test_no_colour_beyond_those_predicted():
+  ab = RNG.uniform(-50, 50, (12, 12, 2)).astype(np.float32)
+  guide = RNG.uniform(30, 60, (12, 12)).astype(np.float32)
+  lightness = RNG.uniform(0, 100, (60, 60)).astype(np.float32)  # goes beyond
+  got = up(upsampling.fit(guide, ab), lightness)
+  assert got.min() >= ab.min() - 1e-3
+  assert got.max() <= ab.max() + 1e-3
+  padded = np.pad(ab, [(2, 2), (2, 2), (0, 0)], mode='edge')
+  near = padded[3:8, 3:8].reshape(-1, 2)  # two pixels around (3, 3)
+  block = got[15:20, 15:20].reshape(-1, 2)
+  assert (block <= near.max(0) + 1e-3).all()
+  assert (block >= near.min(0) - 1e-3).all()
+
+
+# A run's work directory.
+
+def test_load(tmp_path):
+  tiny_method.write_run(tmp_path, image_size=48, num_components=3)
+  colorizer, variables, image_size = inference.load(tmp_path)
+  assert image_size == 48
+  assert variables['params']['chroma'] == 40
+  with pytest.raises(UserError, match='method of 3'):
+    colorizer.propose(variables, jnp.zeros((1, 8, 8, 1)), 4)
+
+
+def test_load_refuses(tmp_path):
+  with pytest.raises(UserError, match=r'holds no colorizer\.json'):
+    inference.load(tmp_path)
+  with pytest.raises(UserError, match=r'holds no colorizer\.json'):
+    inference.load(tmp_path / 'missing')
+  (tmp_path / inference.SPEC_FILE).write_text('{"method": 1')
+  with pytest.raises(UserError, match=r'colorizer\.json'):
+    inference.load(tmp_path)
+  (tmp_path / inference.SPEC_FILE).write_text(
+      '{"method": "tiny_method", "settings": {}, "image_size": 32}')
+  with pytest.raises(UserError, match='checkpoint'):
+    inference.load(tmp_path)
+
+
+def test_memory_of_a_large_photo():
+  """What 6 megapixels hold beyond photograph, lightness and colouring."""
+  code = '''
+import threading, time
+import numpy as np
+import tiny_method
+from colorjax import inference, photo
+def resident():
+  with open('/proc/self/statm') as file:
+    return int(file.read().split()[1]) * 4096
+answer = inference.answers(tiny_method.build())
+def run(height, width):
+  pixels = np.tile(np.arange(width, dtype=np.uint8), (height, 1))
+  picture = photo.Photo(pixels, None, None, None, 'PNG', 'x')
+  variables = {'params': {'chroma': np.float32(40)}, 'model_state': {}}
+  return next(iter(inference.colorize(
+      answer, variables, picture, image_size=64))).pixels
+run(600, 600)
+before, seen = resident(), []
+def watch():
+  while True:
+    seen.append(resident())
+    time.sleep(0.01)
+threading.Thread(target=watch, daemon=True).start()
+result = run(2000, 3000)
+print((max(seen) - before) / 1e6)
+'''
+  done = subprocess.run(
+      [sys.executable, '-c', code], capture_output=True, text=True, check=True,
+      env=os.environ | {'PYTHONPATH': os.path.dirname(__file__)})
+  megabytes = float(done.stdout)
+  # 8 bytes a pixel: 1 of the photograph, 4 of lightness, 3 of the colouring.
+  assert 6 * 7 < megabytes < 6 * 8 + 60

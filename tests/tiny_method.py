@@ -1,0 +1,48 @@
+"""A method of three numbers, for the tests of what works with any method.
+
+Proposal i has the hue of i / num_components of a turn; its chroma follows the
+lightness. It lives by the contract of `colorjax.colorizer` alone.
+"""
+
+import jax.numpy as jnp
+
+from colorjax.colorizer import Colorizer
+from colorjax.errors import UserError
+
+
+def build(*, num_components=4):
+  """The record of functions; params {'chroma': scalar}."""
+
+  def init(key, image_shape):
+    del key, image_shape
+    return {'params': {'chroma': jnp.float32(40)}, 'model_state': {}}
+
+  def propose(variables, lightness, k):
+    if k > num_components:
+      raise UserError(
+          f'{k} proposals asked of a method of {num_components}')
+    angle = jnp.arange(k) * (2 * jnp.pi / num_components)
+    hue = jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
+    ab = (variables['params']['chroma'] * hue[:, None, None, None, :]
+          * lightness / 100)
+    weight = 0.5 ** (1 + jnp.arange(k, dtype=jnp.float32))
+    return ab, jnp.broadcast_to(weight[:, None], (k, len(lightness)))
+
+  return Colorizer(
+      init=init, loss=None, sample=None, propose=propose,
+      predict=lambda variables, lightness: propose(
+          variables, lightness, 1)[0][0])
+
+
+def write_run(workdir, image_size=32, **settings):
+  """A work directory as a training run leaves it."""
+  import jax
+
+  from colorjax import inference
+  from colorjax.colorizer import Spec
+  from colorjax.training.checkpoint import DIRECTORY, Checkpoints
+
+  spec = Spec('tiny_method', settings, image_size)
+  with Checkpoints(workdir / DIRECTORY) as checkpoints:
+    checkpoints.save(1, spec.build().init(jax.random.key(0), (32, 32)), {})
+  spec.save(workdir / inference.SPEC_FILE)
