@@ -2,6 +2,7 @@
 
 from colorjax.losses.families import (
   Family,
+  LogProduct,
   bernoulli,
   continuous_bernoulli,
   discretized_logistic,
@@ -26,6 +27,7 @@ from colorjax.losses.readout import (
 
 __all__ = [
   'Family',
+  'LogProduct',
   'ab_log_density',
   'bernoulli',
   'bernoulli_mixture_log_prob',

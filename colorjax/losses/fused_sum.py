@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from colorjax.losses.families import Family
+from colorjax.losses.families import Family, LogProduct
 
 # On a CPU, XLA writes the terms of a fused sum to memory, or not, depending on
 # its flags; a loop over slices of the event never does. 64 slices make the
@@ -42,80 +42,155 @@ def sum_log_prob(family: Family, targets: jax.Array,
     Nats; the broadcast shape without the axes; float32, or float64 if any
     input is. Gradients have the dtypes of the inputs.
   """
-  dtype = jnp.result_type(jnp.float32, targets, *params)
   axes = tuple(axes)
 
-  def in_full(function):
+  def elementwise(*arrays):
     # The cast is inside the fusion: no float32 copy of bfloat16 logits.
-    return lambda *arrays: function(*(a.astype(dtype) for a in arrays))
-
-  elementwise = in_full(family.log_prob)
-  split, max_group = None, 1
-  if family.split_log_prob is not None:
-    split = in_full(family.split_log_prob)
-    max_group = int(_LOG_MAX / math.log1p(family.max_excess))
-
-  def in_one(*arrays):
-    return elementwise(*arrays).sum(axes)
-
-  def in_slices(*arrays):
-    return _sliced_sum(elementwise, split, max_group, axes, *arrays)
+    return family.log_prob(*_in_full(arrays))
 
   @jax.custom_jvp
   def total(*arrays):
     # A GPU fuses terms and sum by itself.
-    return jax.lax.platform_dependent(*arrays, cpu=in_slices, default=in_one)
+    return jax.lax.platform_dependent(
+        *arrays, cpu=lambda *a: _sliced_sum(family, axes, *a),
+        default=lambda *a: elementwise(*a).sum(axes))
 
-  @total.defjvp
+  @functools.partial(total.defjvp, symbolic_zeros=True)
   def total_jvp(arrays, tangents):
-    _, slopes = jax.jvp(elementwise, arrays, tangents)
-    return total(*arrays), slopes.sum(axes)
+    active = [i for i, t in enumerate(tangents)
+              if not isinstance(t, jax.custom_derivatives.SymbolicZero)]
+    slopes = functools.partial(_slopes, elementwise, active, axes)
+    in_slices = functools.partial(_sliced_slopes, elementwise, active, axes)
+    if len(active) == 1:  # fuses with whatever takes it
+      values = slopes(*arrays)
+    else:
+      values = jax.lax.platform_dependent(
+          *arrays, cpu=in_slices, default=slopes)
+    full = jnp.result_type(jnp.float32, *arrays)
+    return total(*arrays), sum(
+        (value.astype(full) * tangents[i].astype(full)).sum(axes)
+        for i, value in zip(active, values, strict=True))
 
   # Saves the inputs alone for the backward pass.
   return jax.checkpoint(total)(targets, *params)
 
 
-def _sliced_sum(elementwise: Callable[..., jax.Array],
-                split: Callable[..., tuple[jax.Array, jax.Array]] | None,
-                max_group: int, axes: tuple[int, ...], *arrays: jax.Array
+def _in_full(arrays: Sequence[jax.Array]) -> list[jax.Array]:
+  dtype = jnp.result_type(jnp.float32, *arrays)
+  return [a.astype(dtype) for a in arrays]
+
+
+def _sliced_sum(family: Family, axes: tuple[int, ...], *arrays: jax.Array
                 ) -> jax.Array:
-  """Sum over axes, a slice of the longest at a time."""
+  """Sum of `family.log_prob` over axes, a slice of the longest at a time."""
   shape = jnp.broadcast_shapes(*(a.shape for a in arrays))
-  axis = max(axes, key=shape.__getitem__, default=0)
-  if not axes or not shape[axis]:
-    return elementwise(*arrays).sum(axes)
-  size, group, num_groups = _tile(shape[axis], max_group)
+  axis = _longest(axes, shape)
+  if axis is None:
+    return family.log_prob(*_in_full(arrays)).sum(axes)
 
   def part(start, size):
-    return [a if a.shape[axis] != shape[axis]
-            else jax.lax.dynamic_slice_in_dim(a, start, size, axis)
-            for a in arrays]
+    return _in_full(_slices(arrays, axis, shape[axis], start, size))
 
-  def add_terms(i, total):
-    return total + elementwise(*part(i * size, size))
-
-  def add_group(split, i, total):
-    # 1 + excess is the product over the group; kept without the 1, so that no
-    # digit of a tiny one is lost.
-    def add_split(j, carry):
-      total, excess = carry
-      term, factor = split(*part((i * group + j) * size, size))
-      return total + term, excess + factor + excess * factor
-
-    total, excess = jax.lax.fori_loop(
-        0, group, add_split, (total, jnp.zeros_like(total)),
-        unroll=min(group, _UNROLL))
-    return total - jnp.log1p(excess)
-
-  add = functools.partial(add_group, split) if split else add_terms
+  size, group, num_groups = _tile(shape[axis], _largest_group(family))
   total = jnp.zeros((*shape[:axis], size, *shape[axis + 1:]),
                     jnp.result_type(jnp.float32, *arrays))
-  total = jax.lax.fori_loop(0, num_groups, add, total).sum(axes)
+
+  def add_term(i, total):
+    return total + family.log_prob(*part(i * size, size))
+
+  add_group = (add_term if family.log_product is None else functools.partial(
+      _add_product, family.log_product, part, size, group))
+  total = jax.lax.fori_loop(0, num_groups, add_group, total).sum(axes)
   covered = num_groups * group * size
   if covered < shape[axis]:
     rest = part(covered, shape[axis] - covered)
-    total += elementwise(*rest).sum(axes)
+    total += family.log_prob(*rest).sum(axes)
   return total
+
+
+def _slopes(elementwise: Callable[..., jax.Array], active: Sequence[int],
+            axes: tuple[int, ...], *arrays: jax.Array) -> list[jax.Array]:
+  """Derivatives by the active arrays, summed where elements share a value."""
+  shape = jnp.broadcast_shapes(*(a.shape for a in arrays))
+  slopes = []
+  for i in active:
+    def along(array, i=i):
+      return elementwise(*arrays[:i], array, *arrays[i + 1:])
+
+    _, slope = jax.jvp(along, arrays[i:i + 1], (jnp.ones_like(arrays[i]),))
+    shared = tuple(a for a in axes if arrays[i].shape[a] == 1 != shape[a])
+    if shared:
+      slope = slope.sum(shared, keepdims=True)
+    elif len(active) > 1:
+      # They are kept; bfloat16 logits are not to have float32 temporaries.
+      slope = slope.astype(arrays[i].dtype)
+    slopes.append(slope)
+  return slopes
+
+
+def _sliced_slopes(elementwise: Callable[..., jax.Array],
+                   active: Sequence[int], axes: tuple[int, ...],
+                   *arrays: jax.Array) -> list[jax.Array]:
+  """`_slopes` by slices: what they share is kept for one slice at a time."""
+  shape = jnp.broadcast_shapes(*(a.shape for a in arrays))
+  axis = _longest(axes, shape)
+  if axis is None:
+    return _slopes(elementwise, active, axes, *arrays)
+
+  def put(start, size, totals):
+    slices = _slices(arrays, axis, shape[axis], start, size)
+    slopes = _slopes(elementwise, active, axes, *slices)
+    return [
+        total + slope if total.shape[axis] == 1
+        else jax.lax.dynamic_update_slice_in_dim(total, slope, start, axis)
+        for total, slope in zip(totals, slopes, strict=True)]
+
+  size, _, count = _tile(shape[axis], 1)
+  like = jax.eval_shape(
+      functools.partial(_slopes, elementwise, active, axes), *arrays)
+  totals = jax.lax.fori_loop(
+      0, count, lambda i, totals: put(i * size, size, totals),
+      [jnp.zeros(a.shape, a.dtype) for a in like])
+  covered = count * size
+  if covered < shape[axis]:
+    totals = put(covered, shape[axis] - covered, totals)
+  return totals
+
+
+def _add_product(form: LogProduct, part: Callable[..., list[jax.Array]],
+                 size: int, group: int, i: jax.Array, total: jax.Array
+                 ) -> jax.Array:
+  """Adds the i-th group of slices, which share one logarithm."""
+  def add_slice(j, carry):
+    total, excess = carry
+    term, factor = form.parts(*part((i * group + j) * size, size))
+    # 1 + excess is the product; without the 1 no digit of a tiny one is lost.
+    return total + term, excess + factor + excess * factor
+
+  total, excess = jax.lax.fori_loop(
+      0, group, add_slice, (total, jnp.zeros_like(total)),
+      unroll=min(group, _UNROLL))
+  return total + form.sign * jnp.log1p(excess)
+
+
+def _largest_group(family: Family) -> int:
+  if family.log_product is None:
+    return 1
+  return int(_LOG_MAX / math.log1p(family.log_product.max_excess))
+
+
+def _longest(axes: tuple[int, ...], shape: Sequence[int]) -> int | None:
+  """The longest of the axes; None if there is nothing to sum."""
+  axis = max(axes, key=shape.__getitem__, default=None)
+  return None if axis is None or not shape[axis] else axis
+
+
+def _slices(arrays: Sequence[jax.Array], axis: int, length: int,
+            start: jax.typing.ArrayLike, size: int) -> list[jax.Array]:
+  """A slice of each array that is not broadcast along the axis."""
+  return [a if a.shape[axis] != length
+          else jax.lax.dynamic_slice_in_dim(a, start, size, axis)
+          for a in arrays]
 
 
 def _tile(length: int, max_group: int) -> tuple[int, int, int]:

@@ -145,7 +145,7 @@ def mixture_log_density(
   """
   if family.log_density is not None:
     family = dataclasses.replace(
-        family, log_prob=family.log_density, split_log_prob=None)
+        family, log_prob=family.log_density, log_product=None)
   return mixture_log_prob(
       targets, component_params, mixing_logits, family=family,
       event_axes=event_axes, component_axis=component_axis)
