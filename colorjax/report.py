@@ -59,7 +59,7 @@ def contact_sheet(rows: Sequence[Sequence[Cell]], *,
   """
   if not rows or not any(rows):
     raise ValueError('a contact sheet needs at least one picture')
-  text_size = max(11, cell_size // 10)
+  text_size = min(max(11, cell_size // 10), 17)
   font = ImageFont.load_default(text_size)
   line = round(text_size * 1.5)
   columns = max(len(column_titles), *(len(row) for row in rows))
@@ -208,7 +208,7 @@ def loss_curves(metrics_path: pathlib.Path) -> np.ndarray:
   Raises:
     UserError: the file cannot be read or holds no loss.
   """
-  curves = _read_losses(metrics_path)
+  curves = read_losses(metrics_path)
   if not curves:
     raise UserError(f'{metrics_path} holds no line with a finite loss')
   figure = Figure(figsize=(8, 4.5), dpi=100, layout='constrained')
@@ -228,8 +228,8 @@ def loss_curves(metrics_path: pathlib.Path) -> np.ndarray:
   return _rendered(figure)
 
 
-def _read_losses(path: pathlib.Path) -> dict[str, list[tuple[int, float]]]:
-  """(step, loss) by split."""
+def read_losses(path: pathlib.Path) -> dict[str, list[tuple[int, float]]]:
+  """(step, loss) by split, from `metrics.jsonl`; see `loss_curves`."""
   try:
     lines = path.read_text().splitlines()
   except OSError as error:

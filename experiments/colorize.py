@@ -9,8 +9,8 @@ so on, most probable first, and OUTPUT/<stem>.sheet.png shows them all.
 
 Folders are searched whole and mirrored under OUTPUT. Photographs of one folder
 that share a stem (a.jpg and a.png) keep their whole name: a.jpg.png, a.png.png.
-What is there already is kept, so that a run that was stopped goes on; with
---overwrite it is made again. No photograph of the input is ever written to.
+A file that is there already is kept, so that a run that was stopped goes on;
+with --overwrite it is made again. No photograph of the input is ever replaced.
 
 Exit code: 0 if every photograph was coloured, 1 if some were refused (each with
 a line on stderr; the others are coloured), 2 for wrong usage.
@@ -50,22 +50,49 @@ _THUMBNAIL = 256
 def main(argv: Sequence[str]) -> int:
   """Colours what the flags name; the exit code is described above."""
   del argv
-  # These import JAX, which --help does not wait for.
+  return colorize_all(
+      pathlib.Path(_CHECKPOINT.value), pathlib.Path(_INPUT.value),
+      pathlib.Path(_OUTPUT.value), num_proposals=_PROPOSALS.value,
+      file_format=_FORMAT.value, overwrite=_OVERWRITE.value)
+
+
+def colorize_all(workdir: pathlib.Path, source: pathlib.Path,
+                 output: pathlib.Path, *, num_proposals: int = 0,
+                 file_format: str = 'png', overwrite: bool = False) -> int:
+  """Colours a photograph, or all of a folder.
+
+  Args:
+    workdir: of a training run.
+    source: the photograph or the folder.
+    output: the folder for colourings.
+    num_proposals: value of --proposals.
+    file_format: value of --format.
+    overwrite: value of --overwrite.
+
+  Returns:
+    0, or 1 if a photograph was refused.
+
+  Raises:
+    UserError: wrong usage, found before any photograph is coloured.
+  """
+  # Imported here: --help and mistyped names do not wait for them.
   import tqdm
 
-  from colorjax import inference, photo
+  from colorjax import photo
 
-  source, output = pathlib.Path(_INPUT.value), pathlib.Path(_OUTPUT.value)
   paths = find_photos(source, output, photo.SUFFIXES)
-  targets = plan(paths, source, output, _FORMAT.value)
-  colorizer, variables, image_size = inference.load(
-      pathlib.Path(_CHECKPOINT.value))
+  targets = plan(paths, source, output, file_format,
+                 num_proposals=num_proposals)
   make_folder(output)
-  answer = inference.answers(colorizer, num_proposals=_PROPOSALS.value)
+
+  from colorjax import inference  # and with it JAX
+
+  colorizer, variables, image_size = inference.load(workdir)
+  answer = inference.answers(colorizer, num_proposals=num_proposals)
   kept = refused = 0
   for path in tqdm.tqdm(paths, unit='photo', disable=None):
-    files = outputs_of(targets[path], _PROPOSALS.value)
-    if not _OVERWRITE.value and all(file.exists() for file in files):
+    files = outputs_of(targets[path], num_proposals)
+    if not overwrite and all(file.exists() for file in files):
       kept += 1
       continue
     try:
@@ -75,7 +102,7 @@ def main(argv: Sequence[str]) -> int:
           answer, variables, picture, image_size=image_size,
           bits=min(8 * picture.pixels.itemsize,
                    photo.output_format(files[0]).bits))
-      write_colourings(colourings, picture, files)
+      write_colourings(colourings, picture, files, overwrite=overwrite)
     except (photo.UnreadablePhoto, photo.UnwritablePhoto) as error:
       tqdm.tqdm.write(f'refused: {error}', file=sys.stderr)
       refused += 1
@@ -125,7 +152,7 @@ def find_photos(source: pathlib.Path, output: pathlib.Path,
 
 
 def plan(paths: Sequence[pathlib.Path], source: pathlib.Path,
-         output: pathlib.Path, file_format: str
+         output: pathlib.Path, file_format: str, *, num_proposals: int = 0
          ) -> dict[pathlib.Path, pathlib.Path]:
   """Where the colouring of each photograph goes; no two to one file.
 
@@ -134,6 +161,7 @@ def plan(paths: Sequence[pathlib.Path], source: pathlib.Path,
     source: the file or folder that they were found in.
     output: the folder for colourings.
     file_format: value of --format.
+    num_proposals: value of --proposals.
 
   Returns:
     The file for each photograph.
@@ -154,7 +182,8 @@ def plan(paths: Sequence[pathlib.Path], source: pathlib.Path,
                        f'{names[path]}.{ending}')
   originals = {path.resolve() for path in paths}
   for path, target in targets.items():
-    if target.resolve() in originals:
+    files = outputs_of(target, num_proposals)
+    if any(file.resolve() in originals for file in files):
       raise UserError(
           f'--output={output}: the colouring of {path} would replace a '
           'photograph of the input; name another folder')
@@ -192,23 +221,28 @@ def make_folder(path: pathlib.Path) -> None:
     raise UserError(f'--output: no permission to write in {path}')
 
 
-def write_colourings(colourings, picture, files: Sequence[pathlib.Path]
-                     ) -> None:
+def write_colourings(colourings, picture, files: Sequence[pathlib.Path], *,
+                     overwrite: bool) -> None:
   """Writes each colouring to its file, and the sheet if there is one.
 
   Args:
     colourings: iterator of `inference.Colouring`.
     picture: the `photo.Photo` that they are of.
     files: what `outputs_of` returned.
+    overwrite: whether files that are there are written again.
   """
   from colorjax import photo, report
 
+  def is_wanted(file):
+    return overwrite or not file.exists()
+
   cells = []
   for i, (colouring, file) in enumerate(zip(colourings, files, strict=False)):
-    photo.write(file, colouring.pixels, like=picture)
+    if is_wanted(file):
+      photo.write(file, colouring.pixels, like=picture)
     small = report.thumbnail(photo.with_depth(colouring.pixels, 8), _THUMBNAIL)
     cells.append(report.Cell(small, f'{i}: {colouring.weight:.3f}'))
-  if len(files) > 1:
+  if len(files) > 1 and is_wanted(files[-1]):
     original = report.thumbnail(photo.to_rgb8(picture), _THUMBNAIL)
     cells.insert(0, report.Cell(report.lightness_only(original), 'lightness'))
     columns = math.ceil(math.sqrt(len(cells)))
