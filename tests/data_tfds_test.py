@@ -163,8 +163,9 @@ class TestRecords:
       count = len(expected)
       records = tfrecord.Records([tfrecord.Part(str(path), 0, count, count)])
       assert [records[i] for i in range(len(records))] == expected
-      with pytest.raises(IndexError):
-        records[count]
+      for beyond in -1, count:
+        with pytest.raises(IndexError):
+          records[beyond]
 
   def test_parts_are_numbered_through(self, shapes):
     path = str(self.files(shapes)[0])
@@ -191,10 +192,14 @@ class TestRecords:
     files[0].touch()
     assert numbers(sources.parse(spec, train=True)) == list(range(7))
     assert len(found) == 2 * len(files)
-    for cache in (tmp_path / 'cache').rglob('*.npy'):
-      cache.write_bytes(cache.read_bytes()[:50])
-    assert numbers(sources.parse(spec, train=True)) == list(range(7))
-    assert len(found) == 3 * len(files)
+    other = tmp_path / 'other.npy'
+    np.save(other, np.arange(3))
+    whole = other.read_bytes()
+    for times, damaged in enumerate((whole[:50], whole), 3):
+      for cache in (tmp_path / 'cache').rglob('*.npy'):
+        cache.write_bytes(damaged)
+      assert numbers(sources.parse(spec, train=True)) == list(range(7))
+      assert len(found) == times * len(files)
 
   def test_a_cache_that_cannot_be_written_is_no_error(
       self, shapes, tmp_path, monkeypatch):
