@@ -151,7 +151,8 @@ def _parse(argv: Sequence[str]) -> list[str]:
   try:
     return flags.FLAGS(argv)
   except flags.Error as error:
-    sys.exit(_refuse(' '.join(str(error).split()) + ' (--help lists the flags)'))
+    message = ' '.join(str(error).split())
+    sys.exit(_refuse(f'{message} (--help lists the flags)'))
 
 
 def _refuse(message: str) -> int:

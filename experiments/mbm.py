@@ -21,7 +21,7 @@ _FAMILY = flags.DEFINE_string(
 _NETWORK = flags.DEFINE_string(
     'network', 'unet', 'Architecture: published, or unet.')
 _FILTERS = flags.DEFINE_multi_integer(
-    'filters', [48, 96, 144, 192], 'Channels of each stage; repeat the flag '
+    'filters', [32, 64, 128, 256], 'Channels of each stage; repeat the flag '
     'for each.')
 _PRIOR_WIDTH = flags.DEFINE_integer(
     'prior_width', 128, 'Units of the dense layer before the priors.',
@@ -35,7 +35,9 @@ _DROPOUT = flags.DEFINE_float(
 def main(argv: list[str]) -> int:
   """Trains, evaluates and reports; goes on where an earlier run stopped."""
   del argv
-  from experiments import runner  # imports JAX, which --help does not wait for
+  # These import JAX, which --help does not wait for.
+  from colorjax.training import parallel
+  from experiments import runner
 
   return runner.train('colorjax.methods.mbm', {
       'num_components': _NUM_COMPONENTS.value,
@@ -46,6 +48,7 @@ def main(argv: list[str]) -> int:
       'batch_norm': _BATCH_NORM.value,
       'dropout': _DROPOUT.value,
       'dtype': flags.FLAGS.dtype,
+      'axis_name': parallel.AXIS,
   })
 
 

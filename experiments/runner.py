@@ -13,7 +13,7 @@ from typing import Any
 import jax
 from absl import flags
 
-from colorjax import evaluation
+from colorjax import evaluation, inference
 from colorjax.colorizer import Colorizer, Spec, Variables
 from colorjax.data import augment, pipeline, sources
 from colorjax.data.engines import BatchStream
@@ -26,9 +26,6 @@ from colorjax.training.workdir import claim_workdir
 from experiments import run_report
 
 FLAGS = flags.FLAGS
-
-SPEC_FILE = 'colorizer.json'
-"""Where a work directory keeps the record of its method."""
 
 # What may differ between a run and its continuation: it alters where, how fast
 # and how often things are written, never a number of the run.
@@ -62,9 +59,10 @@ def train(method: str, settings: Mapping[str, Any]) -> int:
   spec = Spec(method, dict(settings), FLAGS.image_size,
               'best' if FLAGS.patience else 'latest')
   colorizer = spec.build()
+  _check_settings(colorizer)
   photos = _open_photos()
   with claim_workdir(workdir, _flags_text(), harmless=_HARMLESS):
-    spec.save(workdir / SPEC_FILE)
+    spec.save(workdir / inference.SPEC_FILE)
     result = _fit(colorizer, photos, workdir)
     if result.signal is not None:
       return result.exit_code
@@ -78,6 +76,18 @@ def train(method: str, settings: Mapping[str, Any]) -> int:
     run_report.write(workdir, colorizer, variables, photos.test, summary)
   _say_exclusions(photos)
   return 0
+
+
+def _check_settings(colorizer: Colorizer) -> None:
+  """Refuses before the run what the network would refuse in its middle."""
+  size = FLAGS.image_size
+
+  def dry_run(key):
+    return colorizer.propose(colorizer.init(key, (size, size)),
+                             jax.numpy.zeros((1, size, size, 1)),
+                             FLAGS.num_proposals)
+
+  jax.eval_shape(dry_run, jax.random.key(0))
 
 
 def _flags_text() -> str:

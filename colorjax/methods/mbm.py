@@ -43,7 +43,7 @@ def build(
     num_components: int = 8,
     family: str = 'continuous_bernoulli',
     network: str = 'unet',
-    filters: Sequence[int] = (48, 96, 144, 192),
+    filters: Sequence[int] = (32, 64, 128, 256),
     prior_width: int = 128,
     batch_norm: bool = False,
     dropout: float = 0.5,
@@ -128,7 +128,8 @@ def build(
   def propose(variables: Variables, lightness: jax.Array, k: int):
     if not 1 <= k <= num_components:
       raise UserError(
-          f'{k} proposals asked of a mixture of {num_components} components')
+          f'{k} proposals asked of a mixture of {num_components} components: '
+          f'ask for 1 to {num_components}')
     out = apply(variables, lightness)
     weights, order = jax.lax.top_k(jax.nn.softmax(out.mixing_logits), k)
     means = jnp.take_along_axis(

@@ -151,7 +151,7 @@ class UNetMBM(nn.Module):
   """
   num_components: int
   num_params: int = 1
-  filters: Sequence[int] = (48, 96, 144, 192)
+  filters: Sequence[int] = (32, 64, 128, 256)
   prior_width: int = 128
   dropout: float = 0.5
   dtype: Any = jnp.float32
