@@ -99,6 +99,11 @@ class TestPreparedFolder:
     folder = prepare(tmp_path, counts={'train': 2, 'test': 2, 'validation': 2})
     assert numbers(sources.parse(f'prepared:{folder}', train=False)) == [4, 5]
 
+  def test_a_folder_may_have_a_colon_in_its_name(self, shapes, tmp_path):
+    folder = shutil.copytree(shapes, tmp_path / 'shapes:v1')
+    for spec, size in (f'{folder}', 7), (f'{folder}:test', 4):
+      assert sources.parse(f'prepared:{spec}', train=True).size == size
+
   def test_array_record_is_read_alike(self, shapes, tmp_path):
     source = sources.parse(
         f'prepared:{prepare(tmp_path, "array_record")}', train=True)
