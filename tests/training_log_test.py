@@ -53,6 +53,13 @@ def test_going_on_drops_later_and_broken_lines(tmp_path, step, kept, rest):
       '{"step": 99, "split": "train"}\n')
 
 
+def test_a_line_without_its_end_is_dropped_even_if_it_parses(tmp_path):
+  path = tmp_path / 'metrics.jsonl'
+  path.write_text('{"step": 5}\n{"step": 6}')
+  log.MetricsLog(path, step=10).close()
+  assert path.read_text() == '{"step": 5}\n'
+
+
 def test_an_unwritable_file_is_named(tmp_path):
   (tmp_path / 'metrics.jsonl').mkdir()
   with pytest.raises(UserError, match=r'cannot write .*metrics\.jsonl: Is a d'):

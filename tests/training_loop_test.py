@@ -34,6 +34,7 @@ def test_a_run_leaves_what_it_should(tmp_path):
   # The figure is the mean over the steps since the last line.
   assert lines[0]['learning_rate'] == pytest.approx(
       np.mean([2, 4, 6, 8, 10]) * 1e-3)
+  assert lines[1]['learning_rate'] == pytest.approx(1e-2, rel=1e-3)
   assert result.best_value == min(
       line['loss'] for line in lines if line['split'] == 'validation')
   assert checkpoint.steps(tmp_path / 'checkpoints') == [10, 12]
@@ -189,7 +190,8 @@ def test_a_bad_step_is_named_and_kept(tmp_path, checkpoint_every):
 
 def test_the_step_may_fail_again(tmp_path):
   for _ in range(2):
-    with pytest.raises(NonFiniteLoss, match='unnamed photographs'):
+    with pytest.raises(
+        NonFiniteLoss, match=r'unnamed photographs; state and batch .*/13'):
       problem.train(tmp_path, 30, loss=_nan_at_13)
 
 
