@@ -102,10 +102,9 @@ class TensorBoard:
       # tensorboardX names files by the second: two starts may share one.
       self._writer = EventsWriter(
           str(directory / 'events'), f'.{time.time_ns()}')
-      if step:
-        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        self._add(event_pb2.Event(session_log=start), step + 1)
-        self._writer.flush()
+      start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+      self._add(event_pb2.Event(session_log=start), step + 1)
+      self._writer.flush()
     except OSError as error:
       raise self._failure(error) from error
 

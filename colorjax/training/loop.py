@@ -3,8 +3,9 @@
 A run is a function of its state and of the batches, which are a function of
 the step; so a run that was killed and started again is, from its last
 checkpoint on, the same run: same losses, same parameters, same metrics.jsonl,
-to the last bit. What belongs to a run beside its `TrainState` (`HostState`)
-lies in the checkpoint too.
+to the last bit (on the same machine, with kernels that are deterministic: on a
+GPU XLA has to be told so). What belongs to a run beside its `TrainState`
+(`HostState`) lies in the checkpoint too.
 
 After step n, in this order: its figures are logged, evaluations are made, the
 state is saved. So a checkpoint of step n means that all of n's lines are in
@@ -17,7 +18,7 @@ import math
 import pathlib
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
@@ -27,100 +28,13 @@ from colorjax.errors import UserError
 from colorjax.training import checkpoint, failure, parallel, signals
 from colorjax.training.console import say
 from colorjax.training.log import RunLog
+from colorjax.training.run_state import Cadence, HostState, Result
 from colorjax.training.state import TrainState
 from colorjax.training.steps import NON_FINITE
 from colorjax.training.totals import Totals
 
 Evaluation = Callable[[TrainState], Mapping[str, float]]
 """Figures of a state on a data set, for example the validation loss."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Cadence:
-  """What happens when; all in steps, and at the last step in any case.
-
-  Attributes:
-    num_steps: length of the run.
-    log_every: write the means of the training figures since the last line.
-    eval_every: run the evaluations and draw the pictures.
-    checkpoint_every: save the state.
-    keep: how many of the last checkpoints to keep, beside the best.
-    patience: stop after so many evaluations in a row without a new least
-      validation loss; None: never.
-  """
-  num_steps: int
-  log_every: int = 50
-  eval_every: int = 1000
-  checkpoint_every: int = 1000
-  keep: int = 3
-  patience: int | None = None
-
-  def __post_init__(self):
-    """UserError for a number that is not positive."""
-    for field in dataclasses.fields(self):
-      value = getattr(self, field.name)
-      if value is not None and value < 1:
-        raise UserError(f'--{field.name}={value}: must be at least 1')
-
-  def due(self, step: int, every: int) -> bool:
-    """Whether something is to happen after this step."""
-    return step % every == 0 or step == self.num_steps
-
-
-@dataclasses.dataclass(kw_only=True)
-class HostState:
-  """What a run carries beside its TrainState; JSON in each checkpoint.
-
-  Attributes:
-    best_value: least validation loss so far.
-    best_step: the step of it.
-    stale: evaluations since.
-    stopped: patience has run out.
-    window: sums of the training figures since the last line.
-  """
-  best_value: float | None = None
-  best_step: int | None = None
-  stale: int = 0
-  stopped: bool = False
-  window: dict[str, list[float]] = dataclasses.field(default_factory=dict)
-
-  def judge(self, step: int, value: float, patience: int | None) -> bool:
-    """Takes note of a validation loss; whether it is the least so far."""
-    is_best = math.isfinite(value) and (
-        self.best_value is None or value < self.best_value)
-    if is_best:
-      self.best_value, self.best_step, self.stale = value, step, 0
-    else:
-      self.stale += 1
-    self.stopped = patience is not None and self.stale >= patience
-    return is_best
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Result:
-  """How a run ended.
-
-  Attributes:
-    status: 'finished'; 'stopped', its patience at an end; 'interrupted', by a
-      signal, to be gone on with; 'was_finished', when it was started.
-    state: the last state.
-    best_value: least validation loss, None where none was measured.
-    best_step: the step of it.
-    signal: number of the signal that interrupted it, or None.
-  """
-  status: Literal['finished', 'stopped', 'interrupted', 'was_finished']
-  state: TrainState
-  best_value: float | None
-  best_step: int | None
-  signal: int | None = None
-
-  @property
-  def exit_code(self) -> int:
-    """0, or 128 + signal as shells have it.
-
-    Not 0 for an interrupted run: a launcher must see that it is not finished.
-    """
-    return 0 if self.signal is None else 128 + self.signal
 
 
 def fit(
