@@ -306,3 +306,31 @@ def test_saves_of_one_process_do_not_overlap(tmp_path, monkeypatch):
     for checkpoints in (a, b):
       checkpoints.save(1, {'w': np.ones(3)}, {})
   assert most == [1, 1]
+
+
+CHATTER = '''
+import pathlib, sys
+import numpy as np
+from absl import app, logging
+from colorjax.training import checkpoint
+
+def main(argv):
+  logging.set_verbosity(logging.INFO)
+  for step in (1, 2):
+    with checkpoint.Checkpoints(pathlib.Path(argv[1])) as checkpoints:
+      checkpoints.save(step, {'w': np.ones(10)}, {})
+      checkpoints.restore_latest({'w': np.ones(10)})
+  logging.info('still heard')
+
+app.run(main)
+'''
+
+
+def test_scripts_under_absl_do_not_print_what_orbax_logs(tmp_path):
+  done = subprocess.run(
+      [sys.executable, '-c', CHATTER, str(tmp_path / 'checkpoints')],
+      capture_output=True, text=True, check=True,
+      cwd=pathlib.Path(__file__).parent.parent)
+  lines = done.stderr.splitlines()
+  assert len(lines) == 1, done.stderr
+  assert 'still heard' in lines[0]

@@ -13,6 +13,7 @@ here every byte that is read back is hashed and compared.
 
 import hashlib
 import json
+import logging
 import pathlib
 import shutil
 import threading
@@ -83,8 +84,7 @@ def write(path: pathlib.Path, leaves: Leaves, host: Mapping[str, Any]) -> None:
   arrays = flax.traverse_util.unflatten_dict(
       {name: x for name, x in leaves.items() if x.size}, sep='/')
   try:
-    with _ONE_SAVE_AT_A_TIME, ocp.Checkpointer(
-        ocp.CompositeCheckpointHandler()) as checkpointer:
+    with _ONE_SAVE_AT_A_TIME, _checkpointer() as checkpointer:
       checkpointer.save(path.absolute(), args=ocp.args.Composite(
           state=ocp.args.PyTreeSave(arrays), about=ocp.args.JsonSave(about)))
   except Exception as error:  # Orbax and its file layers raise many kinds.
@@ -102,7 +102,7 @@ def read_about(path: pathlib.Path) -> dict[str, Any]:
     DamagedCheckpoint: it is missing or not what was written.
   """
   def restore() -> dict[str, Any]:
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    with _checkpointer() as checkpointer:
       return checkpointer.restore(
           path.absolute(),
           args=ocp.args.Composite(about=ocp.args.JsonRestore())).about
@@ -170,13 +170,24 @@ def fill(like: Tree, leaves: Leaves, path: pathlib.Path) -> Tree:
       jax.tree.structure(like), [leaves[name] for name in expected])
 
 
+def _checkpointer() -> ocp.Checkpointer:
+  # Orbax tells some forty lines a checkpoint to absl's logger, which scripts
+  # under absl.app print. What matters it raises.
+  logging.getLogger('absl').addFilter(_is_not_of_orbax)
+  return ocp.Checkpointer(ocp.CompositeCheckpointHandler())
+
+
+def _is_not_of_orbax(record: logging.LogRecord) -> bool:
+  return 'orbax' not in pathlib.PurePath(record.pathname).parts
+
+
 def _restore(path: pathlib.Path, stored: Leaves) -> Leaves:
   if not stored:
     return {}
   item = flax.traverse_util.unflatten_dict(stored, sep='/')
   as_numpy = jax.tree.map(
       lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
-  with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+  with _checkpointer() as checkpointer:
     restored = checkpointer.restore(
         path.absolute(), args=ocp.args.Composite(state=ocp.args.PyTreeRestore(
             item, restore_args=as_numpy, partial_restore=True))).state
