@@ -77,12 +77,11 @@ def test_a_photo_of_the_input_is_never_a_target(tmp_path):
                        'png')
 
 
-def test_proposals_never_replace_a_photo(tmp_path):
-  for name in ('a.jpg', 'a.0.png'):
-    (tmp_path / name).touch()
+def test_a_sheet_never_replaces_a_photo(tmp_path):
+  paths = [tmp_path / 'a.jpg', tmp_path / 'a.sheet.png']
+  assert colorize.plan(paths, tmp_path, tmp_path, 'tiff')
   with pytest.raises(UserError, match='would replace'):
-    colorize.plan([tmp_path / 'a.jpg', tmp_path / 'a.0.png'], tmp_path,
-                  tmp_path, 'png', num_proposals=2)
+    colorize.plan(paths, tmp_path, tmp_path, 'tiff', num_proposals=2)
 
 
 def test_what_is_found(tmp_path):

@@ -216,8 +216,21 @@ def test_adobe_rgb_is_converted(depth):
   assert got.icc_profile == profile
 
 
-def test_srgb_profile_changes_nothing():
-  data = encoded(Image.fromarray(RGB8), 'PNG', icc_profile=icc.srgb_profile())
+def rounded_srgb_profile():
+  """sRGB by another maker, a fourth decimal off: it moves 1 in 100 values."""
+  x = np.linspace(0, 1, 1024)
+  curve = np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055)**2.4)
+  return imagecodecs.cms_profile(
+      'rgb', whitepoint=[0.3127, 0.3290, 1],
+      primaries=[0.64, 0.33, 1, 0.30006, 0.60, 1, 0.15, 0.06, 1],
+      transferfunction=curve.astype(np.float32))
+
+
+@pytest.mark.parametrize('profile', [icc.srgb_profile(),
+                                     rounded_srgb_profile()],
+                         ids=['ours', 'rounded'])
+def test_srgb_profile_changes_nothing(profile):
+  data = encoded(Image.fromarray(RGB8), 'PNG', icc_profile=profile)
   np.testing.assert_array_equal(read(data).pixels, RGB8)
 
 
@@ -306,6 +319,8 @@ REFUSED = {
     'cut.png': (PNG[:-400], 'truncated'),
     'header-only.png': (PNG[:20], ''),
     'cut.tif': (tiff(RGB16, photometric='rgb', compression='zlib')[:-800], ''),
+    'cut-tags.tif': (tiff(RGB16, photometric='rgb', compression='zlib')[:240],
+                     ''),
     'cut.webp': (encoded(Image.fromarray(SMOOTH), 'WEBP')[:-60], ''),
     'cut.gif': (encoded(Image.fromarray(SMOOTH), 'GIF')[:900], ''),
     'flipped.png': (PNG[:60] + bytes([PNG[60] ^ 255]) + PNG[61:], ''),
@@ -414,10 +429,14 @@ def test_written_and_read_back(suffix, pixels, tmp_path):
 @pytest.mark.parametrize('suffix', ['.png', '.tif', '.webp', '.jpg'])
 def test_same_pixels_same_bytes(suffix, tmp_path):
   for name in ('one', 'two'):
-    icc.srgb_profile.cache_clear()
     photo.write(tmp_path / f'{name}{suffix}', RGB8, like=like(ALPHA8))
   one, two = (path.read_bytes() for path in tmp_path.iterdir())
   assert one == two
+
+
+def test_profile_holds_no_clock():
+  assert struct.unpack('>6H', icc.srgb_profile()[24:36]) == (
+      2000, 1, 1, 0, 0, 0)
 
 
 def test_jpeg_keeps_chroma_resolution(tmp_path):

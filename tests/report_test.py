@@ -131,7 +131,8 @@ def test_losses_are_read_by_split(tmp_path):
       {'step': 20, 'split': 'train', 'loss': None},
       {'step': 20, 'split': 'validation', 'loss': 1.5},
       {'step': 20, 'split': 'test', 'psnr': 1.5},
-      'null', '{"step": 30, "split": "train", "loss": 1.0}',
+      'null', '{"step": 25, "split": "train", "loss": NaN}',
+      '{"step": 30, "split": "train", "loss": 1.0}',
       '{"step": 40, "split": "train", "lo'])
   assert report.read_losses(path) == {
       'train': [(10, 2.0), (30, 1.0)], 'validation': [(20, 1.5)]}
