@@ -53,7 +53,7 @@ def _define_data_flags() -> None:
                     'are counted and listed at the end.')
   flags.DEFINE_float('min_chroma', 0.0, 'Leave out photographs that are grey '
                      'by nature: those whose ab chroma stays under this, in '
-                     'Lab units; 4 is sensible, 0 keeps all.', lower_bound=0)
+                     'Lab units; 2 is sensible, 0 keeps all.', lower_bound=0)
   flags.DEFINE_enum('engine', 'auto', ['auto', 'threads', 'tf.data'],
                     'What runs the input pipeline. Batches are the same to '
                     'the last bit; auto takes tf.data for TFDS data sets if '

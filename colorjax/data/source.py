@@ -11,8 +11,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from colorjax.errors import UserError
 
-class SourceError(ValueError):
+
+class SourceError(UserError):
   """Photographs that cannot be had as asked; one line that says what to do."""
 
 
