@@ -27,7 +27,7 @@ import jax
 
 from colorjax.errors import UserError
 
-Batch = Mapping[str, jax.Array]
+Batch = Mapping[str, Any]  # NumPy on the host, JAX arrays on the device
 Variables = Mapping[str, Any]
 
 

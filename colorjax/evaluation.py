@@ -61,7 +61,8 @@ def per_photo(
             image.colour(lightness, predicted), original),
     }
     if colorizer.log_prob is not None:
-      height, width = colorizer.event_shape(lightness.shape[1:3])
+      _, height, width, _ = lightness.shape
+      height, width = colorizer.event_shape((height, width))
       nats = colorizer.log_prob(variables, lightness, ab)
       figures['bits_per_dim'] = -nats / (height * width * 2 * np.log(2))
     return figures

@@ -19,6 +19,10 @@ EXIT_USAGE = 2
 """Exit code for what the user can mend: flags, files, directories."""
 
 
+EXIT_INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
+
+
 def define_training_flags() -> None:
   """Defines the flags of a training run; called once by each experiment."""
   flags.DEFINE_string(
@@ -143,6 +147,10 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
       return main(argv)
     except UserError as error:
       return _refuse(str(error))
+    except KeyboardInterrupt:
+      # Training saves first and never gets here; the others keep what is done.
+      print('interrupted; the same command goes on', file=sys.stderr)
+      return EXIT_INTERRUPTED
 
   app.run(guarded, flags_parser=_parse)
 

@@ -4,6 +4,8 @@
         --workdir=runs/quickstart
 """
 
+from collections.abc import Sequence
+
 from absl import flags
 
 from experiments import common
@@ -32,7 +34,7 @@ _DROPOUT = flags.DEFINE_float(
     'dropout', 0.5, "Dropout of the U-Net's prior head.", 0, 1)
 
 
-def main(argv: list[str]) -> int:
+def main(argv: Sequence[str]) -> int:
   """Trains, evaluates and reports; goes on where an earlier run stopped."""
   del argv
   # These import JAX, which --help does not wait for.

@@ -63,7 +63,8 @@ def test_import_table(path):
   assert room in ALLOWED, f'{room} has no row in the import table'
   for name in _imports(path):
     assert not name.startswith('absl.flags'), 'flags live in experiments/'
-    assert name != 'absl' and not name.startswith('experiments')
+    assert name != 'absl'
+    assert not name.startswith('experiments')
     parts = name.split('.')
     if parts[0] == 'colorjax' and len(parts) > 1:
       other = f'colorjax.{parts[1]}'

@@ -155,7 +155,7 @@ def test_wrong_sizes_are_refused():
   with pytest.raises(UserError, match='divisible by 4, got 18 x 16'):
     colorizer.init(jax.random.key(0), (18, 16))
   variables = _variables(colorizer)
-  with pytest.raises(UserError, match='5 proposals asked .* ask for 1 to 3'):
+  with pytest.raises(UserError, match='ask for 1 to 3'):
     colorizer.propose(variables, jnp.zeros((1, 16, 16, 1)), 5)
 
 

@@ -11,8 +11,9 @@ image: each component is a colouring of its own, and the priors say how
 probable each is.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -88,9 +89,11 @@ def build(
 
   def apply(variables: Variables, lightness: jax.Array) -> mbm.MixtureParams:
     _check_size(lightness.shape[1:3], 2**len(filters))
-    return net.apply(
+    out = net.apply(
         {'params': variables['params'], **variables['model_state']},
         color.normalize_lightness(lightness), train=False)
+    assert isinstance(out, mbm.MixtureParams)
+    return out
 
   def field(ab: jax.Array) -> jax.Array:
     """ab [B, H, W, 2] to unit ab at the resolution of the mixture."""
@@ -164,7 +167,7 @@ def build(
 
 
 def _network(name: str, *, batch_norm: bool, dropout: float,
-             axis_name: str | None, **settings) -> tuple[Callable, int]:
+             axis_name: str | None, **settings) -> tuple[nn.Module, int]:
   """The network and the factor by which its ab field is smaller."""
   if name == 'published':
     return mbm.PublishedMBM(
