@@ -4,7 +4,8 @@ The logits of a mixture are by far its largest arrays, and the plain way to
 write the sum over an event keeps one to three more of that size from the
 forward to the backward pass. Here the backward pass starts again from the
 inputs: beside the gradient itself no array of the logits' size exists, for any
-family, and forward-mode, higher derivatives, vmap and pmap all work.
+family, and forward-mode, higher derivatives, vmap and pmap all work. (For
+bfloat16, XLA on a CPU makes float32 copies of its own, of gradients too.)
 """
 
 import functools
@@ -66,9 +67,8 @@ def sum_log_prob(family: Family, targets: jax.Array,
     else:
       values = jax.lax.platform_dependent(
           *arrays, cpu=in_slices, default=slopes)
-    full = jnp.result_type(jnp.float32, *arrays)
     return total(*arrays), sum(
-        (value.astype(full) * tangents[i].astype(full)).sum(axes)
+        (value * tangents[i].astype(value.dtype)).sum(axes)
         for i, value in zip(active, values, strict=True))
 
   # Saves the inputs alone for the backward pass.
@@ -119,12 +119,7 @@ def _slopes(elementwise: Callable[..., jax.Array], active: Sequence[int],
 
     _, slope = jax.jvp(along, arrays[i:i + 1], (jnp.ones_like(arrays[i]),))
     shared = tuple(a for a in axes if arrays[i].shape[a] == 1 != shape[a])
-    if shared:
-      slope = slope.sum(shared, keepdims=True)
-    elif len(active) > 1:
-      # They are kept; bfloat16 logits are not to have float32 temporaries.
-      slope = slope.astype(arrays[i].dtype)
-    slopes.append(slope)
+    slopes.append(slope.sum(shared, keepdims=True) if shared else slope)
   return slopes
 
 

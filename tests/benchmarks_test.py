@@ -1,0 +1,43 @@
+"""The benchmark runs, and what it compares is one likelihood."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+def run(*flags):
+  return subprocess.run(
+      [sys.executable, '-m', 'experiments.benchmarks', *flags],
+      capture_output=True, text=True, check=False)
+
+
+def test_table_of_all_forms(tmp_path):
+  output = tmp_path / 'table.json'
+  done = run('--batch=2', '--components=3', '--dims=600', '--repeats=2',
+             f'--output={output}')
+  assert done.returncode == 0, done.stderr
+  rows = {row['form']: row for row in json.loads(output.read_text())['rows']}
+  bernoullis = [r for form, r in rows.items() if form.startswith('bernoulli')]
+  assert len(rows) == 7
+  assert len(bernoullis) == 4
+  for row in bernoullis:
+    assert row['nats'] == pytest.approx(bernoullis[0]['nats'], rel=1e-5)
+  for form, row in rows.items():
+    assert f'| {form} | {row["nats"]:.1f} |' in done.stdout
+    assert row['forward_ms'] > 0
+    # Least traffic: params read twice and written once, targets read twice.
+    num_params = 2 if form.startswith(('gaussian', 'discretized')) else 1
+    traffic = 4 * 600 * (3 * num_params * 6 + 2 * 2)
+    assert row['gigabytes_per_s'] * row['gradient_ms'] * 1e6 == (
+        pytest.approx(traffic))
+  assert rows['bernoulli, numpyro']['speed'] == 1
+
+
+@pytest.mark.parametrize('output', ['table.xlsx', 'no/such/folder/table.md'])
+def test_unusable_output_is_refused_before_the_work(output):
+  done = run(f'--output={output}')
+  assert done.returncode == 2
+  assert done.stderr.count('\n') == 1
+  assert output in done.stderr
