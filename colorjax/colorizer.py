@@ -45,7 +45,8 @@ class Aux(flax.struct.PyTreeNode):
   metrics: dict[str, tuple[jax.Array, jax.Array]]
 
 
-LossFn = Callable[[Any, Any, Batch, jax.Array], tuple[jax.Array, Aux]]
+LossFn = Callable[..., tuple[jax.Array, Aux]]
+"""`Colorizer.loss`: (params, model_state, batch, key, *, train)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,8 @@ class Colorizer:
   Attributes:
     init: `(key, image_shape) -> variables`, with image_shape = (H, W).
     loss: `(params, model_state, batch, key, *, train) -> (scalar, Aux)`. The
-      scalar is the mean over the photographs whose mask is 1. With
+      scalar is the sum over the photographs whose mask is 1, divided by their
+      number or by 1: a device may hold nothing but padding. With
       `train=False` it is deterministic: no dropout, stored batch statistics.
     predict: `(variables, lightness) -> ab`, the method's best single answer.
     sample: `(variables, lightness, key, n) -> ab [n, ...]`, different answers;
@@ -70,7 +72,7 @@ class Colorizer:
       `log_prob` speaks of; bits per dimension divide by h * w * 2.
   """
   init: Callable[..., Variables]
-  loss: Callable[..., tuple[jax.Array, Aux]]
+  loss: LossFn
   predict: Callable[[Variables, jax.Array], jax.Array]
   sample: Callable[[Variables, jax.Array, jax.Array, int], jax.Array]
   propose: Callable[[Variables, jax.Array, int], tuple[jax.Array, jax.Array]]

@@ -111,6 +111,7 @@ def test_flags_txt_reproduces_the_run(finished, tmp_path):
     (['--data=folder:/no/such/folder'], '/no/such/folder'),
     (['--network=resnet'], '--network=resnet: choose one of unet, published'),
     (['--image_size=18'], '--image_size'),
+    (['--filters=8'], '--filters=8'),
     (['--num_proposals=3'], '3 proposals asked of a mixture of 2'),
     (['stray'], "unexpected argument 'stray'")])
 def test_wrong_usage_is_one_line(arguments, message, tmp_path):

@@ -144,7 +144,8 @@ def test_expected_colour_tends_to_the_photograph_when_trained_on_it():
 
 @pytest.mark.parametrize(('settings', 'message'), [
     ({'family': 'poisson'}, '--family=poisson: choose one of bernoulli'),
-    ({'network': 'resnet'}, '--network=resnet: choose one of unet')])
+    ({'network': 'resnet'}, '--network=resnet: choose one of unet'),
+    ({'filters': (16, 24)}, r'--filters=24: .* multiples of 16')])
 def test_unknown_settings_name_the_flag(settings, message):
   with pytest.raises(UserError, match=message):
     mbm.build(**settings)

@@ -173,6 +173,10 @@ def _network(name: str, *, batch_norm: bool, dropout: float,
     return mbm.PublishedMBM(
         batch_norm=batch_norm, axis_name=axis_name, **settings), 1
   if name == 'unet':
+    wrong = [f for f in settings['filters'] if f % mbm.GROUP_SIZE]
+    if wrong:
+      raise UserError(f'--filters={wrong[0]}: channels of the U-Net are '
+                      f'multiples of {mbm.GROUP_SIZE}')
     return mbm.UNetMBM(dropout=dropout, **settings), 2
   raise UserError(f'--network={name}: choose one of {", ".join(NETWORKS)}')
 

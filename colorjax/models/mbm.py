@@ -17,6 +17,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+GROUP_SIZE = 16
+"""Channels that a group norm of the U-Net takes together."""
+
 
 class MixtureParams(flax.struct.PyTreeNode):
   """Parameters of a mixture over ab fields.
@@ -125,7 +128,8 @@ class ResidualBlock(nn.Module):
       shortcut = nn.Conv(self.width, (1, 1), use_bias=False,
                          dtype=self.dtype)(x)
     for _ in range(2):
-      x = nn.GroupNorm(num_groups=None, group_size=16, dtype=self.dtype)(x)
+      x = nn.GroupNorm(num_groups=None, group_size=GROUP_SIZE,
+                       dtype=self.dtype)(x)
       x = nn.Conv(self.width, (3, 3), dtype=self.dtype)(nn.silu(x))
     return shortcut + x
 
@@ -143,8 +147,8 @@ class UNetMBM(nn.Module):
   Attributes:
     num_components: K.
     num_params: distribution parameters for each ab value.
-    filters: channels at each scale, multiples of 16, H/2 first; H and W are
-      divisible by 2^len(filters).
+    filters: channels at each scale, multiples of GROUP_SIZE, H/2 first; H and
+      W are divisible by 2^len(filters).
     prior_width: units of the dense layer before the priors.
     dropout: share of pooled features dropped before the prior head.
     dtype: compute type; parameters and outputs stay float32.
@@ -176,7 +180,7 @@ class UNetMBM(nn.Module):
       x = ResidualBlock(width, self.dtype)(x)
     assert not skips, 'every scale of the encoder feeds the decoder'
 
-    x = nn.silu(nn.GroupNorm(num_groups=None, group_size=16,
+    x = nn.silu(nn.GroupNorm(num_groups=None, group_size=GROUP_SIZE,
                              dtype=self.dtype)(x))
     x = nn.Conv(self.num_params * self.num_components * 2, (3, 3),
                 dtype=self.dtype, name='components')(x)
@@ -186,7 +190,7 @@ class UNetMBM(nn.Module):
 
   def _prior(self, scales: Sequence[jax.Array], train: bool) -> jax.Array:
     """Feature maps [B, h_s, w_s, C_s] to mixing logits [B, K]."""
-    pooled = [nn.silu(nn.GroupNorm(num_groups=None, group_size=16,
+    pooled = [nn.silu(nn.GroupNorm(num_groups=None, group_size=GROUP_SIZE,
                                    dtype=self.dtype)(x)).mean((1, 2))
               for x in scales]
     x = jnp.concatenate(pooled, axis=-1)

@@ -13,13 +13,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from colorjax.colorizer import Aux, Batch, Variables
+from colorjax.colorizer import Aux, Batch, LossFn, Variables
 from colorjax.errors import UserError
 from colorjax.training import parallel
 from colorjax.training.state import TrainState
-
-LossFn = Callable[..., tuple[jax.Array, Aux]]
-"""`Colorizer.loss`, with its keyword `train`."""
 
 Metrics = dict[str, tuple[jax.Array, jax.Array]]
 """Figures by name, each a pair (sum, count) of scalars."""
