@@ -84,8 +84,8 @@ def positions(start: int, count: int, total: int) -> np.ndarray:
   return ((pixels + 0.5) / total).astype(np.float32)
 
 
-def evaluate(field: Field, lightness: jax.Array, y: jax.Array, x: jax.Array
-             ) -> jax.Array:
+def evaluate(field: Field, lightness: jax.Array, y: jax.typing.ArrayLike,
+             x: jax.typing.ArrayLike) -> jax.Array:
   """The ab of a part of the photograph.
 
   Args:
@@ -106,9 +106,9 @@ def evaluate(field: Field, lightness: jax.Array, y: jax.Array, x: jax.Array
   return jnp.clip(slope * lightness[..., None] + offset, low, high)
 
 
-def _linear_weights(position: jax.Array, size: int) -> jax.Array:
+def _linear_weights(position: jax.typing.ArrayLike, size: int) -> jax.Array:
   """Weights [n, size] of linear interpolation between pixel centres."""
-  at = jnp.clip(position * size - 0.5, 0, size - 1)
+  at = jnp.clip(jnp.asarray(position) * size - 0.5, 0, size - 1)
   return jnp.maximum(0, 1 - jnp.abs(at[:, None] - jnp.arange(size)))
 
 

@@ -9,6 +9,7 @@ slows both alike. On an accelerator that flag changes nothing; --measure prints
 the one speed.
 """
 
+import os
 import statistics
 import subprocess
 import sys
@@ -31,6 +32,10 @@ _DTYPE = flags.DEFINE_enum(
     'dtype', 'float32', ['float32', 'bfloat16'], 'Compute type.')
 _MEASURE = flags.DEFINE_bool(
     'measure', False, 'Time this process alone and print its images a second.')
+
+
+# As the user gave them: `common.run` adds to them before main begins.
+_XLA_FLAGS = os.environ.get('XLA_FLAGS', '')
 
 
 def images_per_second() -> float:
@@ -69,7 +74,9 @@ def _in_a_process(setting: str) -> float:
   """The speed that a process of its own measures with one more flag."""
   command = [sys.executable, '-m', 'experiments.benchmark_training',
              *sys.argv[1:], '--measure', setting]
-  done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+  done = subprocess.run(
+      command, env=os.environ | {'XLA_FLAGS': _XLA_FLAGS},
+      stdout=subprocess.PIPE, text=True, check=True)
   return float(done.stdout)
 
 

@@ -24,8 +24,8 @@ EXIT_INTERRUPTED = 130
 
 
 _TUNE_XLA = flags.DEFINE_bool(
-    'tune_xla', True, f'On CPUs, set {YNN_FLAG}= to nothing where this jaxlib '
-    'knows it: twice the speed. Named in XLA_FLAGS, it is left alone.')
+    'tune_xla', True, f'Set {YNN_FLAG}= to nothing where this jaxlib knows it: '
+    'faster convolutions on CPUs. Named in XLA_FLAGS, it is left alone.')
 
 
 def define_training_flags() -> None:
@@ -122,7 +122,7 @@ def _define_run_flags() -> None:
 
 
 def prepare_xla() -> None:
-  """Turns off XLA's YNNPACK fusions on CPU, which halve the speed of training.
+  """Turns off XLA's YNNPACK fusions, which slow convolutions on CPUs.
 
   The flag is known to jaxlib 0.10 to 0.12, and an unknown flag would end the
   process, so other versions are left alone. Whoever sets the flag in XLA_FLAGS

@@ -21,7 +21,8 @@ ALLOWED = {
     'colorjax.losses': {'color'},
     'colorjax.metrics': {'color'},
     'colorjax.models': set(),
-    'colorjax.methods': {'color', 'colorizer', 'errors', 'losses', 'models'},
+    'colorjax.methods': {
+        'color', 'colorizer', 'errors', 'losses', 'models', 'upsampling'},
     'colorjax.data': {'errors', 'photo'},
     'colorjax.training': {'colorizer', 'errors'},
     'colorjax.evaluation': {'color', 'colorizer', 'errors', 'metrics'},

@@ -171,3 +171,19 @@ def test_batch_statistics_move_in_training_and_rest_in_evaluation():
         jax.tree.leaves(aux.model_state),
         jax.tree.leaves(variables['model_state']), strict=True)]
     assert all(moved) if train else not any(moved)
+
+
+def test_colour_follows_the_edges_of_the_photograph():
+  """Two halves of unlike lightness and colour: no blur between them.
+
+  The network's field is half as large; interpolating it would mix the colours
+  of both sides in the two columns next to the edge.
+  """
+  lightness = jnp.where(jnp.arange(16) < 7, 20., 80.)
+  lightness = jnp.broadcast_to(lightness, (16, 16))
+  field = jnp.where(jnp.arange(8) < 3.5, -40., 60.)
+  field = jnp.broadcast_to(field[:, None], (8, 8, 2))
+  enlarged = mbm._enlarge(field, lightness, 2)[8, :, 0]
+  blurred = jax.image.resize(field, (16, 16, 2), 'bilinear')[8, :, 0]
+  truth = jnp.where(jnp.arange(16) < 7, -40., 60.)
+  assert jnp.abs(enlarged - truth).sum() < 0.7 * jnp.abs(blurred - truth).sum()

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from colorjax import color
+from colorjax import color, upsampling
 from colorjax.colorizer import Aux, Batch, Colorizer, Variables
 from colorjax.errors import UserError
 from colorjax.losses import families, likelihood, readout
@@ -99,12 +99,11 @@ def build(
     """ab [B, H, W, 2] to unit ab at the resolution of the mixture."""
     return color.ab_to_unit(_mean_pool(ab, stride))
 
-  def enlarge(unit: jax.Array) -> jax.Array:
-    """Unit ab [..., h, w, 2] to ab at the resolution of the photograph."""
-    *lead, height, width, _ = unit.shape
-    return jax.image.resize(
-        color.unit_to_ab(unit), (*lead, height * stride, width * stride, 2),
-        'bilinear')
+  def enlarge(unit: jax.Array, lightness: jax.Array) -> jax.Array:
+    """Unit ab [B, h, w, 2] to ab [B, H, W, 2], along edges of lightness."""
+    ab = color.unit_to_ab(unit)
+    return ab if stride == 1 else jax.vmap(_enlarge, in_axes=(0, 0, None))(
+        ab, lightness[..., 0], stride)
 
   def loss(params, model_state, batch: Batch, key: jax.Array, *, train: bool):
     lightness, ab = color.split_lightness(batch['image'])
@@ -138,7 +137,8 @@ def build(
     means = jnp.take_along_axis(
         component_family.mean(*out.components),
         order[:, :, None, None, None], axis=1)
-    return jnp.moveaxis(enlarge(means), 1, 0), weights.T
+    proposals = jax.vmap(enlarge, in_axes=(1, None))(means, lightness)
+    return proposals, weights.T
 
   def predict(variables: Variables, lightness: jax.Array) -> jax.Array:
     return propose(variables, lightness, 1)[0][0]
@@ -148,7 +148,7 @@ def build(
     out = apply(variables, lightness)
     return jax.vmap(lambda k: enlarge(readout.mixture_sample(
         k, out.components, out.mixing_logits, family=component_family,
-        event_axes=_EVENT, component_axis=_COMPONENT)))(
+        event_axes=_EVENT, component_axis=_COMPONENT), lightness))(
             jax.random.split(key, n))
 
   def log_prob(variables: Variables, lightness: jax.Array, ab: jax.Array
@@ -193,6 +193,16 @@ def _mean_pool(x: jax.Array, factor: int) -> jax.Array:
   batch, height, width, channels = x.shape
   return x.reshape(batch, height // factor, factor, width // factor, factor,
                    channels).mean((2, 4))
+
+
+def _enlarge(ab: jax.Array, lightness: jax.Array, factor: int) -> jax.Array:
+  """ab [h, w, 2] to [H, W, 2] under lightness [H, W]; see `upsampling`."""
+  guide = _mean_pool(lightness[None, ..., None], factor)[0, ..., 0]
+  height, width = lightness.shape
+  return upsampling.evaluate(
+      upsampling.fit(guide, ab), lightness,
+      upsampling.positions(0, height, height),
+      upsampling.positions(0, width, width))
 
 
 def _component_figures(
