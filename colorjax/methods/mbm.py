@@ -19,7 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from colorjax import color, upsampling
-from colorjax.colorizer import Aux, Batch, Colorizer, Variables
+from colorjax.colorizer import (
+    Batch,
+    Colorizer,
+    Variables,
+    init_variables,
+    masked_mean,
+)
 from colorjax.errors import UserError
 from colorjax.losses import families, likelihood, readout
 from colorjax.models import mbm
@@ -83,9 +89,8 @@ def build(
 
   def init(key: jax.Array, image_shape: tuple[int, int]) -> Variables:
     _check_size(image_shape, 2**len(filters))
-    lightness = jnp.zeros((1, *image_shape, 1))
-    variables = dict(net.init(key, lightness, train=False))
-    return {'params': variables.pop('params'), 'model_state': variables}
+    return init_variables(net, key, jnp.zeros((1, *image_shape, 1)),
+                          train=False)
 
   def apply(variables: Variables, lightness: jax.Array) -> mbm.MixtureParams:
     _check_size(lightness.shape[1:3], 2**len(filters))
@@ -120,12 +125,8 @@ def build(
     if not train:
       figures |= _component_figures(
           component_family.mean(*out.components), out.mixing_logits, target)
-    mask = batch['mask']
-    metrics = {name: ((value * mask).sum(), mask.sum())
-               for name, value in figures.items()}
-    total, count = metrics['loss']
-    return total / jnp.maximum(count, 1), Aux(
-        model_state=new_state if train else model_state, metrics=metrics)
+    return masked_mean(figures, batch['mask'],
+                       new_state if train else model_state)
 
   def propose(variables: Variables, lightness: jax.Array, k: int):
     if not 1 <= k <= num_components:
@@ -162,7 +163,7 @@ def build(
 
   return Colorizer(
       init=init, loss=loss, predict=predict, sample=sample, log_prob=log_prob,
-      propose=propose,
+      propose=propose, max_proposals=num_components,
       event_shape=lambda shape: (shape[0] // stride, shape[1] // stride))
 
 
