@@ -61,7 +61,9 @@ def l1(error: jax.Array, weights: jax.Array | None = None) -> jax.Array:
   Returns:
     At least 0, unit of the error, [...]. The gradient at 0 is 0.
   """
-  return _mean(jnp.abs(_as_float(error)), weights)
+  error = _as_float(error)
+  # jnp.abs has the gradient 1 at 0, which would push a perfect answer away.
+  return _mean(error * jax.lax.stop_gradient(jnp.sign(error)), weights)
 
 
 def huber(error: jax.Array, weights: jax.Array | None = None, *,
