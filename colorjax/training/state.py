@@ -1,5 +1,6 @@
 """Everything that one step of training changes, as one pytree."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import flax.struct
@@ -17,7 +18,7 @@ class TrainState(flax.struct.PyTreeNode):
     step: int32 scalar, number of updates made.
     params: the trained parameters, float32.
     model_state: the network's other state (batch statistics), {} without.
-    opt_state: the optimizer's state.
+    opt_state: the optimizer's state; by player where there are several.
     ema: exponential moving average of `params`, or None when it is off.
     failed: bool scalar. A step whose loss or gradient is not finite sets it
       and changes nothing else; while it is set, steps change nothing. The
@@ -42,6 +43,7 @@ def create_state(
     optimizer: optax.GradientTransformation,
     *,
     ema: bool = False,
+    players: Iterable[str] = (),
 ) -> TrainState:
   """The state before the first step.
 
@@ -49,12 +51,15 @@ def create_state(
     variables: what `Colorizer.init` returns.
     optimizer: whose state is initialised.
     ema: keep an average of the parameters; set it where the step has a decay.
+    players: names of `Colorizer.players`, each with an optimizer state of its
+      own; none: one optimizer state for all parameters.
   """
   params = variables['params']
+  by_player = {name: optimizer.init(params[name]) for name in players}
   return TrainState(
       step=jnp.zeros((), jnp.int32),
       params=params,
       model_state=variables['model_state'],
-      opt_state=optimizer.init(params),
+      opt_state=by_player or optimizer.init(params),
       ema=params if ema else None,
       failed=jnp.zeros((), bool))
