@@ -23,6 +23,8 @@ FIGURES = {
     'best_of_k': 'ab distance of the best of K proposals, whole photograph',
     'psnr_grey': 'PSNR in dB of the photograph left grey',
     'psnr_predicted': 'PSNR in dB of the most probable colouring',
+    'chroma': 'mean chroma of the photograph itself, Lab units',
+    'chroma_predicted': 'mean chroma of the most probable colouring',
     'bits_per_dim': 'bits for each ab value, as a density in Lab units',
 }
 """What each figure of `per_photo` is, for tables; ab distances in Lab units."""
@@ -35,31 +37,37 @@ def per_photo(
 
   Args:
     colorizer: the method.
-    num_proposals: K of `best_of_k` and `expected`.
+    num_proposals: K of `best_of_k` and `expected`, fewer where the method has
+      no more; the figures are absent where it has one answer.
     mean_ab: mean colour of the training set, [2], Lab units.
 
   Returns:
     `(variables, batch) -> {figure: [B]}` with the names of FIGURES;
     `bits_per_dim` is absent for a method without a density.
   """
+  k = colorizer.num_proposals(num_proposals)
+
   def measure(variables, batch):
     lightness, ab = color.split_lightness(batch['image'])
-    proposals, weights = colorizer.propose(variables, lightness, num_proposals)
     predicted = colorizer.predict(variables, lightness)
-    share = weights / weights.sum(0)
-    expected = (share[..., None, None, None] * proposals).sum(0)
     original = image.colour(lightness, ab)
     figures = {
         'grey': image.ab_distance(jnp.zeros_like(ab), ab),
         'mean_colour': image.ab_distance(jnp.asarray(mean_ab), ab),
         'predicted': image.ab_distance(predicted, ab),
-        'expected': image.ab_distance(expected, ab),
-        'best_of_k': image.best_of_k(proposals, ab),
         'psnr_grey': image.psnr(
             image.colour(lightness, jnp.zeros_like(ab)), original),
         'psnr_predicted': image.psnr(
             image.colour(lightness, predicted), original),
+        'chroma': image.mean_chroma(ab),
+        'chroma_predicted': image.mean_chroma(predicted),
     }
+    if k > 1:
+      proposals, weights = colorizer.propose(variables, lightness, k)
+      share = weights / weights.sum(0)
+      figures['expected'] = image.ab_distance(
+          (share[..., None, None, None] * proposals).sum(0), ab)
+      figures['best_of_k'] = image.best_of_k(proposals, ab)
     if colorizer.log_prob is not None:
       _, height, width, _ = lightness.shape
       height, width = colorizer.event_shape((height, width))
@@ -96,7 +104,8 @@ def collect(
 def summarize(
     values: Mapping[str, np.ndarray]) -> dict[str, bootstrap.Interval]:
   """Mean and 95 % bootstrap interval of each figure over photographs."""
-  return {name: bootstrap.mean_interval(v) for name, v in values.items()}
+  return {name: bootstrap.mean_interval(values[name])
+          for name in FIGURES if name in values}
 
 
 def mean_colour(batches: Iterable[Batch]) -> np.ndarray:

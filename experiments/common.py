@@ -93,6 +93,8 @@ def _define_optimization_flags() -> None:
   flags.DEFINE_float('weight_decay', 0.01, 'Decoupled weight decay of AdamW.',
                      lower_bound=0)
   flags.DEFINE_float('momentum', 0.9, 'Of SGD.', 0, 1)
+  flags.DEFINE_float('adam_b1', 0.9, 'Decay of the first moment of AdamW and '
+                     'Adam.', 0, 1)
   flags.DEFINE_float('clip_norm', 1.0, 'Largest global norm of the gradient; '
                      '0 does not clip.', lower_bound=0)
   flags.DEFINE_float('ema_decay', 0.995, 'Decay of the moving average of '
@@ -116,9 +118,19 @@ def _define_run_flags() -> None:
                        'without a better loss; 0 never stops early.',
                        lower_bound=0)
   flags.DEFINE_integer('num_proposals', 8, 'Colourings shown and measured for '
-                       'each photograph.', lower_bound=1)
+                       'each photograph; fewer if the method has no more.',
+                       lower_bound=1)
   flags.DEFINE_integer('report_photos', 12, 'Held-out photographs in the '
                        "report's pictures.", lower_bound=1)
+
+
+def define_backbone_flags() -> None:
+  """Defines where the weights of a pretrained network come from."""
+  flags.DEFINE_string(
+      'backbone_weights', None, 'Weights of the pretrained network inside: a '
+      'FILE of Keras (.h5, .weights.h5) or of PyTorch (.safetensors, .pth), '
+      'or random to begin without. If not given, the public Keras file is '
+      'downloaded once.')
 
 
 def prepare_xla() -> None:

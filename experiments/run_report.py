@@ -61,7 +61,8 @@ def write(workdir: pathlib.Path, colorizer: Colorizer, variables: Variables,
 def image_hook(colorizer: Colorizer, photos: Screen
                ) -> Callable[[TrainState], dict[str, np.ndarray]]:
   """The pictures of a run in progress: a contact sheet for TensorBoard."""
-  draw = report.proposal_drawer(colorizer, num_proposals=FLAGS.num_proposals)
+  draw = report.proposal_drawer(
+      colorizer, num_proposals=colorizer.num_proposals(FLAGS.num_proposals))
   images = _some_images(photos)
 
   def pictures(state: TrainState) -> dict[str, np.ndarray]:
@@ -85,7 +86,8 @@ def _pictures(workdir: pathlib.Path, colorizer: Colorizer,
               ) -> list[tuple[report_page.Figure, np.ndarray]]:
   """Pictures of the report with their captions."""
   images = _some_images(photos)
-  draw = report.proposal_drawer(colorizer, num_proposals=FLAGS.num_proposals)
+  draw = report.proposal_drawer(
+      colorizer, num_proposals=colorizer.num_proposals(FLAGS.num_proposals))
   index, pixels = photos.read_from(0)
   label = photos.source.label(index)
   picture = photo.Photo(pixels=pixels, alpha=None, icc_profile=None, exif=None,
@@ -120,7 +122,7 @@ def _write_figures(path: pathlib.Path, summary: Summary) -> None:
 def _print(rows: Sequence[Sequence[str]], photos: Screen,
            workdir: pathlib.Path, files: Sequence[str]) -> None:
   print(f'\nHeld-out photographs ({photos.source.name}), mean and 95 % '
-        'bootstrap interval; K = --num_proposals:')
+        'bootstrap interval:')
   for figure, mean, interval, meaning in rows:
     print(f'  {figure:<15} {mean:>7}  ({interval})  {meaning}')
   print(f'\nWritten to {workdir}:')

@@ -1,8 +1,11 @@
 """The record beside a checkpoint: built again, or refused in one line."""
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from colorjax.colorizer import Spec
+from colorjax.colorizer import Spec, deterministic, masked_mean
 from colorjax.errors import UserError
 
 
@@ -26,3 +29,29 @@ def test_damaged_record_names_the_file(tmp_path):
 def test_unknown_method_names_the_module():
   with pytest.raises(UserError, match=r'colorjax\.methods\.nothing'):
     Spec('colorjax.methods.nothing', {}, 32).build()
+
+
+def test_the_one_answer_is_all_samples_and_proposals():
+  def predict(variables, lightness):
+    return variables * jnp.concatenate([lightness, -lightness], -1)
+
+  method = deterministic(init=None, loss=None, predict=predict)
+  lightness = jnp.arange(12.0).reshape(3, 2, 2, 1)
+  answer = np.asarray(predict(2.0, lightness))
+  samples = method.sample(2.0, lightness, jax.random.key(0), 4)
+  np.testing.assert_array_equal(samples, np.stack([answer] * 4))
+  proposals, weight = method.propose(2.0, lightness, 2)
+  np.testing.assert_array_equal(proposals, np.stack([answer] * 2))
+  np.testing.assert_array_equal(weight, [[1, 1, 1], [0, 0, 0]])
+  assert method.num_proposals(8) == 1
+
+
+def test_masked_mean_leaves_padding_out():
+  figures = {'loss': jnp.asarray([1.0, 2.0, jnp.inf]),
+             'other': jnp.asarray([4.0, 6.0, jnp.nan])}
+  value, aux = masked_mean(figures, jnp.asarray([1.0, 1.0, 0.0]), {'s': 1})
+  assert value == 1.5
+  assert aux.metrics == {'loss': (3, 2), 'other': (10, 2)}
+  assert aux.model_state == {'s': 1}
+  nothing, _ = masked_mean(figures, jnp.zeros(3), {})
+  assert nothing == 0

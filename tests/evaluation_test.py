@@ -6,7 +6,7 @@ import pytest
 import skimage.color
 
 from colorjax import evaluation
-from colorjax.colorizer import Colorizer
+from colorjax.colorizer import Colorizer, deterministic
 from colorjax.errors import UserError
 
 WARM, COLD = (10.0, 20.0), (-10.0, -20.0)
@@ -55,7 +55,9 @@ def test_figures_by_hand(images):
   expected = {
       'grey': distance((0, 0)), 'mean_colour': distance(mean_ab),
       'predicted': distance(WARM), 'expected': distance((5, 10)),
-      'best_of_k': np.minimum(distance(WARM), distance(COLD))}
+      'best_of_k': np.minimum(distance(WARM), distance(COLD)),
+      'chroma': distance((0, 0)),
+      'chroma_predicted': np.full(5, np.hypot(*WARM))}
   for name, value in expected.items():
     np.testing.assert_allclose(values[name], value, atol=5e-3, err_msg=name)
   assert 'bits_per_dim' not in values
@@ -63,6 +65,15 @@ def test_figures_by_hand(images):
   summary = evaluation.summarize(values)
   assert summary['grey'].n == 5
   np.testing.assert_allclose(summary['grey'].mean, values['grey'].mean())
+
+
+def test_a_method_with_one_answer_has_no_best_of_k(images):
+  warm = _colorizer()
+  one = deterministic(init=warm.init, loss=warm.loss, predict=warm.predict)
+  measure = evaluation.per_photo(one, num_proposals=8, mean_ab=np.zeros(2))
+  values = evaluation.collect(lambda b: measure({}, b), _batches(images))
+  assert 'predicted' in values
+  assert not {'best_of_k', 'expected'} & values.keys()
 
 
 def test_bits_per_dim_of_a_uniform_density(images):

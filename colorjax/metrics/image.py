@@ -26,6 +26,18 @@ def ab_distance(predicted: jax.Array, target: jax.Array) -> jax.Array:
   return jnp.where(squared > 0, distance, 0.0).mean((-2, -1))
 
 
+def mean_chroma(ab: jax.Array) -> jax.Array:
+  """Mean over pixels of the distance from grey, sqrt(a^2 + b^2).
+
+  Args:
+    ab: [..., H, W, 2].
+
+  Returns:
+    Lab units, shape [...].
+  """
+  return ab_distance(ab, jnp.zeros_like(ab))
+
+
 def best_of_k(proposals: jax.Array, target: jax.Array) -> jax.Array:
   """ab distance of the best of K answers, chosen for the WHOLE photograph.
 

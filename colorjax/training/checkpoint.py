@@ -1,18 +1,20 @@
 """The checkpoints of a run: the best and the last few, written behind it.
 
 `checkpoints/<step>/` are directories of `checkpoint_files`. A damaged one is
-named, moved aside as `<step>.damaged`, and the one before it is taken.
+named, moved aside as `<step>.damaged`, and the one before it is taken. What
+never changes in a run, its frozen networks, is written once, to
+`checkpoints/frozen/`.
 """
 
 import pathlib
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
 import flax.traverse_util
 
-from colorjax.colorizer import Variables
+from colorjax.colorizer import FROZEN, Variables
 from colorjax.training import checkpoint_files as files
 from colorjax.training.checkpoint_files import (
     CheckpointError,
@@ -25,6 +27,7 @@ Tree = TypeVar('Tree')
 DIRECTORY = 'checkpoints'
 """Name of the directory of checkpoints inside a work directory."""
 
+_FROZEN_PREFIX = f'model_state/{FROZEN}/'
 _DAMAGED = '.damaged'
 _DELETED = '.deleted'
 
@@ -109,7 +112,9 @@ class Checkpoints:
     path = self._path(step)
     if path.exists():
       raise CheckpointError(f'checkpoint {path} exists already')
-    leaves = files.snapshot(state)
+    is_frozen_kept = (self._directory / FROZEN).exists()
+    leaves = files.snapshot(
+        state, lambda name: not (is_frozen_kept and _is_frozen(name)))
     about = {'step': step, 'value': value, 'host': dict(host)}
     self._thread = threading.Thread(
         target=self._write, args=(step, leaves, about), daemon=True,
@@ -149,6 +154,7 @@ class Checkpoints:
         self._say(f'damaged checkpoint {error}; taking the one before it')
         damaged.append(step)
         continue
+      leaves |= _read_frozen(self._directory, files.flatten(like))
       state = files.fill(like, leaves, path)
       self._set_aside(damaged)
       return state, about['host']['host']
@@ -169,7 +175,12 @@ class Checkpoints:
 
   def _write(self, step: int, leaves: files.Leaves, about: Any) -> None:
     try:
-      files.write(self._path(step), leaves, about)
+      frozen = {name: x for name, x in leaves.items() if _is_frozen(name)}
+      if frozen:
+        files.write(self._directory / FROZEN, frozen, {})
+      files.write(
+          self._path(step),
+          {name: x for name, x in leaves.items() if name not in frozen}, about)
       self._values[step] = about['value']
       self._prune()
     except BaseException as error:
@@ -228,25 +239,58 @@ def restore_variables(
   for step in order:
     path = directory / str(step)
     try:
-      variables = _read_variables(path)
+      leaves = _read_variables(path)
     except DamagedCheckpoint as error:
       say(f'damaged checkpoint {error}; taking another one')
       continue
     if like is None:
-      return variables
-    return files.fill(like, files.flatten(variables), path)
+      wanted = [_FROZEN_PREFIX] if (directory / FROZEN).exists() else []
+      return _nested(leaves | _read_frozen(directory, wanted))
+    leaves |= _read_frozen(directory, files.flatten(like))
+    return files.fill(like, leaves, path)
   raise _none_sound(directory)
 
 
-def _read_variables(path: pathlib.Path) -> dict[str, Any]:
+def _read_variables(path: pathlib.Path) -> files.Leaves:
+  """Parameters (their average, if there is one) and state, frozen apart."""
   about = files.read_about(path)
   has_ema = any(name.startswith('ema/') for name in about['leaves'])
   params = 'ema' if has_ema else 'params'
   leaves = files.read_leaves(
       path, about,
       lambda name: name.split('/')[0] in (params, 'model_state'))
-  tree = flax.traverse_util.unflatten_dict(leaves, sep='/')
-  return {'params': tree[params], 'model_state': tree.get('model_state', {})}
+  return {'params' + name.removeprefix(params)
+          if name.startswith(f'{params}/') else name: x
+          for name, x in leaves.items()}
+
+
+def _read_frozen(directory: pathlib.Path, wanted: Iterable[str]
+                 ) -> files.Leaves:
+  """The frozen networks of a run, {} if none is among the wanted leaves.
+
+  Raises:
+    CheckpointError: they are missing or damaged; no checkpoint of the run can
+      be used without them.
+  """
+  if not any(map(_is_frozen, wanted)):
+    return {}
+  path = directory / FROZEN
+  try:
+    return files.read_leaves(path, files.read_about(path))
+  except DamagedCheckpoint as error:
+    raise CheckpointError(
+        f'damaged {error}: restore a copy of it, or begin again in a new '
+        '--workdir') from error
+
+
+def _is_frozen(name: str) -> bool:
+  return name.startswith(_FROZEN_PREFIX)
+
+
+def _nested(leaves: files.Leaves) -> dict[str, Any]:
+  """Leaves by path as {'params', 'model_state'}."""
+  return {'model_state': {}} | flax.traverse_util.unflatten_dict(
+      leaves, sep='/')
 
 
 def _value(path: pathlib.Path) -> float | None:

@@ -55,14 +55,19 @@ def flatten(tree: Any) -> dict[str, Any]:
           for path, leaf in leaves}
 
 
-def snapshot(tree: Any) -> Leaves:
+def snapshot(tree: Any, select: Callable[[str], bool] = lambda name: True
+             ) -> Leaves:
   """Copies a pytree's arrays to the host.
 
   Copied even where host and device share memory: the step that follows
   reuses the device's buffers.
+
+  Args:
+    tree: the pytree.
+    select: which leaves to copy, by their path.
   """
-  return {name: np.array(leaf)
-          for name, leaf in flatten(jax.device_get(tree)).items()}
+  chosen = {name: x for name, x in flatten(tree).items() if select(name)}
+  return {name: np.array(x) for name, x in jax.device_get(chosen).items()}
 
 
 def write(path: pathlib.Path, leaves: Leaves, host: Mapping[str, Any]) -> None:
