@@ -106,6 +106,44 @@ def evaluate(field: Field, lightness: jax.Array, y: jax.typing.ArrayLike,
   return jnp.clip(slope * lightness[..., None] + offset, low, high)
 
 
+def mean_pool(x: jax.Array, factor: int) -> jax.Array:
+  """Averages over blocks: how a field is brought to a network's resolution.
+
+  Args:
+    x: [B, H, W, C]; H and W are multiples of the factor.
+    factor: side of the blocks.
+
+  Returns:
+    [B, H / factor, W / factor, C].
+  """
+  batch, height, width, channels = x.shape
+  return x.reshape(batch, height // factor, factor, width // factor, factor,
+                   channels).mean((2, 4))
+
+
+def enlarge(ab: jax.Array, lightness: jax.Array) -> jax.Array:
+  """Brings a network's fields to the resolution of what it has seen.
+
+  Args:
+    ab: Lab units, [B, h, w, 2].
+    lightness: L in [0, 100], [B, H, W, 1]; H and W are one multiple of h and w.
+
+  Returns:
+    ab, Lab units, [B, H, W, 2]: `fit` and `evaluate` of each photograph, and
+    the field itself where it has that resolution.
+  """
+  _, height, width, _ = lightness.shape
+  if ab.shape[1:3] == (height, width):
+    return ab
+
+  def enlarge_one(ab, lightness):
+    guide = mean_pool(lightness[None], height // ab.shape[0])[0, ..., 0]
+    return evaluate(fit(guide, ab), lightness[..., 0],
+                    positions(0, height, height), positions(0, width, width))
+
+  return jax.vmap(enlarge_one)(ab, lightness)
+
+
 def _linear_weights(position: jax.typing.ArrayLike, size: int) -> jax.Array:
   """Weights [n, size] of linear interpolation between pixel centres."""
   at = jnp.clip(jnp.asarray(position) * size - 0.5, 0, size - 1)

@@ -28,7 +28,7 @@ from colorjax.colorizer import (
 )
 from colorjax.errors import UserError
 from colorjax.losses import families, likelihood, readout
-from colorjax.models import mbm
+from colorjax.models import mbm, unet
 
 FAMILIES = {
     'bernoulli': families.bernoulli,
@@ -102,13 +102,11 @@ def build(
 
   def field(ab: jax.Array) -> jax.Array:
     """ab [B, H, W, 2] to unit ab at the resolution of the mixture."""
-    return color.ab_to_unit(_mean_pool(ab, stride))
+    return color.ab_to_unit(upsampling.mean_pool(ab, stride))
 
   def enlarge(unit: jax.Array, lightness: jax.Array) -> jax.Array:
     """Unit ab [B, h, w, 2] to ab [B, H, W, 2], along edges of lightness."""
-    ab = color.unit_to_ab(unit)
-    return ab if stride == 1 else jax.vmap(_enlarge, in_axes=(0, 0, None))(
-        ab, lightness[..., 0], stride)
+    return upsampling.enlarge(color.unit_to_ab(unit), lightness)
 
   def loss(params, model_state, batch: Batch, key: jax.Array, *, train: bool):
     lightness, ab = color.split_lightness(batch['image'])
@@ -174,10 +172,10 @@ def _network(name: str, *, batch_norm: bool, dropout: float,
     return mbm.PublishedMBM(
         batch_norm=batch_norm, axis_name=axis_name, **settings), 1
   if name == 'unet':
-    wrong = [f for f in settings['filters'] if f % mbm.GROUP_SIZE]
+    wrong = [f for f in settings['filters'] if f % unet.GROUP_SIZE]
     if wrong:
       raise UserError(f'--filters={wrong[0]}: channels of the U-Net are '
-                      f'multiples of {mbm.GROUP_SIZE}')
+                      f'multiples of {unet.GROUP_SIZE}')
     return mbm.UNetMBM(dropout=dropout, **settings), 2
   raise UserError(f'--network={name}: choose one of {", ".join(NETWORKS)}')
 
@@ -187,23 +185,6 @@ def _check_size(image_shape: Sequence[int], divisor: int) -> None:
     raise UserError(
         f'--image_size: a network of this depth needs sides divisible by '
         f'{divisor}, got {" x ".join(map(str, image_shape))}')
-
-
-def _mean_pool(x: jax.Array, factor: int) -> jax.Array:
-  """[B, H, W, C] to [B, H / factor, W / factor, C] by averaging blocks."""
-  batch, height, width, channels = x.shape
-  return x.reshape(batch, height // factor, factor, width // factor, factor,
-                   channels).mean((2, 4))
-
-
-def _enlarge(ab: jax.Array, lightness: jax.Array, factor: int) -> jax.Array:
-  """ab [h, w, 2] to [H, W, 2] under lightness [H, W]; see `upsampling`."""
-  guide = _mean_pool(lightness[None, ..., None], factor)[0, ..., 0]
-  height, width = lightness.shape
-  return upsampling.evaluate(
-      upsampling.fit(guide, ab), lightness,
-      upsampling.positions(0, height, height),
-      upsampling.positions(0, width, width))
 
 
 def _component_figures(

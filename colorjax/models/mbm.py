@@ -17,8 +17,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-GROUP_SIZE = 16
-"""Channels that a group norm of the U-Net takes together."""
+from colorjax.models import unet
 
 
 class MixtureParams(flax.struct.PyTreeNode):
@@ -110,35 +109,10 @@ class PublishedMBM(nn.Module):
         mixing_logits)
 
 
-class ResidualBlock(nn.Module):
-  """Two 3x3 convolutions with pre-activation group norm (He et al. 2016b).
-
-  Attributes:
-    width: channels of the output.
-    dtype: compute type.
-  """
-  width: int
-  dtype: Any = jnp.float32
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """[B, h, w, C] to [B, h, w, width]."""
-    shortcut = x
-    if x.shape[-1] != self.width:
-      shortcut = nn.Conv(self.width, (1, 1), use_bias=False,
-                         dtype=self.dtype)(x)
-    for _ in range(2):
-      x = nn.GroupNorm(num_groups=None, group_size=GROUP_SIZE,
-                       dtype=self.dtype)(x)
-      x = nn.Conv(self.width, (3, 3), dtype=self.dtype)(nn.silu(x))
-    return shortcut + x
-
-
 class UNetMBM(nn.Module):
   """Our default: a residual U-Net with a pooled prior head.
 
-  The stem halves the resolution once: chroma is smooth, and eyes resolve it at
-  half the sharpness of lightness, so the ab field is modelled at (H/2, W/2).
+  The trunk is that of `colorjax.models.unet`, which halves the resolution.
   The priors are read from globally averaged features of every scale of the
   encoder, with dropout: unlike a dense layer on the flattened bottleneck they
   cannot learn where in the frame a training photograph has its edges, which is
@@ -147,8 +121,7 @@ class UNetMBM(nn.Module):
   Attributes:
     num_components: K.
     num_params: distribution parameters for each ab value.
-    filters: channels at each scale, multiples of GROUP_SIZE, H/2 first; H and
-      W are divisible by 2^len(filters).
+    filters: channels at each scale, see `unet.encode`.
     prior_width: units of the dense layer before the priors.
     dropout: share of pooled features dropped before the prior head.
     dtype: compute type; parameters and outputs stay float32.
@@ -163,25 +136,9 @@ class UNetMBM(nn.Module):
   @nn.compact
   def __call__(self, lightness: jax.Array, *, train: bool) -> MixtureParams:
     """Network lightness [B, H, W, 1] to MixtureParams with h, w = H/2, W/2."""
-    x = nn.Conv(self.filters[0], (4, 4), (2, 2), dtype=self.dtype,
-                name='stem')(lightness.astype(self.dtype))
-    skips = []
-    for level, width in enumerate(self.filters):
-      if level:
-        skips.append(x)
-        x = nn.Conv(width, (2, 2), (2, 2), dtype=self.dtype)(x)
-      x = ResidualBlock(width, self.dtype)(x)
-
-    mixing_logits = self._prior([*skips, x], train)
-
-    for width in reversed(self.filters[:-1]):
-      x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
-      x = jnp.concatenate([x, skips.pop()], axis=-1)
-      x = ResidualBlock(width, self.dtype)(x)
-    assert not skips, 'every scale of the encoder feeds the decoder'
-
-    x = nn.silu(nn.GroupNorm(num_groups=None, group_size=GROUP_SIZE,
-                             dtype=self.dtype)(x))
+    scales = unet.encode(lightness, self.filters, self.dtype)
+    mixing_logits = self._prior(scales, train)
+    x = unet.decode(scales, self.dtype)
     x = nn.Conv(self.num_params * self.num_components * 2, (3, 3),
                 dtype=self.dtype, name='components')(x)
     return MixtureParams(
@@ -190,8 +147,7 @@ class UNetMBM(nn.Module):
 
   def _prior(self, scales: Sequence[jax.Array], train: bool) -> jax.Array:
     """Feature maps [B, h_s, w_s, C_s] to mixing logits [B, K]."""
-    pooled = [nn.silu(nn.GroupNorm(num_groups=None, group_size=GROUP_SIZE,
-                                   dtype=self.dtype)(x)).mean((1, 2))
+    pooled = [nn.silu(unet.group_norm(self.dtype)(x)).mean((1, 2))
               for x in scales]
     x = jnp.concatenate(pooled, axis=-1)
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
