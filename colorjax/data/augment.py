@@ -88,23 +88,81 @@ def crop_box(height: int, width: int, augment: Augment, draws: np.ndarray
   return (height - rows) // 2, (width - columns) // 2, rows, columns
 
 
-def random_square(pixels: np.ndarray, size: int, augment: Augment,
-                  draws: np.ndarray) -> np.ndarray:
-  """A random crop of a photograph, resized and perhaps mirrored.
+@dataclasses.dataclass(frozen=True)
+class View:
+  """Which part of a photograph the network sees.
+
+  Attributes:
+    top: first row.
+    left: first column.
+    rows: number of rows.
+    columns: number of columns.
+    is_mirrored: whether left and right are exchanged.
+  """
+  top: int
+  left: int
+  rows: int
+  columns: int
+  is_mirrored: bool = False
+
+
+def random_view(height: int, width: int, augment: Augment, draws: np.ndarray
+                ) -> View:
+  """A random crop of a photograph, perhaps mirrored.
+
+  Args:
+    height: rows of the photograph.
+    width: its columns.
+    augment: what may be drawn.
+    draws: uniform in [0, 1), [NUM_DRAWS]; equal draws give equal views.
+
+  Returns:
+    The view.
+  """
+  return View(*crop_box(height, width, augment, draws[1:]),
+              bool(draws[0] < augment.flip))
+
+
+def fitted_view(height: int, width: int, fit: str) -> View:
+  """What evaluation sees of a photograph.
+
+  Args:
+    height: rows of the photograph.
+    width: its columns.
+    fit: 'crop' takes the largest square in the middle, 'squash' the whole.
+
+  Returns:
+    The view.
+  """
+  if fit == 'squash':
+    return View(0, 0, height, width)
+  if fit != 'crop':
+    raise ValueError(f'fit is one of {FITS}, got {fit!r}')
+  side = min(height, width)
+  return View((height - side) // 2, (width - side) // 2, side, side)
+
+
+def cut(pixels: np.ndarray, view: View, size: int) -> np.ndarray:
+  """A view of a photograph as a square.
 
   Args:
     pixels: uint8 [H, W, 3].
+    view: what to show; it lies inside.
     size: side of the result in pixels.
-    augment: what may be drawn.
-    draws: uniform in [0, 1), [NUM_DRAWS]; equal draws give equal crops.
 
   Returns:
     uint8 [size, size, 3].
   """
+  square = resize(pixels[view.top:view.top + view.rows,
+                         view.left:view.left + view.columns], size, size)
+  return square[:, ::-1] if view.is_mirrored else square
+
+
+def random_square(pixels: np.ndarray, size: int, augment: Augment,
+                  draws: np.ndarray) -> np.ndarray:
+  """`cut` at a `random_view`: uint8 [H, W, 3] to [size, size, 3]."""
   height, width = pixels.shape[:2]
-  top, left, rows, columns = crop_box(height, width, augment, draws[1:])
-  square = resize(pixels[top:top + rows, left:left + columns], size, size)
-  return square[:, ::-1] if draws[0] < augment.flip else square
+  return cut(pixels, random_view(height, width, augment, draws), size)
 
 
 def fit_square(pixels: np.ndarray, size: int, fit: str) -> np.ndarray:
@@ -119,11 +177,5 @@ def fit_square(pixels: np.ndarray, size: int, fit: str) -> np.ndarray:
   Returns:
     uint8 [size, size, 3].
   """
-  if fit == 'crop':
-    height, width = pixels.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    pixels = pixels[top:top + side, left:left + side]
-  elif fit != 'squash':
-    raise ValueError(f'fit is one of {FITS}, got {fit!r}')
-  return resize(pixels, size, size)
+  height, width = pixels.shape[:2]
+  return cut(pixels, fitted_view(height, width, fit), size)

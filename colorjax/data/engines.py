@@ -18,7 +18,11 @@ import numpy as np
 
 Batch = dict[str, np.ndarray]
 """'image' uint8 [B, S, S, 3] sRGB; 'mask' float32 [B], 1 for a photograph and 0
-for padding; 'index' int32 [B], number in the source and -1 for padding."""
+for padding; 'index' int32 [B], number in the source and -1 for padding; and
+where they were asked for 'region' float32 [B, S, S, 1], 1 inside."""
+
+Row = dict[str, np.ndarray]
+"""A batch's arrays without B and without 'mask'."""
 
 ENGINES = ('auto', 'threads', 'tf.data')
 """Names that `engine` arguments take."""
@@ -29,16 +33,17 @@ class Plan:
   """What there is to load.
 
   Attributes:
-    load: `number -> (uint8 [S, S, 3], index)`, a pure function; examples are
-      numbered through all batches, and padding has the index -1.
+    load: `number -> row`, a pure function; examples are numbered through all
+      batches.
+    padding: the row that stands for no example, of the same arrays, shapes and
+      types as every other; its 'index' is -1.
     batch_size: examples in each batch, of this shard.
-    image_size: S.
     start: first batch.
     stop: the batch after the last one, None for never.
   """
-  load: Callable[[int], tuple[np.ndarray, int]]
+  load: Callable[[int], Row]
+  padding: Row
   batch_size: int
-  image_size: int
   start: int
   stop: int | None
 
@@ -82,8 +87,8 @@ def load_batch(plan: Plan, batch: int) -> Batch:
   """
   first = batch * plan.batch_size
   rows = [plan.load(n) for n in range(first, first + plan.batch_size)]
-  return _as_batch(np.stack([image for image, _ in rows]),
-                   np.array([index for _, index in rows], np.int32))
+  return _as_batch({
+      name: np.stack([row[name] for row in rows]) for name in plan.padding})
 
 
 def stream(plan: Plan, *, engine: str, prefers_tf_data: bool = False,
@@ -116,27 +121,26 @@ def _num_processors() -> int:
   return os.cpu_count() or 1
 
 
-def _as_batch(images: np.ndarray, indices: np.ndarray) -> Batch:
-  return {'image': images, 'mask': (indices >= 0).astype(np.float32),
-          'index': indices}
+def _as_batch(arrays: dict[str, np.ndarray]) -> Batch:
+  return arrays | {'mask': (arrays['index'] >= 0).astype(np.float32)}
 
 
 def _with_threads(plan: Plan, num_threads: int, prefetch: int
                   ) -> Generator[Batch, None, None]:
   is_closed = threading.Event()
 
-  def fill(images, indices, row, number):
+  def fill(arrays, row, number):
     # Work that is still queued when the stream ends has to end at once.
     if not is_closed.is_set():
-      images[row], indices[row] = plan.load(number)
+      for name, value in plan.load(number).items():
+        arrays[name][row] = value
 
   def submit(batch):
-    size, side = plan.batch_size, plan.image_size
-    images = np.empty((size, side, side, 3), np.uint8)
-    indices = np.empty(size, np.int32)
-    rows = [pool.submit(fill, images, indices, i, batch * size + i)
-            for i in range(size)]
-    return images, indices, rows
+    size = plan.batch_size
+    arrays = {name: np.empty((size, *value.shape), value.dtype)
+              for name, value in plan.padding.items()}
+    return arrays, [pool.submit(fill, arrays, i, batch * size + i)
+                    for i in range(size)]
 
   pool = concurrent.futures.ThreadPoolExecutor(
       num_threads, thread_name_prefix='colorjax-data')
@@ -150,10 +154,10 @@ def _with_threads(plan: Plan, num_threads: int, prefetch: int
         upcoming += 1
       if not pending:
         return
-      images, indices, rows = pending.popleft()
+      arrays, rows = pending.popleft()
       for row in rows:
         row.result()
-      yield _as_batch(images, indices)
+      yield _as_batch(arrays)
   finally:
     is_closed.set()
     pool.shutdown(wait=True, cancel_futures=True)
@@ -165,32 +169,31 @@ def _with_tf_data(plan: Plan, num_threads: int, prefetch: int
   is_closed = threading.Event()
   # tf.data reports an exception of Python as text; the object is kept here.
   failures: dict[int, Exception] = {}
-  nothing = np.zeros((plan.image_size, plan.image_size, 3), np.uint8)
 
   def load(number):
     if is_closed.is_set():
       # Nobody will see it; tf.data would print an exception's traceback.
-      return nothing, np.int32(-1)
+      return tuple(plan.padding.values())
     try:
-      image, index = plan.load(int(number))
+      row = plan.load(int(number))
     except Exception as error:
       failures[int(number)] = error
       raise
-    return image, np.int32(index)
+    return tuple(row[name] for name in plan.padding)
 
   batches = _tf_dataset(
       tf, plan, load, num_threads, prefetch).as_numpy_iterator()
   try:
     while True:
       try:
-        images, indices = next(batches)
+        arrays = next(batches)
       except StopIteration:
         return
       except tf.errors.OpError:
         if not failures:
           raise
         break
-      yield _as_batch(images, indices)
+      yield _as_batch(dict(zip(plan.padding, arrays, strict=True)))
     raise failures[min(failures)]
   finally:
     is_closed.set()
@@ -200,12 +203,15 @@ def _with_tf_data(plan: Plan, num_threads: int, prefetch: int
 
 def _tf_dataset(tf, plan: Plan, load: Callable, num_threads: int,
                 prefetch: int):
-  """Batches of (images, indices), endless where the plan is."""
-  size, side = plan.batch_size, plan.image_size
+  """Batches of the row's arrays, endless where the plan is."""
+  size = plan.batch_size
+  padding = list(plan.padding.values())
 
   def load_in_graph(number):
-    image, index = tf.numpy_function(load, [number], (tf.uint8, tf.int32))
-    return tf.ensure_shape(image, (side, side, 3)), tf.ensure_shape(index, ())
+    arrays = tf.numpy_function(
+        load, [number], [tf.as_dtype(value.dtype) for value in padding])
+    return tuple(tf.ensure_shape(array, value.shape)
+                 for array, value in zip(arrays, padding, strict=True))
 
   options = tf.data.Options()
   options.threading.private_threadpool_size = num_threads

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-# Which use the numbers are for: the order and the augmentation must not share.
-_ORDER, _AUGMENT = 0, 1
+# Which use the numbers are for: no two may share.
+_ORDER, _AUGMENT, _REGION = 0, 1, 2
 
 
 def _words(seed: int, purpose: int, number: int, count: int) -> np.ndarray:
@@ -70,4 +70,22 @@ def uniforms(seed: int, example: int, count: int) -> np.ndarray:
   Returns:
     float64 [count], uniform in [0, 1).
   """
-  return (_words(seed, _AUGMENT, example, count) >> np.uint64(11)) * 2.0**-53
+  return _floats(_words(seed, _AUGMENT, example, count))
+
+
+def region_uniforms(seed: int, example: int, count: int) -> np.ndarray:
+  """Random numbers of one example's region; independent of `uniforms`.
+
+  Args:
+    seed: at least 0.
+    example: number n of the example in the run.
+    count: how many; fewer are the first ones of more.
+
+  Returns:
+    float64 [count], uniform in [0, 1).
+  """
+  return _floats(_words(seed, _REGION, example, count))
+
+
+def _floats(words: np.ndarray) -> np.ndarray:
+  return (words >> np.uint64(11)) * 2.0**-53

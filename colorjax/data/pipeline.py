@@ -7,13 +7,14 @@ nothing.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import numpy as np
 
 from colorjax.data import augment as augment_lib
-from colorjax.data import engines, order
-from colorjax.data.engines import Batch, BatchStream
+from colorjax.data import engines, masks, order
+from colorjax.data.engines import Batch, BatchStream, Row
 from colorjax.data.screening import Screen
 from colorjax.data.source import Source
 
@@ -26,11 +27,15 @@ class TrainSpec:
     batch_size: photographs in the global batch, over all shards.
     image_size: side of the squares, in pixels.
     augment: random crop and flip.
+    regions: where 'region' comes from; None for batches without it. A source
+      that goes through a list shows every photograph with every entry once in
+      as many epochs as the list is long.
   """
   batch_size: int
   image_size: int
   augment: augment_lib.Augment = dataclasses.field(
       default_factory=augment_lib.Augment)
+  regions: masks.MaskSource | None = None
 
 
 def steps_per_epoch(size: int, batch_size: int) -> float:
@@ -105,7 +110,8 @@ def train_stream(photos: Source | Screen, spec: TrainSpec, seed: int, *,
 
 
 def eval_stream(photos: Source | Screen, *, batch_size: int, image_size: int,
-                fit: str = 'crop', shard: tuple[int, int] = (0, 1),
+                fit: str = 'crop', regions: masks.MaskSource | None = None,
+                shard: tuple[int, int] = (0, 1),
                 engine: str = 'auto', num_threads: int | None = None,
                 prefetch: int = 2) -> BatchStream:
   """Every photograph once, in the order of the source.
@@ -118,6 +124,8 @@ def eval_stream(photos: Source | Screen, *, batch_size: int, image_size: int,
     batch_size: rows in the global batch, over all shards.
     image_size: side of the squares, in pixels.
     fit: 'crop' or 'squash', see augment.fit_square.
+    regions: where 'region' comes from, None for batches without it; a
+      photograph has the same region in every evaluation.
     shard: as in `train_batch`.
     engine: as in `train_stream`.
     num_threads: as in `train_stream`.
@@ -131,17 +139,21 @@ def eval_stream(photos: Source | Screen, *, batch_size: int, image_size: int,
     raise ValueError(f'fit is one of {augment_lib.FITS}, got {fit!r}')
   screen = _screen(photos)
   local_size, number_of = _sharding(batch_size, image_size, shard)
-  padding = np.zeros((image_size, image_size, 3), np.uint8)
+  padding = _padding(image_size, regions)
+  make_row = _row_maker(screen.source, image_size, regions)
 
   def load(number):
     index = number_of(number)
     pixels = screen.read(index) if index < screen.source.size else None
     if pixels is None:
-      return padding, -1
-    return augment_lib.fit_square(pixels, image_size, fit), index
+      return padding
+    height, width = pixels.shape[:2]
+    return make_row(
+        pixels, index, augment_lib.fitted_view(height, width, fit), turn=index,
+        draws=functools.partial(order.region_uniforms, 0, index))
 
   plan = engines.Plan(
-      load=load, batch_size=local_size, image_size=image_size, start=0,
+      load=load, padding=padding, batch_size=local_size, start=0,
       stop=num_eval_batches(screen.source.size, batch_size))
   return engines.stream(
       plan, engine=engine, num_threads=num_threads, prefetch=prefetch,
@@ -156,16 +168,51 @@ def _train_plan(photos: Source | Screen, spec: TrainSpec, seed: int,
   screen = _screen(photos)
   local_size, number_of = _sharding(spec.batch_size, spec.image_size, shard)
   index_of = order.index_lookup(seed, screen.source.size)
+  make_row = _row_maker(screen.source, spec.image_size, spec.regions)
 
   def load(number):
     example = number_of(number)
     index, pixels = screen.read_from(index_of(example))
-    draws = order.uniforms(seed, example, augment_lib.NUM_DRAWS)
-    return augment_lib.random_square(
-        pixels, spec.image_size, spec.augment, draws), index
+    height, width = pixels.shape[:2]
+    view = augment_lib.random_view(
+        height, width, spec.augment,
+        order.uniforms(seed, example, augment_lib.NUM_DRAWS))
+    # Epoch plus index: a batch holds all patterns, and in as many epochs as
+    # there are patterns a photograph comes with each of them once.
+    return make_row(
+        pixels, index, view, turn=index + example // screen.source.size,
+        draws=functools.partial(order.region_uniforms, seed, example))
 
-  return engines.Plan(load=load, batch_size=local_size,
-                      image_size=spec.image_size, start=start, stop=stop)
+  return engines.Plan(
+      load=load, padding=_padding(spec.image_size, spec.regions),
+      batch_size=local_size, start=start, stop=stop)
+
+
+def _row_maker(source: Source, image_size: int,
+               regions: masks.MaskSource | None) -> Callable[..., Row]:
+  """`(pixels, index, view, *, turn, draws) -> row`; see masks.Example."""
+  make_region = regions.open(source) if regions else None
+
+  def make_row(pixels, index, view, *, turn, draws):
+    square = augment_lib.cut(pixels, view, image_size)
+    row = {'image': square, 'index': np.array(index, np.int32)}
+    if make_region:
+      region = make_region(masks.Example(
+          pixels=square, index=index, photo_shape=pixels.shape[:2], view=view,
+          turn=turn, draws=draws))
+      row['region'] = region[..., None].astype(np.float32)
+    return row
+
+  return make_row
+
+
+def _padding(image_size: int, regions: masks.MaskSource | None) -> Row:
+  side = (image_size, image_size)
+  row: Row = {'image': np.zeros((*side, 3), np.uint8),
+              'index': np.array(-1, np.int32)}
+  if regions:
+    row['region'] = np.zeros((*side, 1), np.float32)
+  return row
 
 
 def _screen(photos: Source | Screen) -> Screen:

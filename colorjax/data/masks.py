@@ -1,0 +1,286 @@
+"""Regions of photographs: which part a method is asked to colour.
+
+A mask source makes one region for each example of a batch. A region is a
+function of the photograph, of its number, and of random numbers that are
+functions of (seed, example), so a batch with regions is as reproducible as one
+without them.
+"""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import skimage.segmentation
+
+from colorjax import photo
+from colorjax.data import mask_patterns
+from colorjax.data.augment import View
+from colorjax.data.mask_patterns import Draws
+from colorjax.data.source import Source
+from colorjax.errors import UserError
+
+SPECS = ('published', 'halves', *mask_patterns.PUBLISHED, 'random',
+         *mask_patterns.RANDOM, 'superpixels', 'segments', 'all',
+         'folder:PATH')
+"""What `parse` understands."""
+
+_NAMED_MISSING = 3  # photographs without a mask that a message names
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Example:
+  """One example of a batch, as a mask source sees it.
+
+  Attributes:
+    pixels: what the network will see, uint8 sRGB [H, W, 3].
+    index: number of the photograph in its source.
+    photo_shape: rows and columns of the whole photograph.
+    view: the part of the photograph that `pixels` shows.
+    turn: goes up by one each time that a photograph comes; different
+      photographs start at different numbers. Sources that go through a list
+      take entry `turn` of it, so every photograph meets every entry.
+    draws: random numbers of this example.
+  """
+  pixels: np.ndarray
+  index: int
+  photo_shape: tuple[int, int]
+  view: View
+  turn: int
+  draws: Draws
+
+
+MakeRegion = Callable[[Example], np.ndarray]
+"""`example -> bool [H, W]`, True inside; a pure function."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MaskSource:
+  """Where regions come from.
+
+  Attributes:
+    name: what flags and messages call it.
+    open: `photographs -> MakeRegion` for the examples of these photographs.
+      UserError where they and the regions do not fit together.
+  """
+  name: str
+  open: Callable[[Source], MakeRegion]
+
+
+def parse(spec: str) -> MaskSource:
+  """The mask source that a text speaks of: the value of a `--masks` flag.
+
+    published              the ten published patterns, one after the other
+    halves                 the four halves among them
+    left, checkerboard ... one of them (mask_patterns.PUBLISHED)
+    random                 stripes, boxes, blobs and noise, one after the other
+    stripes, boxes ...     one kind of them (mask_patterns.RANDOM)
+    superpixels            some superpixels of the photograph (`superpixels`)
+    segments               some segments of the photograph (`segments`)
+    all                    everything is inside
+    folder:PATH            mask images by the names of the photographs
+
+  Args:
+    spec: one of these, or several with commas between them, which then take
+      turns; what follows `folder:` is all path, so that comes last.
+
+  Returns:
+    The source.
+
+  Raises:
+    UserError: there is no such thing, or the folder cannot be used.
+  """
+  listed, has_folder, path = spec.partition('folder:')
+  names = [name.strip() for name in listed.split(',')]
+  if has_folder and names.pop():
+    raise UserError(f'masks {spec!r}: a comma has to stand before folder:')
+  sources = [_named(name) for name in names]
+  if has_folder:
+    sources.append(folder(path))
+  return sources[0] if len(sources) == 1 else in_turn(sources, name=spec)
+
+
+def _named(name: str) -> MaskSource:
+  if name == 'published':
+    return _patterns(name, tuple(mask_patterns.PUBLISHED))
+  if name == 'halves':
+    return _patterns(name, mask_patterns.HALVES)
+  if name in mask_patterns.PUBLISHED:
+    return _patterns(name, (name,))
+  if name == 'random':
+    return in_turn([_random(kind) for kind in mask_patterns.RANDOM], name=name)
+  if name in mask_patterns.RANDOM:
+    return _random(name)
+  if name in _FROM_PHOTOGRAPH:
+    return MaskSource(name=name, open=lambda _: _FROM_PHOTOGRAPH[name])
+  raise UserError(f'masks {name!r} is not one of {", ".join(SPECS)}')
+
+
+def in_turn(sources: Sequence[MaskSource], *, name: str) -> MaskSource:
+  """Several sources that take turns: a photograph meets one after the other.
+
+  Args:
+    sources: at least one.
+    name: what messages call the whole.
+
+  Returns:
+    The source. Each of `sources` sees its own turns go up by one.
+  """
+  def open_all(photos: Source) -> MakeRegion:
+    makes = [source.open(photos) for source in sources]
+
+    def make(example: Example) -> np.ndarray:
+      turn, which = divmod(example.turn, len(makes))
+      return makes[which](dataclasses.replace(example, turn=turn))
+
+    return make
+
+  return MaskSource(name=name, open=open_all)
+
+
+def _patterns(name: str, names: Sequence[str]) -> MaskSource:
+
+  def make(example: Example) -> np.ndarray:
+    height, width = example.pixels.shape[:2]
+    pattern = mask_patterns.PUBLISHED[names[example.turn % len(names)]]
+    return pattern(height, width)
+
+  return MaskSource(name=name, open=lambda _: make)
+
+
+def _random(name: str) -> MaskSource:
+
+  def make(example: Example) -> np.ndarray:
+    height, width = example.pixels.shape[:2]
+    return mask_patterns.RANDOM[name](height, width, example.draws)
+
+  return MaskSource(name=name, open=lambda _: make)
+
+
+def everything(example: Example) -> np.ndarray:
+  """A region that holds the whole picture: bool [H, W], all True."""
+  return np.ones(example.pixels.shape[:2], bool)
+
+
+def superpixels(example: Example) -> np.ndarray:
+  """Some of about 24 superpixels (SLIC, Achanta et al. 2012): bool [H, W]."""
+  labels = skimage.segmentation.slic(
+      np.ascontiguousarray(example.pixels), n_segments=24, compactness=10,
+      start_label=0, channel_axis=-1)
+  return _some_labels(labels, example.draws)
+
+
+def segments(example: Example) -> np.ndarray:
+  """Some segments of Felzenszwalb and Huttenlocher (2004): bool [H, W].
+
+  None is smaller than a 64th of the picture. Segments follow the edges of
+  things and may be of any shape, which no superpixel is.
+  """
+  height, width = example.pixels.shape[:2]
+  labels = skimage.segmentation.felzenszwalb(
+      np.ascontiguousarray(example.pixels), scale=100, sigma=0.8,
+      min_size=max(1, height * width // 64))
+  return _some_labels(labels, example.draws)
+
+
+def _some_labels(labels: np.ndarray, draws: Draws) -> np.ndarray:
+  """A random number of random labels; neither none nor all, if two exist."""
+  names, where = np.unique(labels, return_inverse=True)
+  share, *order = draws(1 + len(names))
+  count = 1 + int(share * (len(names) - 1))
+  is_inside = np.zeros(len(names), bool)
+  is_inside[np.argsort(order, kind='stable')[:count]] = True
+  return is_inside[where.reshape(labels.shape)]
+
+
+_FROM_PHOTOGRAPH: dict[str, MakeRegion] = {
+    'all': everything, 'superpixels': superpixels, 'segments': segments}
+
+
+def folder(path: str | os.PathLike) -> MaskSource:
+  """Mask images, one for each photograph, paired by name.
+
+  The mask of `roses/1.jpg` is `roses/1.png` (or another of photo.SUFFIXES)
+  below the folder. Its size may differ: it is laid over the whole photograph,
+  and the nearest pixel counts. Inside is what is lighter than mid-grey; an
+  image that holds nothing but 0 and 1 is taken at its word.
+
+  Args:
+    path: the folder.
+
+  Returns:
+    The source. Its `open` raises a UserError that counts and names the
+    photographs that have no mask.
+
+  Raises:
+    UserError: no such folder, no images in it, or two for one name.
+  """
+  root = pathlib.Path(path).expanduser()
+  if not root.is_dir():
+    what = 'is a file, not a folder' if root.exists() else 'does not exist'
+    raise UserError(f'masks folder:{path}: {root} {what}')
+  files: dict[str, pathlib.Path] = {}
+  for file in sorted(root.rglob('*')):
+    if file.suffix.lower() in photo.SUFFIXES and file.is_file():
+      other = files.setdefault(_stem(file.relative_to(root)), file)
+      if other != file:
+        raise UserError(f'masks folder:{path}: {other} and {file} are masks '
+                        'of one photograph; remove one')
+  if not files:
+    raise UserError(f'masks folder:{path}: no images in {root} or below it')
+
+  def open_pairs(photos: Source) -> MakeRegion:
+    paths = _pair(photos, files, f'folder:{path}')
+    return lambda example: _view_of_mask(_read_mask(paths[example.index]),
+                                         example)
+
+  return MaskSource(name=f'folder:{path}', open=open_pairs)
+
+
+def _stem(name: str | pathlib.PurePath) -> str:
+  return pathlib.PurePath(name).with_suffix('').as_posix()
+
+
+def _pair(photos: Source, files: dict[str, pathlib.Path], name: str
+          ) -> list[pathlib.Path]:
+  """The mask of each photograph; UserError if some have none."""
+  labels = [photos.label(index) for index in range(photos.size)]
+  missing = [label for label in labels if _stem(label) not in files]
+  if missing:
+    first = ', '.join(missing[:_NAMED_MISSING])
+    raise UserError(
+        f'masks {name}: {len(missing)} of the {photos.size} photographs of '
+        f'{photos.name} have no mask, first {first}; the mask of {missing[0]} '
+        f'has to be {_stem(missing[0])}.png')
+  return [files[_stem(label)] for label in labels]
+
+
+def _read_mask(path: pathlib.Path) -> np.ndarray:
+  """bool [H, W]."""
+  grey = photo.to_rgb8(photo.read(path)).max(-1)
+  return grey > (0 if grey.max() <= 1 else 127)
+
+
+def _view_of_mask(mask: np.ndarray, example: Example) -> np.ndarray:
+  """What of a photograph's mask [h, w] belongs to the example: bool [H, W]."""
+  view = example.view
+  height, width = example.pixels.shape[:2]
+  rows = _nearest(view.top, view.rows, height, example.photo_shape[0],
+                  mask.shape[0])
+  columns = _nearest(view.left, view.columns, width, example.photo_shape[1],
+                     mask.shape[1])
+  inside = mask[np.ix_(rows, columns)]
+  return inside[:, ::-1] if view.is_mirrored else inside
+
+
+def _nearest(start: int, length: int, count: int, whole: int, mask_size: int
+             ) -> np.ndarray:
+  """Mask pixels under the middles of `count` pixels of a stretch: [count].
+
+  The stretch starts at `start` and is `length` long in a photograph whose side
+  is `whole`. Whole numbers throughout: a mask of the photograph's size has to
+  be met exactly.
+  """
+  middle = 2 * start * count + (2 * np.arange(count) + 1) * length
+  return middle * mask_size // (2 * count * whole)
