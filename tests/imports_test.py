@@ -11,9 +11,11 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 # A room: the rooms of colorjax that it may import, itself apart.
 ALLOWED = {
+    'colorjax.backbones': {'errors'},
     'colorjax.color': set(),
     'colorjax.errors': set(),
     'colorjax.colorizer': {'errors'},
+    'colorjax.hints': {'errors'},
     'colorjax.icc': set(),
     'colorjax.image_decoding': {'icc'},
     'colorjax.image_encoding': {'icc'},

@@ -1,0 +1,154 @@
+"""What a pretrained network is to the rest of the code, and how to build one.
+
+The networks are Flax modules over `{'params', 'batch_stats'}`, the statistics
+only where there is batch normalisation. `module.apply(variables, x,
+train=False)` returns a dict of all named intermediates and of `logits`, the
+values before the softmax.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from colorjax.backbones import inception_resnet, vgg, xception
+from colorjax.errors import UserError
+
+NAMES = ('vgg16', 'vgg19', 'xception', 'inception_resnet_v2')
+"""The networks that there are."""
+
+NUM_CLASSES = 1000
+"""Classes of ImageNet that the networks tell apart."""
+
+Variant = Literal['keras', 'torch']
+First = Literal['conv1_1', 'conv1_2']
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Backbone:
+  """A network for classification and what must be known to use it.
+
+  Attributes:
+    name: one of NAMES.
+    module: the network; `module.clone(upto=...)` gives a shorter one.
+    image_size: side in pixels of the photographs that it was trained on.
+    num_classes: channels of `logits`.
+    num_features: channels of the features that the classifier reads.
+    preprocess: sRGB [..., 3] in [0, 1] to the network's input.
+    intermediates: names of what the module returns beside `logits`, in the
+      order of the network.
+    variant: whose checkpoints it agrees with, where that makes a difference:
+      'keras', or 'torch' for torchvision (VGG: standardised red, green, blue)
+      and timm (Xception: other padding and epsilon).
+  """
+  name: str
+  module: nn.Module
+  image_size: int
+  num_features: int
+  preprocess: Callable[[jax.Array], jax.Array]
+  intermediates: tuple[str, ...]
+  num_classes: int = NUM_CLASSES
+  variant: Variant = 'keras'
+
+
+def build(
+    name: str,
+    *,
+    dtype: str = 'float32',
+    axis_name: str | None = None,
+    top: bool = True,
+    upto: str | None = None,
+    first: First = 'conv1_1',
+    variant: Variant = 'keras',
+) -> Backbone:
+  """A backbone by its name.
+
+  Args:
+    name: one of NAMES.
+    dtype: compute type; parameters and logits are float32.
+    axis_name: mapped axis over which batch statistics are averaged.
+    top: whether the classifier is computed.
+    upto: the last intermediate to compute; None for all.
+    first: VGG alone: 'conv1_1', or 'conv1_2' to begin there with 64 channels.
+    variant: 'keras', or 'torch' to agree with the networks of torchvision and
+      timm whose checkpoints are to be loaded.
+
+  Returns:
+    The record; UserError if an option names what does not exist.
+  """
+  if name not in NAMES:
+    raise UserError(f'no backbone {name!r}: choose one of {", ".join(NAMES)}')
+  if variant not in ('keras', 'torch'):
+    raise UserError(f"no variant {variant!r} of a backbone: 'keras' or 'torch'")
+  options: dict[str, Any] = {
+      'top': top, 'upto': upto, 'dtype': jnp.dtype(dtype)}
+  if name in ('vgg16', 'vgg19'):
+    backbone = _vgg(name, first, variant, options)
+  elif first != 'conv1_1':
+    raise UserError(f'{name} cannot begin at {first}: only VGG can')
+  elif name == 'xception':
+    backbone = Backbone(
+        name=name, image_size=xception.IMAGE_SIZE, num_features=2048,
+        module=xception.Xception(
+            variant=variant, axis_name=axis_name, **options),
+        preprocess=_symmetric, variant=variant,
+        intermediates=xception.intermediates(top=top))
+  else:
+    backbone = Backbone(
+        name=name, image_size=inception_resnet.IMAGE_SIZE, num_features=1536,
+        module=inception_resnet.InceptionResNetV2(
+            axis_name=axis_name, **options),
+        preprocess=_symmetric, variant=variant,
+        intermediates=inception_resnet.intermediates(top=top))
+  return backbone if upto is None else _shortened(backbone, upto)
+
+
+def _vgg(name: str, first: First, variant: Variant, options: dict[str, Any]
+         ) -> Backbone:
+  if first not in ('conv1_1', 'conv1_2'):
+    raise UserError(f"VGG begins at 'conv1_1' or 'conv1_2', not at {first!r}")
+  depths = vgg.VGG16 if name == 'vgg16' else vgg.VGG19
+  return Backbone(
+      name=name, image_size=vgg.IMAGE_SIZE, num_features=4096,
+      module=vgg.VGG(depths=depths, first=first, **options),
+      preprocess=vgg.preprocess if variant == 'keras' else vgg.preprocess_torch,
+      variant=variant, intermediates=vgg.intermediates(
+          depths, top=options['top'], first=first))
+
+
+def _shortened(backbone: Backbone, upto: str) -> Backbone:
+  """The record with the intermediates as far as `upto`."""
+  names = backbone.intermediates
+  if upto not in names:
+    raise UserError(f'{backbone.name} has no stage {upto!r}: choose one of '
+                    f'{", ".join(names)}')
+  return dataclasses.replace(
+      backbone, intermediates=names[:names.index(upto) + 1])
+
+
+def _symmetric(rgb: jax.Array) -> jax.Array:
+  """sRGB [..., 3] in [0, 1] to [-1, 1]."""
+  return rgb * 2. - 1.
+
+
+def read_class_names(path: str | pathlib.Path) -> tuple[str, ...]:
+  """Names of the 1000 classes from Keras's `imagenet_class_index.json`.
+
+  The file is not part of any package; Keras downloads it for
+  `decode_predictions`. Its entries are "number": [synset, name].
+
+  Returns:
+    The names, by class number; UserError if the file holds something else.
+  """
+  try:
+    index = json.loads(pathlib.Path(path).read_text())
+    return tuple(str(index[str(i)][1]) for i in range(NUM_CLASSES))
+  except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    raise UserError(
+        f'{path}: no table of the {NUM_CLASSES} ImageNet classes as Keras '
+        'writes it (imagenet_class_index.json)') from error

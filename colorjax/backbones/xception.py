@@ -1,0 +1,129 @@
+"""Xception (Chollet 2017, arXiv:1610.02357)."""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from colorjax.backbones import stages
+
+IMAGE_SIZE = 299
+"""Side of the photographs that the network was made for, in pixels."""
+
+# Channels of the separable convolutions of each block, and whether the block
+# begins with a ReLU. Blocks with a shortcut convolution halve the resolution.
+ENTRY = {'block2': (128, 128), 'block3': (256, 256), 'block4': (728, 728)}
+MIDDLE = {f'block{i}': (728, 728, 728) for i in range(5, 13)}
+EXIT = {'block13': (728, 1024)}
+BLOCKS = ENTRY | MIDDLE | EXIT
+LAST = {'block14_sepconv1': 1536, 'block14_sepconv2': 2048}
+
+
+def intermediates(*, top: bool = True) -> tuple[str, ...]:
+  """Names of what `Xception` computes before the logits, in order."""
+  return ('block1_conv1_act', 'block1_conv2_act', *BLOCKS,
+          *(f'{name}_act' for name in LAST), *(('avg_pool',) if top else ()))
+
+
+class SeparableConv(nn.Module):
+  """A 3x3 convolution of each channel, then a 1x1 convolution across them.
+
+  Attributes:
+    features: channels of the output.
+    conv: `nn.Conv` with the options that all convolutions share.
+  """
+  features: int
+  conv: Callable[..., nn.Module]
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """[B, h, w, C] to [B, h, w, features]."""
+    x = self.conv(x.shape[-1], (3, 3), feature_group_count=x.shape[-1],
+                  name='depthwise')(x)
+    return self.conv(self.features, (1, 1), name='pointwise')(x)
+
+
+class Xception(nn.Module):
+  """Separable convolutions with shortcuts.
+
+  Intermediates, by the names that Keras gives to its layers: the two
+  convolutions of block 1 and of block 14 after their ReLU
+  (`block1_conv1_act`, ..., `block14_sepconv2_act`), `avg_pool`, and the sums
+  at the end of the blocks between, which Keras leaves unnamed: `block2` ...
+  `block13`.
+
+  Attributes:
+    top: whether the pooled features and the classifier are computed.
+    upto: the last intermediate to compute; None for all.
+    num_classes: channels of the logits.
+    variant: 'keras', the original. 'torch' is the port in timm
+      (`legacy_xception`), which pads its pooling on both sides and takes a
+      smaller epsilon in its batch norms: a checkpoint belongs to one of them.
+    axis_name: mapped axis over which batch statistics are averaged.
+    dtype: compute type; parameters, statistics and logits stay float32.
+  """
+  top: bool = True
+  upto: str | None = None
+  num_classes: int = 1000
+  variant: Literal['keras', 'torch'] = 'keras'
+  axis_name: str | None = None
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool = False
+               ) -> dict[str, jax.Array]:
+    """Network input [B, H, W, 3] to all intermediates and `logits`.
+
+    With `train` batch statistics are those of the batch, and the collection
+    `batch_stats` is updated.
+    """
+    stages.check_channels(x, 3)
+    return stages.collect(self._stages(x.astype(self.dtype), train), self.upto)
+
+  def _stages(self, x: jax.Array, train: bool
+              ) -> Iterator[tuple[str, jax.Array]]:
+    conv = functools.partial(
+        nn.Conv, use_bias=False, kernel_init=nn.initializers.he_normal(),
+        dtype=self.dtype)
+    norm = functools.partial(
+        nn.BatchNorm, use_running_average=not train, momentum=0.99,
+        epsilon=1e-3 if self.variant == 'keras' else 1e-5, dtype=self.dtype,
+        axis_name=self.axis_name)
+    separable = functools.partial(SeparableConv, conv=conv)
+
+    for name, width, stride in (('block1_conv1', 32, 2),
+                                ('block1_conv2', 64, 1)):
+      x = conv(width, (3, 3), stride, padding='VALID', name=name)(x)
+      x = nn.relu(norm(name=f'{name}_bn')(x))
+      yield f'{name}_act', x
+
+    for block, widths in BLOCKS.items():
+      shortcut = x
+      if block not in MIDDLE:
+        shortcut = conv(widths[-1], (1, 1), 2, name=f'{block}_shortcut')(x)
+        shortcut = norm(name=f'{block}_shortcut_bn')(shortcut)
+      for i, width in enumerate(widths, 1):
+        # Block 1 ends in a ReLU, and one before block 2 would be a second.
+        if (block, i) != ('block2', 1):
+          x = nn.relu(x)
+        x = separable(width, name=f'{block}_sepconv{i}')(x)
+        x = norm(name=f'{block}_sepconv{i}_bn')(x)
+      if block not in MIDDLE:
+        x = nn.max_pool(x, (3, 3), (2, 2), padding='SAME'
+                        if self.variant == 'keras' else ((1, 1), (1, 1)))
+      x = x + shortcut
+      yield block, x
+
+    for name, width in LAST.items():
+      x = separable(width, name=name)(x)
+      x = nn.relu(norm(name=f'{name}_bn')(x))
+      yield f'{name}_act', x
+    if not self.top:
+      return
+    x = x.mean((1, 2))
+    yield 'avg_pool', x
+    x = nn.Dense(self.num_classes, dtype=self.dtype, name='predictions')(x)
+    yield 'logits', x.astype(jnp.float32)
