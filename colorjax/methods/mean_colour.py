@@ -1,0 +1,25 @@
+"""The mean colour of the training set on every pixel of every photograph.
+
+Of all constant fields it has the least squared error on the training set. A
+network that has learned nothing from its input, trained by mean squared error,
+comes to this one.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from colorjax.colorizer import Colorizer, Variables
+from colorjax.methods import untrained
+
+
+def build() -> Colorizer:
+  """The mean colour as a Colorizer.
+
+  Its one parameter is 'mean_ab' [2], Lab units, as `evaluation.mean_colour`
+  measures it.
+  """
+  def predict(variables: Variables, lightness: jax.Array) -> jax.Array:
+    return untrained.constant(lightness, variables['params']['mean_ab'])
+
+  return untrained.without_training(
+      params={'mean_ab': jnp.zeros(2)}, predict=predict)
