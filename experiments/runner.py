@@ -15,15 +15,19 @@ from absl import flags
 
 from colorjax import evaluation, inference
 from colorjax.colorizer import Colorizer, Spec, Variables
-from colorjax.data import augment, pipeline, sources
+from colorjax.data import masks
 from colorjax.data.engines import BatchStream
-from colorjax.data.screening import Screen
 from colorjax.training import loop, optimizers, parallel, totals
 from colorjax.training import state as state_lib
 from colorjax.training import steps as steps_lib
-from colorjax.training.checkpoint import restore_variables
+from colorjax.training.checkpoint import (
+    DIRECTORY,
+    restore_variables,
+    steps,
+)
 from colorjax.training.workdir import claim_workdir
 from experiments import run_report
+from experiments.photographs import Feed, open_photos, say_exclusions
 
 FLAGS = flags.FLAGS
 
@@ -37,19 +41,28 @@ _MEAN_COLOUR_PHOTOS = 1024  # enough for a mean of two numbers
 
 
 @dataclasses.dataclass(frozen=True)
-class _Photos:
+class _Feeds:
   """The photographs of a run, by what they are for."""
-  train: Screen
-  validation: Screen
-  test: Screen
+  train: Feed
+  validation: Feed
+  test: Feed
 
 
-def train(method: str, settings: Mapping[str, Any]) -> int:
+def train(
+    method: str,
+    settings: Mapping[str, Any],
+    *,
+    regions: masks.MaskSource | None = None,
+    eval_regions: masks.MaskSource | None = None,
+) -> int:
   """Trains a method as the flags say, then measures and reports it.
 
   Args:
     method: import path of a module in `colorjax.methods`.
     settings: keyword arguments of its `build`, JSON values.
+    regions: where batch['region'] of training comes from, if the method wants
+      it.
+    eval_regions: the same for held-out photographs; `regions` if not given.
 
   Returns:
     The exit code: 0 for a finished run (one that was finished before too),
@@ -60,10 +73,11 @@ def train(method: str, settings: Mapping[str, Any]) -> int:
               'best' if FLAGS.patience else 'latest')
   colorizer = spec.build()
   _check_settings(colorizer)
-  photos = _open_photos()
+  feeds = _open_feeds(regions, eval_regions)
+  weights = _backbone_weights(colorizer, workdir)
   with claim_workdir(workdir, _flags_text(), harmless=_HARMLESS):
     spec.save(workdir / inference.SPEC_FILE)
-    result = _fit(colorizer, photos, workdir)
+    result = _fit(colorizer, feeds, workdir, weights)
     if result.signal is not None:
       return result.exit_code
     figures_path = workdir / run_report.FIGURES_FILE
@@ -72,9 +86,10 @@ def train(method: str, settings: Mapping[str, Any]) -> int:
             f'{int(result.state.step)}; a new --workdir starts another')
       return 0
     variables = restore_variables(workdir, which=spec.checkpoint)
-    summary = _measure(colorizer, variables, photos)
-    run_report.write(workdir, colorizer, variables, photos.test, summary)
-  _say_exclusions(photos)
+    summary = _measure(colorizer, variables, feeds)
+    run_report.write(workdir, colorizer, variables, feeds.test.photos, summary)
+  for field in dataclasses.fields(feeds):
+    say_exclusions(getattr(feeds, field.name).photos, field.name)
   return 0
 
 
@@ -85,9 +100,26 @@ def _check_settings(colorizer: Colorizer) -> None:
   def dry_run(key):
     return colorizer.propose(colorizer.init(key, (size, size)),
                              jax.numpy.zeros((1, size, size, 1)),
-                             FLAGS.num_proposals)
+                             colorizer.num_proposals(FLAGS.num_proposals))
 
   jax.eval_shape(dry_run, jax.random.key(0))
+
+
+def _backbone_weights(colorizer: Colorizer, workdir: pathlib.Path
+                      ) -> pathlib.Path | None:
+  """The file to take the backbone's weights from; None: not from a file.
+
+  A run that goes on has them in its checkpoints, and needs no file.
+  """
+  if colorizer.backbone is None or steps(workdir / DIRECTORY):
+    return None
+  if FLAGS.backbone_weights == 'random':
+    print(f'{colorizer.backbone}: random weights')
+    return None
+  if FLAGS.backbone_weights is None:
+    from colorjax import backbones
+    return backbones.download(colorizer.backbone)
+  return pathlib.Path(FLAGS.backbone_weights)
 
 
 def _flags_text() -> str:
@@ -101,38 +133,21 @@ def _flags_text() -> str:
   return ''.join(f'{lines[name]}\n' for name in sorted(lines) if lines[name])
 
 
-def _open_photos() -> _Photos:
-
-  def open_one(text, *, train):
-    source = sources.parse(text, train=train, data_dir=FLAGS.data_dir)
-    return Screen(sources.in_memory(source), min_chroma=FLAGS.min_chroma,
-                  on_bad_image=FLAGS.on_bad_image)
-
-  validation = open_one(FLAGS.eval_data, train=False)
-  return _Photos(
-      train=open_one(FLAGS.data, train=True), validation=validation,
-      test=(open_one(FLAGS.test_data, train=False) if FLAGS.test_data
-            else validation))
+def _open_feeds(regions: masks.MaskSource | None,
+                eval_regions: masks.MaskSource | None) -> _Feeds:
+  validation = Feed(photos=open_photos(FLAGS.eval_data, train=False),
+                    regions=eval_regions or regions)
+  test = FLAGS.test_data and open_photos(FLAGS.test_data, train=False)
+  return _Feeds(
+      train=Feed(photos=open_photos(FLAGS.data, train=True), regions=regions),
+      validation=validation,
+      test=dataclasses.replace(validation, photos=test) if test
+      else validation)
 
 
-def _train_stream(photos: Screen, start: int, num_steps: int) -> BatchStream:
-  spec = pipeline.TrainSpec(
-      batch_size=FLAGS.batch_size, image_size=FLAGS.image_size,
-      augment=augment.Augment(scale=(FLAGS.crop_scale, 1.0)))
-  return pipeline.train_stream(
-      photos, spec, FLAGS.seed, start_step=start, num_steps=num_steps,
-      engine=FLAGS.engine, num_threads=FLAGS.num_threads)
-
-
-def _eval_stream(photos: Screen) -> BatchStream:
-  return pipeline.eval_stream(
-      photos, batch_size=FLAGS.batch_size, image_size=FLAGS.image_size,
-      fit=FLAGS.fit, engine=FLAGS.engine, num_threads=FLAGS.num_threads)
-
-
-def _fit(colorizer: Colorizer, photos: _Photos, workdir: pathlib.Path
-         ) -> loop.Result:
-  """The training run itself."""
+def _fit(colorizer: Colorizer, feeds: _Feeds, workdir: pathlib.Path,
+         weights: pathlib.Path | None) -> loop.Result:
+  """The training run itself, begun with the backbone's weights of a file."""
   schedule = optimizers.make_schedule(
       FLAGS.schedule, learning_rate=FLAGS.learning_rate,
       num_steps=FLAGS.num_steps, warmup_steps=FLAGS.warmup_steps,
@@ -140,30 +155,35 @@ def _fit(colorizer: Colorizer, photos: _Photos, workdir: pathlib.Path
   optimizer = optimizers.make_optimizer(
       FLAGS.optimizer, learning_rate=schedule,
       clip_norm=FLAGS.clip_norm or None, weight_decay=FLAGS.weight_decay,
-      momentum=FLAGS.momentum)
+      momentum=FLAGS.momentum, b1=FLAGS.adam_b1)
   variables = jax.jit(colorizer.init, static_argnums=1)(
       jax.random.key(FLAGS.seed), (FLAGS.image_size, FLAGS.image_size))
+  if weights is not None:
+    assert colorizer.load_backbone is not None
+    variables = colorizer.load_backbone(variables, weights)
   step = parallel.pmap_step(steps_lib.make_train_step(
-      colorizer.loss, optimizer, seed=FLAGS.seed, schedule=schedule,
-      ema_decay=FLAGS.ema_decay or None, accumulate=FLAGS.accumulate,
-      axis_name=parallel.AXIS))
+      colorizer.players or colorizer.loss, optimizer, seed=FLAGS.seed,
+      schedule=schedule, ema_decay=FLAGS.ema_decay or None,
+      accumulate=FLAGS.accumulate, axis_name=parallel.AXIS))
   eval_step = parallel.pmap_step(steps_lib.make_eval_step(
       colorizer.loss, axis_name=parallel.AXIS), donate=False)
 
   def batches(start: int) -> BatchStream:
-    return _train_stream(photos.train, start, FLAGS.num_steps - start)
+    return feeds.train.train(start, FLAGS.num_steps - start)
 
   def validate(state: state_lib.TrainState) -> dict[str, float]:
-    with _eval_stream(photos.validation) as stream:
+    with feeds.validation.held_out() as stream:
       return totals.evaluate(eval_step, state.variables, stream)
 
   return loop.fit(
-      state_lib.create_state(variables, optimizer, ema=FLAGS.ema_decay > 0),
+      state_lib.create_state(variables, optimizer, ema=FLAGS.ema_decay > 0,
+                             players=colorizer.players),
       step, batches, workdir=workdir, cadence=_cadence(),
       evaluations={'validation': validate},
-      images=run_report.image_hook(colorizer, photos.validation),
+      images=run_report.image_hook(colorizer, feeds.validation.photos),
       describe=lambda batch: [
-          photos.train.source.label(int(i)) for i in batch['index'] if i >= 0])
+          feeds.train.photos.source.label(int(i))
+          for i in batch['index'] if i >= 0])
 
 
 def _cadence() -> loop.Cadence:
@@ -173,24 +193,16 @@ def _cadence() -> loop.Cadence:
       keep=FLAGS.keep_checkpoints, patience=FLAGS.patience or None)
 
 
-def _measure(colorizer: Colorizer, variables: Variables, photos: _Photos
+def _measure(colorizer: Colorizer, variables: Variables, feeds: _Feeds
              ) -> dict[str, Any]:
   """Held-out figures with their intervals, baselines among them."""
-  some = min(photos.train.source.size, _MEAN_COLOUR_PHOTOS)
-  with _train_stream(photos.train, 0, -(-some // FLAGS.batch_size)) as stream:
+  some = min(feeds.train.photos.source.size, _MEAN_COLOUR_PHOTOS)
+  with feeds.train.train(0, -(-some // FLAGS.batch_size)) as stream:
     mean_ab = evaluation.mean_colour(stream)
   measure = jax.jit(evaluation.per_photo(
       colorizer, num_proposals=FLAGS.num_proposals, mean_ab=mean_ab))
-  with _eval_stream(photos.test) as stream:
+  with feeds.test.held_out() as stream:
     values = evaluation.collect(
         lambda batch: measure(variables, {
             name: batch[name] for name in ('image', 'mask')}), stream)
   return evaluation.summarize(values)
-
-
-def _say_exclusions(photos: _Photos) -> None:
-  for name in ('train', 'validation', 'test'):
-    screen = getattr(photos, name)
-    if screen.exclusions:
-      print(f'{name}: {len(screen.exclusions)} photographs left out')
-      print('\n'.join(screen.exclusions.lines(most=20)))
