@@ -3,8 +3,21 @@
 from colorjax.backbones.backbone import (
   NAMES,
   Backbone,
+  Variant,
   build,
   read_class_names,
 )
+from colorjax.backbones.convert import load, restrict, variant_of
+from colorjax.backbones.download import download
 
-__all__ = ['NAMES', 'Backbone', 'build', 'read_class_names']
+__all__ = [
+  'NAMES',
+  'Backbone',
+  'Variant',
+  'build',
+  'download',
+  'load',
+  'read_class_names',
+  'restrict',
+  'variant_of',
+]

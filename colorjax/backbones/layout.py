@@ -1,0 +1,173 @@
+"""Where each tensor of a network stands: in our trees, in Keras, in torch.
+
+A network's tensors are listed layer by layer in the order in which Keras keeps
+its layers. That order counts: half of the layers of Inception-ResNet-v2 bear
+automatic names, whose numbers depend on what else the session had built, and
+in Keras's own newer files all do.
+"""
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+import flax.traverse_util
+import jax
+
+from colorjax.backbones import backbone, inception_resnet, vgg, xception
+
+Kind = Literal['conv', 'separable', 'norm', 'dense']
+Path = tuple[str, ...]
+
+# The tensors of a layer in Keras's order: their places in our trees, the names
+# that Keras and torch give them. Of a convolution's bias and of a batch norm's
+# scale a network may have none.
+_TENSORS: dict[Kind, tuple[tuple[Path, str, str], ...]] = {
+    'conv': ((('params', 'kernel'), 'kernel', 'weight'),
+             (('params', 'bias'), 'bias', 'bias')),
+    'dense': ((('params', 'kernel'), 'kernel', 'weight'),
+              (('params', 'bias'), 'bias', 'bias')),
+    'separable': (
+        (('params', 'depthwise', 'kernel'), 'depthwise_kernel', 'conv1.weight'),
+        (('params', 'pointwise', 'kernel'), 'pointwise_kernel',
+         'pointwise.weight')),
+    'norm': ((('params', 'scale'), 'gamma', 'weight'),
+             (('params', 'bias'), 'beta', 'bias'),
+             (('batch_stats', 'mean'), 'moving_mean', 'running_mean'),
+             (('batch_stats', 'var'), 'moving_variance', 'running_var'))}
+
+
+class Tensor(NamedTuple):
+  """One tensor of a network.
+
+  Attributes:
+    path: its place in `{'params', 'batch_stats'}`.
+    shape: its shape there.
+    keras: its name within a layer of Keras.
+    torch: its key in a state dict of torchvision or timm.
+  """
+  path: Path
+  shape: tuple[int, ...]
+  keras: str
+  torch: str
+
+
+class Layer(NamedTuple):
+  """One layer of a network.
+
+  Attributes:
+    kind: what it computes.
+    path: its place in the trees.
+    keras: its name in Keras; None where Keras numbers it.
+    torch: what the keys of its tensors begin with in torch.
+    tensors: its tensors in Keras's order.
+  """
+  kind: Kind
+  path: Path
+  keras: str | None
+  torch: str
+  tensors: tuple[Tensor, ...] = ()
+
+
+@functools.cache
+def layers(name: str) -> tuple[Layer, ...]:
+  """All layers of a backbone, one of NAMES, in the order of Keras."""
+  network = backbone.build(name)
+  side = network.image_size
+  tree = jax.eval_shape(
+      network.module.init, jax.random.key(0),
+      jax.ShapeDtypeStruct((1, side, side, 3), 'float32'))
+  shapes = {path: leaf.shape for path, leaf in
+            flax.traverse_util.flatten_dict(tree).items()}
+  bare = {'vgg16': lambda: _vgg(vgg.VGG16), 'vgg19': lambda: _vgg(vgg.VGG19),
+          'xception': _xception, 'inception_resnet_v2': _inception_resnet
+          }[name]()
+  return tuple(_with_tensors(layer, shapes) for layer in bare)
+
+
+def _with_tensors(layer: Layer, shapes: dict[Path, tuple[int, ...]]) -> Layer:
+  tensors = []
+  for (collection, *rest), keras, torch in _TENSORS[layer.kind]:
+    path = (collection, *layer.path, *rest)
+    if path in shapes:
+      tensors.append(
+          Tensor(path, shapes[path], keras, f'{layer.torch}.{torch}'))
+  return layer._replace(tensors=tuple(tensors))
+
+
+def _vgg(depths: Sequence[int]) -> Iterator[Layer]:
+  index = 0  # torchvision numbers convolutions, ReLUs and pools together
+  for block, depth in enumerate(depths, 1):
+    for i in range(1, depth + 1):
+      yield Layer('conv', (f'conv{block}_{i}',), f'block{block}_conv{i}',
+                  f'features.{index}')
+      index += 2
+    index += 1
+  for name, keras, index in (('fc6', 'fc1', 0), ('fc7', 'fc2', 3),
+                             ('fc8', 'predictions', 6)):
+    yield Layer('dense', (name,), keras, f'classifier.{index}')
+
+
+def _xception() -> Iterator[Layer]:
+  for i in (1, 2):
+    name = f'block1_conv{i}'
+    yield Layer('conv', (name,), name, f'conv{i}')
+    yield Layer('norm', (f'{name}_bn',), f'{name}_bn', f'bn{i}')
+  for number, (block, widths) in enumerate(xception.BLOCKS.items(), 1):
+    for i in range(len(widths)):
+      name = f'{block}_sepconv{i + 1}'
+      # timm's block1, our block 2, has no ReLU to count at its beginning.
+      index = 3 * i + (number > 1)
+      yield Layer('separable', (name,), name, f'block{number}.rep.{index}')
+      yield Layer('norm', (f'{name}_bn',), f'{name}_bn',
+                  f'block{number}.rep.{index + 1}')
+    if block not in xception.MIDDLE:
+      yield Layer('conv', (f'{block}_shortcut',), None, f'block{number}.skip')
+      yield Layer('norm', (f'{block}_shortcut_bn',), None,
+                  f'block{number}.skipbn')
+  for i, name in enumerate(xception.LAST, 3):
+    yield Layer('separable', (name,), name, f'conv{i}')
+    yield Layer('norm', (f'{name}_bn',), f'{name}_bn', f'bn{i}')
+  yield Layer('dense', ('predictions',), 'predictions', 'fc')
+
+
+def _inception_resnet() -> Iterator[Layer]:
+  for name in inception_resnet.STEM:
+    yield from _conv_norm((name,), None, name.replace('stem', 'conv2d'))
+  repeats = ('repeat', 'repeat_1', 'repeat_2')
+  for (mixed, block), repeat in zip(inception_resnet.ORDER, repeats,
+                                    strict=True):
+    yield from _branches(mixed, inception_resnet.MIXED[mixed], mixed)
+    for i in range(1, inception_resnet.REPEATS[block] + 1):
+      # timm keeps the last block, which has no ReLU, apart.
+      torch = 'block8' if (block, i) == ('block8', 10) else f'{repeat}.{i - 1}'
+      name = f'{block}_{i}'
+      yield from _branches(name, inception_resnet.RESIDUAL[block], torch)
+      yield Layer('conv', (f'{name}_conv',), f'{name}_conv', f'{torch}.conv2d')
+  yield from _conv_norm(('conv_7b',), 'conv_7b', 'conv2d_7b')
+  yield Layer('dense', ('predictions',), 'predictions', 'classif')
+
+
+def _conv_norm(path: Path, keras: str | None, torch: str) -> Iterator[Layer]:
+  yield Layer('conv', (*path, 'conv'), keras, f'{torch}.conv')
+  yield Layer('norm', (*path, 'bn'), keras and f'{keras}_bn', f'{torch}.bn')
+
+
+def _branches(name: str, branches: Sequence[inception_resnet.Branch],
+              torch: str) -> Iterator[Layer]:
+  """Convolutions of parallel branches, those furthest from the end first.
+
+  Keras sorts layers by their distance to the output, so that branches are
+  aligned at their ends.
+  """
+  for distance in range(max(map(len, branches)), 0, -1):
+    for b, branch in enumerate(branches):
+      i = len(branch) - distance
+      if i < 0:
+        continue
+      # Chains are nn.Sequential in timm; the one behind mixed_5b's pooling
+      # counts the pooling.
+      pooled = name == 'mixed_5b' and b == len(branches) - 1
+      key = f'branch{b}'
+      if pooled or len(branch) > 1:
+        key += f'.{i + pooled}'
+      yield from _conv_norm((name, f'branch{b}_{i}'), None, f'{torch}.{key}')

@@ -1,0 +1,179 @@
+"""Which tensor of a file is which tensor of a network, and what is amiss."""
+
+import dataclasses
+import difflib
+import itertools
+from collections.abc import Mapping, Sequence
+
+from colorjax.backbones import layout
+from colorjax.backbones.files import Contents
+
+FOLDED = 'folded'
+"""Root of the paths of scales that the file has and the network does without:
+they are multiplied into what stands before them."""
+
+# Keras 3 numbers layers within their class.
+_CLASSES = {'conv': 'conv2d', 'separable': 'separable_conv2d',
+            'norm': 'batch_normalization', 'dense': 'dense'}
+# Ranks of a layer's tensors tell its kind; what is not here is a batch norm.
+_KINDS = {(4, 1): 'conv', (4,): 'conv', (4, 4): 'separable',
+          (2, 1): 'dense', (2,): 'dense'}
+# Counters that torch keeps beside batch statistics; nothing depends on them.
+_COUNTER = '.num_batches_tracked'
+
+FileLayer = tuple[str, tuple[str, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+  """A file held against a network.
+
+  Attributes:
+    found: the network's tensors with the names of the file's.
+    missing: names of tensors that the file lacks.
+    extra: names of tensors that the network lacks.
+    misshapen: names of tensors with both shapes.
+    headless: whether the classifier is missing and nothing else is amiss.
+  """
+  found: tuple[tuple[layout.Tensor, str], ...]
+  missing: tuple[str, ...]
+  extra: tuple[str, ...]
+  misshapen: tuple[str, ...]
+  headless: bool
+
+  @property
+  def complete(self) -> bool:
+    """Whether file and network hold the same tensors."""
+    return not (self.missing or self.extra or self.misshapen)
+
+
+def match(contents: Contents, name: str, *, top: bool) -> Match:
+  """Holds a file against a backbone.
+
+  Args:
+    contents: the opened file.
+    name: one of NAMES.
+    top: whether the classifier counts; if not, the file's is passed over,
+      whatever its number of classes.
+  """
+  layers = layout.layers(name)
+  if contents.layout == 'legacy':
+    names = _legacy_names(contents, layers)
+  elif contents.layout == 'keras':
+    names = _keras_names(layers)
+  else:
+    names = _torch_names(layers)
+  head = {tensor for layer in layers if layer.kind == 'dense'
+          for tensor in layer.tensors}
+  found, missing, misshapen = [], {}, []
+  for tensor, key in names.items():
+    if tensor in head and not top:
+      continue
+    wanted = _file_shape(tensor, contents.layout)
+    if key not in contents.tensors:
+      missing[tensor] = key
+    elif tuple(contents.tensors[key].shape) != wanted:
+      shape = list(contents.tensors[key].shape)
+      misshapen.append(f'{key} is {shape} and not {list(wanted)}')
+    else:
+      found.append((tensor, key))
+  known = set(names.values())
+  extra = tuple(key for key in contents.tensors
+                if key not in known and not key.endswith(_COUNTER))
+  return Match(tuple(found), tuple(missing.values()), extra, tuple(misshapen),
+               headless=set(missing) == head and not (extra or misshapen))
+
+
+def _file_shape(tensor: layout.Tensor, layout_name: str) -> tuple[int, ...]:
+  """The shape that a tensor of the network has in a file."""
+  shape = tensor.shape
+  if layout_name == 'torch':
+    # Output channels first, then input channels, then height and width.
+    return (*shape[:-3:-1], *shape[:-2]) if len(shape) > 1 else shape
+  if tensor.keras == 'depthwise_kernel':
+    return (*shape[:2], *shape[:-3:-1])
+  return shape
+
+
+def _torch_names(layers: Sequence[layout.Layer]) -> dict[layout.Tensor, str]:
+  names = {}
+  for layer in layers:
+    tensors = list(layer.tensors)
+    if layer.kind == 'norm' and tensors[0].keras != 'gamma':
+      # Every batch norm of torch has a scale.
+      tensors.append(layout.Tensor(
+          (FOLDED, *layer.path), tensors[0].shape, 'gamma',
+          f'{layer.torch}.weight'))
+    names.update({tensor: tensor.torch for tensor in tensors})
+  return names
+
+
+def _keras_names(layers: Sequence[layout.Layer]) -> dict[layout.Tensor, str]:
+  names = {}
+  counts = dict.fromkeys(_CLASSES, 0)
+  for layer in layers:
+    number = counts[layer.kind]
+    counts[layer.kind] += 1
+    group = _CLASSES[layer.kind] + (f'_{number}' if number else '')
+    names.update({tensor: f'{group}/vars/{i}'
+                  for i, tensor in enumerate(layer.tensors)})
+  return names
+
+
+def _legacy_names(contents: Contents, layers: Sequence[layout.Layer]
+                  ) -> dict[layout.Tensor, str]:
+  """By the names of the layers, and where Keras numbers them, by order."""
+  by_name = {entry[0]: entry for entry in contents.layers}
+  named = {layer.keras for layer in layers} & set(by_name)
+  names: dict[layout.Tensor, str] = {}
+  for layer in layers:
+    if layer.keras is not None and layer.keras in named:
+      names.update(_weights(layer, by_name[layer.keras]))
+  for kind in _CLASSES:
+    rest = [entry for entry in contents.layers
+            if entry[0] not in named and _kind(contents, entry) == kind]
+    wanted = [layer for layer in layers
+              if layer.keras not in named and layer.kind == kind]
+    for layer, entry in _aligned(contents, wanted, rest):
+      names.update(_weights(layer, entry))
+  return names
+
+
+def _kind(contents: Contents, entry: FileLayer) -> str:
+  ranks = tuple(len(contents.tensors[key].shape) for key in entry[1]
+                if key in contents.tensors)
+  return _KINDS.get(ranks, 'norm')
+
+
+def _aligned(
+    contents: Contents, layers: Sequence[layout.Layer],
+    entries: Sequence[FileLayer]
+) -> list[tuple[layout.Layer, FileLayer | None]]:
+  """Layers of a network beside the layers of a file, in order.
+
+  Where the two do not agree, what is missing or too many is found by the
+  shapes around it, so that one lost layer does not put all after it amiss.
+  """
+  wanted = [tuple(_file_shape(t, 'legacy') for t in layer.tensors)
+            for layer in layers]
+  held = [tuple(tuple(contents.tensors[key].shape) for key in keys
+                if key in contents.tensors) for _, keys in entries]
+  pairs = []
+  for _, i, j, k, m in difflib.SequenceMatcher(
+      None, wanted, held, autojunk=False).get_opcodes():
+    pairs += [(layer, entry) for layer, entry
+              in itertools.zip_longest(layers[i:j], entries[k:m])
+              if layer is not None]
+  return pairs
+
+
+def _weights(layer: layout.Layer, entry: FileLayer | None
+             ) -> Mapping[layout.Tensor, str]:
+  """Tensors of a layer with the names of the file's, in order."""
+  name, keys = entry or (layer.keras or '/'.join(layer.path), ())
+  if len(keys) != len(layer.tensors):
+    # One is lost or too many: what remains is told by its own name.
+    own = {key.split('/')[-1].split(':')[0]: key for key in keys}
+    keys = tuple(own.get(tensor.keras, f'{name}/{tensor.keras}')
+                 for tensor in layer.tensors)
+  return dict(zip(layer.tensors, keys, strict=True))
