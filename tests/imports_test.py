@@ -24,7 +24,8 @@ ALLOWED = {
     'colorjax.metrics': {'color'},
     'colorjax.models': set(),
     'colorjax.methods': {
-        'color', 'colorizer', 'errors', 'losses', 'models', 'upsampling'},
+        'color', 'colorizer', 'errors', 'losses', 'metrics', 'models',
+        'upsampling'},
     'colorjax.data': {'errors', 'photo'},
     'colorjax.training': {'colorizer', 'errors'},
     'colorjax.evaluation': {'color', 'colorizer', 'errors', 'metrics'},

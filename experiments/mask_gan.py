@@ -1,0 +1,72 @@
+"""S3: trains the mask-conditioned colorization GAN.
+
+    python -m experiments.mask_gan --flagfile=launch/flags/mask_gan_small.flags \\
+        --data=folder:flowers17/train --eval_data=folder:flowers17/test \\
+        --workdir=runs/mask_gan
+"""
+
+from collections.abc import Sequence
+
+from absl import flags
+
+from experiments import common
+
+common.define_training_flags()
+flags.adopt_module_key_flags(common)
+
+_MASK_FORM = (
+    'published, halves, left (or another published pattern), random, stripes, '
+    'boxes, blobs, noise, superpixels, segments, all, folder:PATH; several '
+    'with commas take turns.')
+_MASKS = flags.DEFINE_string(
+    'masks', 'published', f'Regions of training photographs: {_MASK_FORM}')
+_EVAL_MASKS = flags.DEFINE_string(
+    'eval_masks', None, 'Regions of held-out photographs, those of --masks if '
+    f'not given: {_MASK_FORM}')
+_LOSS = flags.DEFINE_enum(
+    'adversarial_loss', 'bce', ['bce', 'least_squares', 'hinge'],
+    'Loss of the two players.')
+_DISCRIMINATOR = flags.DEFINE_enum(
+    'discriminator', 'image', ['image', 'patch'],
+    'One verdict for the picture, as published, or one for every patch.')
+_REAL_PICTURES = flags.DEFINE_enum(
+    'real_pictures', 'whole', ['whole', 'within'], 'What the discriminator is '
+    'shown as real: photographs in all their colours, as published, or '
+    'coloured within the region only.')
+_ADVERSARIAL_WEIGHT = flags.DEFINE_float(
+    'adversarial_weight', 1.0, "Of the generator's adversarial loss.",
+    lower_bound=0)
+_REGRESSION_WEIGHT = flags.DEFINE_float(
+    'regression_weight', 1000.0, 'Of the masked squared error.', lower_bound=0)
+_NOISE = flags.DEFINE_integer(
+    'noise', 0, 'Numbers of noise that every layer of the encoder sees; 0 for '
+    'one answer.', lower_bound=0)
+_WIDTHS = flags.DEFINE_multi_integer(
+    'widths', [64, 128, 256, 512, 512], 'Channels of the stride-2 '
+    'convolutions; repeat the flag for each.')
+
+
+def main(argv: Sequence[str]) -> int:
+  """Trains, evaluates and reports; goes on where an earlier run stopped."""
+  del argv
+  # These import JAX, which --help does not wait for.
+  from colorjax.data import masks
+  from colorjax.training import parallel
+  from experiments import runner
+
+  return runner.train('colorjax.methods.mask_gan', {
+      'adversarial_loss': _LOSS.value,
+      'discriminator': _DISCRIMINATOR.value,
+      'real_pictures': _REAL_PICTURES.value,
+      'adversarial_weight': _ADVERSARIAL_WEIGHT.value,
+      'regression_weight': _REGRESSION_WEIGHT.value,
+      'noise': _NOISE.value,
+      'widths': _WIDTHS.value,
+      'dtype': flags.FLAGS.dtype,
+      'axis_name': parallel.AXIS,
+  }, regions=masks.parse(_MASKS.value),
+      eval_regions=masks.parse(_EVAL_MASKS.value or _MASKS.value))
+
+
+if __name__ == '__main__':
+  common.run(main)
