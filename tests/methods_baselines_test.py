@@ -167,13 +167,22 @@ def test_welsh_gives_a_photograph_its_own_colours_back():
   np.testing.assert_allclose(found[:, inside], ab[:, inside], atol=0.02)
 
 
-def test_welsh_with_a_flat_reference_or_photograph_is_finite():
-  flat = np.full((20, 20, 3), 90, np.uint8)
+def test_welsh_with_a_reference_of_one_colour_gives_that_colour():
+  flat = np.full((20, 20, 3), [200, 90, 40], np.uint8)
+  _, ab = _lab(flat)
   lightness, _ = _lab(_batch()['image'])
-  for reference, photo in ((flat, lightness), (_image(), lightness * 0 + 50)):
-    numbers = welsh.candidates(jax.random.key(0), reference)
-    found = welsh.build().predict({'params': numbers}, photo)
-    assert np.isfinite(found).all()
+  numbers = welsh.candidates(jax.random.key(0), flat)
+  found = welsh.build().predict({'params': numbers}, lightness)
+  np.testing.assert_allclose(
+      found, np.broadcast_to(ab[0, 0], found.shape), atol=0.02)
+
+
+def test_welsh_with_a_photograph_of_one_lightness_takes_one_candidate():
+  numbers = welsh.candidates(jax.random.key(0), _image())
+  found = welsh.build().predict(
+      {'params': numbers}, jnp.full((1, 20, 24, 1), 50.))
+  assert (found == found[0, 0, 0]).all()
+  assert (np.asarray(numbers['ab']) == found[0, 0, 0]).all(-1).any()
 
 
 def test_a_small_reference_is_refused():

@@ -33,8 +33,7 @@ import scipy.sparse
 import scipy.sparse.linalg
 
 from colorjax.colorizer import Colorizer
-from colorjax.errors import UserError
-from colorjax.methods import untrained
+from colorjax.methods import checks, untrained
 
 _MIN_VARIANCE = 0.16
 """In L^2: one level of 8 bits is about 0.4 L, and less is rounding, no edge."""
@@ -58,8 +57,7 @@ def build(*, form: str = 'energy') -> Colorizer:
   Returns:
     The record of functions. UserError for an unknown form.
   """
-  if form not in FORMS:
-    raise UserError(f'--levin_form={form}: choose one of {", ".join(FORMS)}')
+  checks.check_choice('levin_form', form, FORMS)
 
   def predict_with_hints(variables, lightness, hint_ab, hint_mask):
     del variables

@@ -1,0 +1,101 @@
+"""S2: regression of ab by a residual autoencoder on VGG-19.
+
+One answer for each photograph, trained by a distance in ab: as published the
+mean squared error, whose optimum is the mean of all colours that a thing can
+have.
+"""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+
+from colorjax import backbones, color, upsampling
+from colorjax.colorizer import (
+    Batch,
+    Colorizer,
+    Variables,
+    deterministic,
+    init_variables,
+    masked_mean,
+)
+from colorjax.losses import regression
+from colorjax.methods import checks
+from colorjax.models import residual_autoencoder
+
+ENLARGEMENTS = ('bilinear', 'edges')
+"""How the ab field is brought to the photograph's size, see `build`."""
+
+
+def build(
+    *,
+    loss: str = 'mse',
+    enlargement: str = 'bilinear',
+    dtype: str = 'float32',
+) -> Colorizer:
+  """The residual autoencoder as a Colorizer.
+
+  The network's ab field has a quarter of the input's sides; the loss is taken
+  at the input's size, in network ab. Nothing bounds the output: colours that
+  sRGB cannot hold are fitted into its gamut where pictures are made.
+
+  Args:
+    loss: a key of `regression.LOSSES`.
+    enlargement: how the field is brought to the input's size: 'bilinear', as
+      published, or 'edges', along the edges of lightness (`upsampling`).
+    dtype: compute type of the network, 'float32' or 'bfloat16'.
+
+  Returns:
+    The record of functions. UserError for an unknown loss or enlargement.
+  """
+  checks.check_choice('loss', loss, regression.LOSSES)
+  checks.check_choice('enlargement', enlargement, ENLARGEMENTS)
+  penalty = regression.LOSSES[loss]
+  net = residual_autoencoder.ResidualAutoencoder(
+      backbone=residual_autoencoder.encoder(dtype), dtype=jnp.dtype(dtype))
+
+  def init(key: jax.Array, image_shape: tuple[int, int]) -> Variables:
+    checks.check_sides(image_shape, residual_autoencoder.STRIDE)
+    return init_variables(net, key, jnp.zeros((1, *image_shape, 1)))
+
+  def predict(variables: Variables, lightness: jax.Array) -> jax.Array:
+    checks.check_sides(lightness.shape[1:3], residual_autoencoder.STRIDE)
+    out = net.apply({'params': variables['params']},
+                    color.normalize_lightness(lightness))
+    assert isinstance(out, jax.Array)
+    ab = color.AB_SCALE * out
+    if enlargement == 'edges':
+      return upsampling.enlarge(ab, lightness)
+    return jax.image.resize(
+        ab, (*lightness.shape[:-1], 2), jax.image.ResizeMethod.LINEAR)
+
+  def measure(params, model_state, batch: Batch, key: jax.Array, *,
+              train: bool):
+    del key, train  # neither dropout nor statistics
+    lightness, ab = color.split_lightness(batch['image'])
+    predicted = predict({'params': params}, lightness)
+    error = penalty((predicted - ab) / color.AB_SCALE)
+    return masked_mean({'loss': error}, batch['mask'], model_state)
+
+  return deterministic(
+      init=init, loss=measure, predict=predict,
+      backbone=residual_autoencoder.BACKBONE, load_backbone=load_backbone)
+
+
+def load_backbone(variables: Variables, path: pathlib.Path) -> Variables:
+  """Puts VGG-19's weights of a file into params['backbone'].
+
+  Of the file, the classifier is not wanted, and neither is conv1_1: in the
+  place of this layer, which reads three colours, there is the stem.
+
+  Args:
+    variables: what `init` gives.
+    path: of the weights; see `backbones.load`.
+
+  Returns:
+    The variables. UserError for a file of another network.
+  """
+  loaded = backbones.load(residual_autoencoder.BACKBONE, path, top=False)
+  params = variables['params']
+  kept = backbones.restrict(loaded, {'params': params['backbone']})
+  return {**variables, 'params': {**params, 'backbone': kept['params']}}
