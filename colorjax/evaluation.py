@@ -31,7 +31,8 @@ FIGURES = {
 
 
 def per_photo(
-    colorizer: Colorizer, *, num_proposals: int, mean_ab: np.ndarray
+    colorizer: Colorizer, *, num_proposals: int,
+    mean_ab: np.ndarray | None = None,
 ) -> Callable[[Variables, Batch], dict[str, jax.Array]]:
   """A pure function that measures each photograph of a batch.
 
@@ -39,7 +40,8 @@ def per_photo(
     colorizer: the method.
     num_proposals: K of `best_of_k` and `expected`, fewer where the method has
       no more; the figures are absent where it has one answer.
-    mean_ab: mean colour of the training set, [2], Lab units.
+    mean_ab: mean colour of the training set, [2], Lab units; without it the
+      figure `mean_colour` is absent.
 
   Returns:
     `(variables, batch) -> {figure: [B]}` with the names of FIGURES;
@@ -53,7 +55,6 @@ def per_photo(
     original = image.colour(lightness, ab)
     figures = {
         'grey': image.ab_distance(jnp.zeros_like(ab), ab),
-        'mean_colour': image.ab_distance(jnp.asarray(mean_ab), ab),
         'predicted': image.ab_distance(predicted, ab),
         'psnr_grey': image.psnr(
             image.colour(lightness, jnp.zeros_like(ab)), original),
@@ -62,6 +63,8 @@ def per_photo(
         'chroma': image.mean_chroma(ab),
         'chroma_predicted': image.mean_chroma(predicted),
     }
+    if mean_ab is not None:
+      figures['mean_colour'] = image.ab_distance(jnp.asarray(mean_ab), ab)
     if k > 1:
       proposals, weights = colorizer.propose(variables, lightness, k)
       share = weights / weights.sum(0)

@@ -7,7 +7,7 @@ writes a file (pictures are written with `photo.write`).
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -94,19 +94,21 @@ def contact_sheet(rows: Sequence[Sequence[Cell]], *,
 
 
 def proposal_drawer(colorizer: Colorizer, *, num_proposals: int
-                    ) -> Callable[[Variables, np.ndarray], np.ndarray]:
-  """What draws grey | original | proposals for some photographs.
+                    ) -> Callable[..., np.ndarray]:
+  """What draws the answers to some photographs beside the originals.
 
-  Proposals stand in order of their probability, which is written under each;
-  the one nearest to the original (mean ab distance) is framed and named.
+  With several proposals: lightness | original | proposals in order of their
+  probability, which is written under each; the one nearest to the original
+  (mean ab distance) is framed and named. With one: lightness | prediction |
+  original, and the distance under the prediction.
 
   Args:
     colorizer: any method.
     num_proposals: K.
 
   Returns:
-    `(variables, images uint8 [N, H, W, 3]) -> contact sheet uint8`, compiled
-    once for each N.
+    `(variables, images uint8 [N, H, W, 3], captions=()) -> contact sheet
+    uint8`, compiled once for each N; captions stand under the lightness.
   """
   @jax.jit
   def paint(variables, images):
@@ -116,23 +118,57 @@ def proposal_drawer(colorizer: Colorizer, *, num_proposals: int
     return (_paint(lightness, jnp.zeros_like(ab)),
             _paint(lightness[None], proposals), weights, distance)
 
-  titles = ['lightness', 'original',
-            *(f'proposal {i}' for i in range(num_proposals))]
-
-  def draw(variables: Variables, images: np.ndarray) -> np.ndarray:
+  def draw(variables: Variables, images: np.ndarray,
+           captions: Sequence[str] = ()) -> np.ndarray:
     grey, painted, weights, distance = jax.device_get(paint(variables, images))
-    nearest = distance.argmin(0)
+    under = [*captions, *[''] * len(images)]
     rows = []
     for n, original in enumerate(np.asarray(images)):
-      row = [Cell(grey[n]), Cell(original)]
-      for k in range(num_proposals):
-        is_nearest = bool(k == nearest[n])
-        caption = f'{weights[k, n]:.3f}' + (' nearest' if is_nearest else '')
-        row.append(Cell(painted[k, n], caption, is_nearest))
-      rows.append(row)
+      lightness = Cell(grey[n], under[n])
+      if num_proposals == 1:
+        answer = Cell(painted[0, n], f'ab distance {distance[0, n]:.1f}')
+        rows.append([lightness, answer, Cell(original)])
+      else:
+        rows.append([lightness, Cell(original), *_proposals(
+            painted[:, n], weights[:, n], distance[:, n])])
+    titles = (['lightness', 'prediction', 'original'] if num_proposals == 1
+              else ['lightness', 'original',
+                    *(f'proposal {k}' for k in range(num_proposals))])
     return contact_sheet(rows, column_titles=titles)
 
   return draw
+
+
+def side_by_side(images: np.ndarray, answers: Mapping[str, np.ndarray]
+                 ) -> np.ndarray:
+  """The answers of several methods to the same photographs.
+
+  Args:
+    images: the originals, uint8 sRGB [N, H, W, 3].
+    answers: by the name of the method, ab [N, H, W, 2] in Lab units.
+
+  Returns:
+    Contact sheet lightness | original | a column for each method, uint8.
+  """
+  lightness, _ = color.split_lightness(jnp.asarray(images))
+  painted = {name: np.asarray(_paint(lightness, jnp.asarray(ab)))
+             for name, ab in answers.items()}
+  grey = lightness_only(images)
+  return contact_sheet(
+      [[Cell(grey[n]), Cell(original),
+        *(Cell(pixels[n]) for pixels in painted.values())]
+       for n, original in enumerate(images)],
+      column_titles=['lightness', 'original', *painted])
+
+
+def _proposals(painted: np.ndarray, weights: np.ndarray, distance: np.ndarray
+               ) -> list[Cell]:
+  """The proposals for one photograph, [K, ...] each, the nearest framed."""
+  nearest = distance.argmin()
+  return [
+      Cell(pixels, f'{weight:.3f}' + (' nearest' if k == nearest else ''),
+           bool(k == nearest))
+      for k, (pixels, weight) in enumerate(zip(painted, weights, strict=True))]
 
 
 def thumbnail(pixels: np.ndarray, size: int) -> np.ndarray:

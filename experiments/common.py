@@ -15,6 +15,13 @@ from colorjax.errors import UserError
 
 YNN_FLAG = '--xla_cpu_experimental_ynn_fusion_type'
 
+DATA_FORM = ('bundled | folder:PATH | tfds:NAME[/CONFIG][:SPLIT] | '
+             'prepared:PATH[:SPLIT].')
+"""What a flag that names photographs takes, for its help."""
+
+SESSIONS_FILE = 'sessions.jsonl'
+"""In a work directory: a line for each time that training ran, and how long."""
+
 EXIT_USAGE = 2
 """Exit code for what the user can mend: flags, files, directories."""
 
@@ -35,26 +42,16 @@ def define_training_flags() -> None:
       'flags.txt and report/. A killed run started again with the same flags '
       'goes on where it was.', required=True)
   _define_data_flags()
+  define_photo_flags()
   _define_optimization_flags()
   _define_run_flags()
 
 
-def _define_data_flags() -> None:
-  """Where photographs come from and how they are cut."""
-  form = ('bundled | folder:PATH | tfds:NAME[/CONFIG][:SPLIT] | '
-          'prepared:PATH[:SPLIT].')
-  flags.DEFINE_string('data', 'bundled', f'Training photographs: {form}')
-  flags.DEFINE_string('eval_data', 'bundled', 'Held-out photographs for the '
-                      f'validation loss: {form}')
-  flags.DEFINE_string('test_data', None, 'Held-out photographs for the final '
-                      f'figures; those of --eval_data if not given: {form}')
+def define_photo_flags() -> None:
+  """How photographs are read; for every script that reads some."""
   flags.DEFINE_string('data_dir', None,
                       'Where TFDS keeps prepared data sets; its own default '
                       'if not given.')
-  flags.DEFINE_integer('image_size', 64, 'Side of the square that the network '
-                       'sees, in pixels.', lower_bound=8)
-  flags.DEFINE_float('crop_scale', 0.5, 'Smallest share of the area that a '
-                     'random training crop takes.', 0.01, 1.0)
   flags.DEFINE_enum('fit', 'crop', ['crop', 'squash'], 'How a held-out '
                     'photograph becomes a square: its centre, or squeezed.')
   flags.DEFINE_enum('on_bad_image', 'skip', ['skip', 'fail'],
@@ -69,6 +66,21 @@ def _define_data_flags() -> None:
                     'TensorFlow is installed.')
   flags.DEFINE_integer('num_threads', None, 'Threads that read photographs; '
                        'one for each processor if not given.', lower_bound=1)
+
+
+def _define_data_flags() -> None:
+  """Where photographs come from and how they are cut."""
+  flags.DEFINE_string('data', 'bundled',
+                      f'Training photographs: {DATA_FORM}')
+  flags.DEFINE_string('eval_data', 'bundled', 'Held-out photographs for the '
+                      f'validation loss: {DATA_FORM}')
+  flags.DEFINE_string('test_data', None, 'Held-out photographs for the final '
+                      'figures; those of --eval_data if not given: '
+                      f'{DATA_FORM}')
+  flags.DEFINE_integer('image_size', 64, 'Side of the square that the network '
+                       'sees, in pixels.', lower_bound=8)
+  flags.DEFINE_float('crop_scale', 0.5, 'Smallest share of the area that a '
+                     'random training crop takes.', 0.01, 1.0)
 
 
 def _define_optimization_flags() -> None:

@@ -7,11 +7,16 @@ flags.
 
 import dataclasses
 
+import jax
+import numpy as np
 from absl import flags
 
+from colorjax import evaluation
+from colorjax.colorizer import Colorizer, Variables
 from colorjax.data import augment, masks, pipeline, sources
 from colorjax.data.engines import BatchStream
 from colorjax.data.screening import Screen
+from colorjax.metrics.bootstrap import Interval
 
 FLAGS = flags.FLAGS
 
@@ -60,9 +65,55 @@ class Feed:
         self.photos, spec, FLAGS.seed, start_step=start, num_steps=num_steps,
         engine=FLAGS.engine, num_threads=FLAGS.num_threads)
 
-  def held_out(self) -> BatchStream:
-    """Every photograph once, the last batch padded; to be closed."""
+  def held_out(self, image_size: int | None = None) -> BatchStream:
+    """Every photograph once, the last batch padded; to be closed.
+
+    Args:
+      image_size: side of the squares; --image_size if not given.
+    """
     return pipeline.eval_stream(
-        self.photos, batch_size=FLAGS.batch_size, image_size=FLAGS.image_size,
-        fit=FLAGS.fit, regions=self.regions, engine=FLAGS.engine,
+        self.photos, batch_size=FLAGS.batch_size,
+        image_size=image_size or FLAGS.image_size, fit=FLAGS.fit,
+        regions=self.regions, engine=FLAGS.engine,
         num_threads=FLAGS.num_threads)
+
+
+def measure(colorizer: Colorizer, variables: Variables, feed: Feed, *,
+            num_proposals: int, image_size: int | None = None,
+            mean_ab: np.ndarray | None = None) -> dict[str, Interval]:
+  """Held-out figures of a method with their intervals.
+
+  Args:
+    colorizer: the method.
+    variables: its checkpoint.
+    feed: the held-out photographs.
+    num_proposals: see `evaluation.per_photo`.
+    image_size: side of the squares; --image_size if not given.
+    mean_ab: see `evaluation.per_photo`.
+
+  Returns:
+    By the names of `evaluation.FIGURES`.
+  """
+  figures = jax.jit(evaluation.per_photo(
+      colorizer, num_proposals=num_proposals, mean_ab=mean_ab))
+  with feed.held_out(image_size) as stream:
+    values = evaluation.collect(
+        lambda batch: figures(variables, {
+            name: batch[name] for name in ('image', 'mask')}), stream)
+  return evaluation.summarize(values)
+
+
+def some_images(photos: Screen, wanted: int, image_size: int) -> np.ndarray:
+  """Some photographs, spread over the source, as uint8 squares.
+
+  Args:
+    photos: the photographs.
+    wanted: how many; fewer if there are no more.
+    image_size: side of the squares.
+  """
+  wanted = min(wanted, photos.source.size)
+  # A folder is sorted by class: its head alone would be one kind of thing.
+  chosen = np.linspace(0, photos.source.size - 1, wanted).round().astype(int)
+  return np.stack([
+      augment.fit_square(pixels, image_size, FLAGS.fit)
+      for index in chosen if (pixels := photos.read(int(index))) is not None])

@@ -11,10 +11,10 @@ from absl import flags
 
 from colorjax import evaluation, inference, photo, report, report_page
 from colorjax.colorizer import Colorizer, Variables
-from colorjax.data import augment
 from colorjax.data.screening import Screen
 from colorjax.metrics.bootstrap import Interval
 from colorjax.training.state import TrainState
+from experiments import photographs
 
 FLAGS = flags.FLAGS
 
@@ -63,7 +63,8 @@ def image_hook(colorizer: Colorizer, photos: Screen
   """The pictures of a run in progress: a contact sheet for TensorBoard."""
   draw = report.proposal_drawer(
       colorizer, num_proposals=colorizer.num_proposals(FLAGS.num_proposals))
-  images = _some_images(photos)
+  images = photographs.some_images(
+      photos, FLAGS.report_photos, FLAGS.image_size)
 
   def pictures(state: TrainState) -> dict[str, np.ndarray]:
     return {'proposals': draw(state.variables, images)}
@@ -71,21 +72,12 @@ def image_hook(colorizer: Colorizer, photos: Screen
   return pictures
 
 
-def _some_images(photos: Screen) -> np.ndarray:
-  """Photographs for the sheets, spread over the source: uint8 squares."""
-  wanted = min(FLAGS.report_photos, photos.source.size)
-  # A folder is sorted by class: its head alone would be one kind of thing.
-  chosen = np.linspace(0, photos.source.size - 1, wanted).round().astype(int)
-  return np.stack([
-      augment.fit_square(pixels, FLAGS.image_size, FLAGS.fit)
-      for index in chosen if (pixels := photos.read(int(index))) is not None])
-
-
 def _pictures(workdir: pathlib.Path, colorizer: Colorizer,
               variables: Variables, photos: Screen
               ) -> list[tuple[report_page.Figure, np.ndarray]]:
   """Pictures of the report with their captions."""
-  images = _some_images(photos)
+  images = photographs.some_images(
+      photos, FLAGS.report_photos, FLAGS.image_size)
   draw = report.proposal_drawer(
       colorizer, num_proposals=colorizer.num_proposals(FLAGS.num_proposals))
   index, pixels = photos.read_from(0)

@@ -5,9 +5,12 @@ is one way to train, evaluate and report. It imports JAX, so scripts import it
 inside their main.
 """
 
+import contextlib
 import dataclasses
+import json
 import pathlib
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -17,6 +20,7 @@ from colorjax import evaluation, inference
 from colorjax.colorizer import Colorizer, Spec, Variables
 from colorjax.data import masks
 from colorjax.data.engines import BatchStream
+from colorjax.metrics.bootstrap import Interval
 from colorjax.training import loop, optimizers, parallel, totals
 from colorjax.training import state as state_lib
 from colorjax.training import steps as steps_lib
@@ -26,8 +30,13 @@ from colorjax.training.checkpoint import (
     steps,
 )
 from colorjax.training.workdir import claim_workdir
-from experiments import run_report
-from experiments.photographs import Feed, open_photos, say_exclusions
+from experiments import common, run_report
+from experiments.photographs import (
+    Feed,
+    measure,
+    open_photos,
+    say_exclusions,
+)
 
 FLAGS = flags.FLAGS
 
@@ -77,7 +86,8 @@ def train(
   weights = _backbone_weights(colorizer, workdir)
   with claim_workdir(workdir, _flags_text(), harmless=_HARMLESS):
     spec.save(workdir / inference.SPEC_FILE)
-    result = _fit(colorizer, feeds, workdir, weights)
+    with _timed(workdir):
+      result = _fit(colorizer, feeds, workdir, weights)
     if result.signal is not None:
       return result.exit_code
     figures_path = workdir / run_report.FIGURES_FILE
@@ -91,6 +101,25 @@ def train(
   for field in dataclasses.fields(feeds):
     say_exclusions(getattr(feeds, field.name).photos, field.name)
   return 0
+
+
+@contextlib.contextmanager
+def _timed(workdir: pathlib.Path) -> Iterator[None]:
+  """Notes how long training ran, evaluations and compilation included.
+
+  In a file of its own: metrics.jsonl and checkpoints hold nothing that a
+  second run of the same command would not repeat to the last bit.
+  """
+  def last() -> int:
+    return max(steps(workdir / DIRECTORY), default=0)
+
+  first, begin = last(), time.monotonic()
+  yield
+  if last() > first:
+    with (workdir / common.SESSIONS_FILE).open('a') as file:
+      print(json.dumps({'from_step': first, 'to_step': last(),
+                        'seconds': round(time.monotonic() - begin, 1)}),
+            file=file)
 
 
 def _check_settings(colorizer: Colorizer) -> None:
@@ -194,15 +223,10 @@ def _cadence() -> loop.Cadence:
 
 
 def _measure(colorizer: Colorizer, variables: Variables, feeds: _Feeds
-             ) -> dict[str, Any]:
+             ) -> dict[str, Interval]:
   """Held-out figures with their intervals, baselines among them."""
   some = min(feeds.train.photos.source.size, _MEAN_COLOUR_PHOTOS)
   with feeds.train.train(0, -(-some // FLAGS.batch_size)) as stream:
     mean_ab = evaluation.mean_colour(stream)
-  measure = jax.jit(evaluation.per_photo(
-      colorizer, num_proposals=FLAGS.num_proposals, mean_ab=mean_ab))
-  with feeds.test.held_out() as stream:
-    values = evaluation.collect(
-        lambda batch: measure(variables, {
-            name: batch[name] for name in ('image', 'mask')}), stream)
-  return evaluation.summarize(values)
+  return measure(colorizer, variables, feeds.test, mean_ab=mean_ab,
+                 num_proposals=FLAGS.num_proposals)

@@ -91,6 +91,39 @@ def test_proposals_in_order_with_their_numbers(monkeypatch):
     assert np.ptp([skimage.color.rgb2lab(original)[0, 0, 0], *lab[:, 0]]) < 1
 
 
+def test_one_answer_stands_between_lightness_and_original(monkeypatch):
+  calls = []
+  monkeypatch.setattr(
+      report, 'contact_sheet',
+      lambda rows, **options: calls.append((rows, options)))
+  photo = flat([150, 140, 60], (8, 8))
+  draw = report.proposal_drawer(tiny_method.build(), num_proposals=1)
+  draw({'params': {'chroma': np.float32(0)}}, photo[None], ['a tulip'])
+  ((row,), options), = calls
+  assert options['column_titles'] == ['lightness', 'prediction', 'original']
+  np.testing.assert_array_equal(row[2].pixels, photo)
+  assert row[0].caption == 'a tulip'
+  chroma = np.linalg.norm(skimage.color.rgb2lab(photo)[0, 0, 1:])
+  assert row[1].caption == f'ab distance {chroma:.1f}'
+  np.testing.assert_array_equal(row[1].pixels, row[0].pixels)  # chroma 0
+
+
+def test_methods_side_by_side(monkeypatch):
+  calls = []
+  monkeypatch.setattr(
+      report, 'contact_sheet',
+      lambda rows, **options: calls.append((rows, options)))
+  photos = np.stack([flat([150, 140, 60], (8, 8)), flat([90, 90, 99], (8, 8))])
+  ab = skimage.color.rgb2lab(photos)[..., 1:]
+  report.side_by_side(photos, {'truth': ab, 'grey': 0 * ab})
+  (rows, options), = calls
+  assert options['column_titles'] == ['lightness', 'original', 'truth', 'grey']
+  for original, (grey, shown, truth, none) in zip(photos, rows, strict=True):
+    np.testing.assert_array_equal(shown.pixels, original)
+    np.testing.assert_array_equal(none.pixels, grey.pixels)
+    assert np.ptp(np.stack([truth.pixels, original]).astype(int), 0).max() <= 1
+
+
 def test_thumbnail_and_lightness_only():
   rgb = skimage.data.astronaut()[:100, :60]
   assert report.thumbnail(rgb, 50).shape == (50, 30, 3)
