@@ -154,6 +154,11 @@ def soft_encode(
       jax.nn.softmax(closeness / (2 * sigma**2), axis=-1))
 
 
+def nearest_bin(ab: jax.Array, bins: np.ndarray) -> jax.Array:
+  """The bin nearest to each colour [..., 2], int32 [...]."""
+  return soft_encode(ab, bins, num_neighbors=1).indices[..., 0]
+
+
 def soft_histogram(
     ab: jax.Array, bins: np.ndarray, *, num_neighbors: int = NUM_NEIGHBORS,
     sigma: float = SIGMA) -> jax.Array:
@@ -178,8 +183,8 @@ def soft_histogram(
       jnp.arange(len(ab))[:, None], indices].add(weights / pixels)
 
 
-def class_weights(prior: np.typing.ArrayLike, *, uniform_share: float
-                  ) -> np.ndarray:
+def class_weights(prior: np.typing.ArrayLike, uniform_share: float
+                  ) -> jax.Array:
   """How much each bin counts in a rebalanced loss (eq. 4 of the paper).
 
   w ~ 1 / ((1 - lambda) p + lambda / Q), scaled such that the weight is 1 in
@@ -190,7 +195,7 @@ def class_weights(prior: np.typing.ArrayLike, *, uniform_share: float
     uniform_share: lambda in [0, 1]; 1/2 as published, 1 weighs all bins alike.
 
   Returns:
-    float64 [Q].
+    float32 [Q].
 
   Raises:
     ValueError: the prior is no distribution, lambda is out of range, or lambda
@@ -206,7 +211,7 @@ def class_weights(prior: np.typing.ArrayLike, *, uniform_share: float
   if not mixed.all():
     raise ValueError('lambda is 0 and a bin has probability 0: choose a '
                      'larger lambda, or bins that occur')
-  return 1 / mixed / (prior / mixed).sum()
+  return jnp.asarray(1 / mixed / (prior / mixed).sum(), jnp.float32)
 
 
 def annealed_mean(logits: jax.Array, bins: np.ndarray, *,

@@ -22,16 +22,17 @@ ALLOWED = {
     'colorjax.photo': {'errors', 'image_decoding', 'image_encoding'},
     'colorjax.losses': {'color'},
     'colorjax.metrics': {'color'},
-    'colorjax.models': set(),
+    'colorjax.models': {'backbones'},
     'colorjax.methods': {
-        'color', 'colorizer', 'errors', 'losses', 'metrics', 'models',
-        'upsampling'},
+        'backbones', 'color', 'colorizer', 'errors', 'losses', 'metrics',
+        'models', 'quantize', 'upsampling'},
     'colorjax.data': {'errors', 'photo'},
     'colorjax.training': {'colorizer', 'errors'},
     'colorjax.evaluation': {'color', 'colorizer', 'errors', 'metrics'},
     'colorjax.upsampling': set(),
     'colorjax.inference': {
         'color', 'colorizer', 'errors', 'photo', 'training', 'upsampling'},
+    'colorjax.quantize': {'color'},
     'colorjax.report': {'color', 'colorizer', 'errors'},
     'colorjax.report_page': {'errors'},
 }

@@ -28,6 +28,11 @@ from colorjax.colorizer import (
 )
 from colorjax.errors import UserError
 from colorjax.losses import families, likelihood, readout
+from colorjax.methods.checks import (
+    check_choice,
+    check_sides,
+    check_unet_filters,
+)
 from colorjax.models import mbm, unet
 
 FAMILIES = {
@@ -78,8 +83,8 @@ def build(
   Returns:
     The record of functions. UserError for an unknown family or network.
   """
-  if family not in FAMILIES:
-    raise UserError(f'--family={family}: choose one of {", ".join(FAMILIES)}')
+  check_choice('family', family, FAMILIES)
+  check_choice('network', network, NETWORKS)
   component_family = FAMILIES[family]()
   net, stride = _network(
       network, num_components=num_components,
@@ -88,12 +93,12 @@ def build(
       dtype=jnp.dtype(dtype), axis_name=axis_name)
 
   def init(key: jax.Array, image_shape: tuple[int, int]) -> Variables:
-    _check_size(image_shape, 2**len(filters))
+    check_sides(image_shape, 2**len(filters))
     return init_variables(net, key, jnp.zeros((1, *image_shape, 1)),
                           train=False)
 
   def apply(variables: Variables, lightness: jax.Array) -> mbm.MixtureParams:
-    _check_size(lightness.shape[1:3], 2**len(filters))
+    check_sides(lightness.shape[1:3], 2**len(filters))
     out = net.apply(
         {'params': variables['params'], **variables['model_state']},
         color.normalize_lightness(lightness), train=False)
@@ -171,20 +176,8 @@ def _network(name: str, *, batch_norm: bool, dropout: float,
   if name == 'published':
     return mbm.PublishedMBM(
         batch_norm=batch_norm, axis_name=axis_name, **settings), 1
-  if name == 'unet':
-    wrong = [f for f in settings['filters'] if f % unet.GROUP_SIZE]
-    if wrong:
-      raise UserError(f'--filters={wrong[0]}: channels of the U-Net are '
-                      f'multiples of {unet.GROUP_SIZE}')
-    return mbm.UNetMBM(dropout=dropout, **settings), 2
-  raise UserError(f'--network={name}: choose one of {", ".join(NETWORKS)}')
-
-
-def _check_size(image_shape: Sequence[int], divisor: int) -> None:
-  if any(side % divisor for side in image_shape):
-    raise UserError(
-        f'--image_size: a network of this depth needs sides divisible by '
-        f'{divisor}, got {" x ".join(map(str, image_shape))}')
+  check_unet_filters(settings['filters'])
+  return mbm.UNetMBM(dropout=dropout, **settings), unet.STRIDE
 
 
 def _component_figures(

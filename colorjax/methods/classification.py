@@ -1,0 +1,229 @@
+"""Colorization as classification (Zhang, Isola and Efros, ECCV 2016).
+
+The ab plane is cut into Q bins (`colorjax.quantize`), the network gives each
+pixel of its output a distribution over them, trained by cross-entropy with
+soft targets, and the colour is the mean of the distribution after annealing:
+at T = 1 its mean, which is faded where the network is in doubt, as T goes to 0
+its mode, which is vivid and spotted; 0.38 as published.
+
+Rare colours lose against the greyish ones of most photographs unless they are
+given more weight. `rebalance` does this with the prior of one's own data.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from colorjax import color, quantize, upsampling
+from colorjax.colorizer import (
+    Batch,
+    Colorizer,
+    Variables,
+    deterministic,
+    init_variables,
+    masked_mean,
+)
+from colorjax.errors import UserError
+from colorjax.losses import classification
+from colorjax.methods.checks import (
+    check_choice,
+    check_sides,
+    check_unet_filters,
+)
+from colorjax.models import classifier, unet
+
+NETWORKS = ('published', 'unet')
+"""The architectures of `colorjax.models.classifier`."""
+
+READOUTS = ('annealed_mean', 'mean', 'mode')
+"""How the single answer is read from the distributions of the pixels."""
+
+SAMPLINGS = ('independent', 'shared')
+"""How the noise of a sample is drawn; see `build`."""
+
+
+def build(
+    *,
+    bins: Sequence[Sequence[float]] | None = None,
+    prior: Sequence[float] | None = None,
+    rebalance: float | None = None,
+    network: str = 'published',
+    filters: Sequence[int] = (64, 128, 256, 512),
+    readout: str = 'annealed_mean',
+    temperature: float = quantize.TEMPERATURE,
+    sampling: str = 'independent',
+    num_neighbors: int = quantize.NUM_NEIGHBORS,
+    sigma: float = quantize.SIGMA,
+    dtype: str = 'float32',
+    axis_name: str | None = None,
+) -> Colorizer:
+  """The classification network as a Colorizer.
+
+  Given the photograph, the model's pixels are independent. Therefore:
+
+    `log_prob` is the sum of the pixels' log densities at the network's output
+    resolution (`event_shape`: a quarter of the input's for 'published', half
+    for 'unet'), the photograph's ab brought there by averaging. The probability
+    of a bin is spread over its square of 10 x 10 ab units, and a colour
+    outside all bins gets the small share of `quantize.log_density`. In bits
+    per dimension it compares with mixtures at the same resolution.
+
+    `sample` draws each pixel by itself ('independent'): these are samples of
+    the density above, and look like confetti. With 'shared', all pixels of a
+    photograph take their bin by the same draw of Gumbel noise: each pixel
+    still has its own distribution, to the letter, but neighbours that agree in
+    it get the same colour. The density of such a whole is not `log_prob`.
+
+    `propose` has one answer, that of `predict`: a whole colouring has no
+    probability here that could be told apart from that of all others.
+
+  `loss` is the mean over pixels of the rebalanced cross-entropy, in nats times
+  a weight whose mean over the prior is 1; `loss_unweighted`, in nats, stands
+  beside it; without rebalancing they are equal. `accuracy`, on held-out
+  photographs, is the share of pixels whose most probable bin is the right one.
+
+  Args:
+    bins: centres [a, b] of the bins, see `colorjax.quantize`; None for the 313
+      of the published network.
+    prior: probability of each bin in the training data; read for rebalancing
+      alone.
+    rebalance: lambda of eq. 4, the share of the uniform distribution that is
+      mixed to the prior before its inverse becomes the weight of a pixel; 1/2
+      as published, None for no rebalancing.
+    network: one of NETWORKS.
+    filters: channels of the blocks or scales, see `colorjax.models.classifier`.
+    readout: one of READOUTS.
+    temperature: T of the annealed mean, above 0.
+    sampling: one of SAMPLINGS.
+    num_neighbors: bins that a target is spread over.
+    sigma: width of that spread, ab units.
+    dtype: compute type of the network, 'float32' or 'bfloat16'.
+    axis_name: mapped axis over which batch statistics are averaged.
+
+  Returns:
+    The record of functions. UserError for settings that do not exist or do not
+    fit each other.
+  """
+  check_choice('readout', readout, READOUTS)
+  check_choice('sampling', sampling, SAMPLINGS)
+  if temperature <= 0:
+    raise UserError(f'--temperature={temperature}: is above 0; --readout=mode '
+                    'is what it tends to there')
+  centres, class_weights = _classes(bins, prior, rebalance, num_neighbors)
+  net, stride, divisor = _network(
+      network, num_bins=len(centres), filters=tuple(filters),
+      dtype=jnp.dtype(dtype), axis_name=axis_name)
+  annealing = {'annealed_mean': temperature, 'mean': 1.0, 'mode': 0.0}[readout]
+
+  def init(key: jax.Array, image_shape: tuple[int, int]) -> Variables:
+    check_sides(image_shape, divisor)
+    return init_variables(net, key, jnp.zeros((1, *image_shape, 1)),
+                          train=False)
+
+  def apply(variables: Variables, lightness: jax.Array) -> jax.Array:
+    check_sides(lightness.shape[1:3], divisor)
+    logits = net.apply(
+        {'params': variables['params'], **variables['model_state']},
+        color.normalize_lightness(lightness), train=False)
+    assert isinstance(logits, jax.Array)
+    return logits
+
+  def loss(params, model_state, batch: Batch, key: jax.Array, *, train: bool):
+    del key  # Nothing is drawn.
+    lightness, ab = color.split_lightness(batch['image'])
+    logits, new_state = net.apply(
+        {'params': params, **model_state},
+        color.normalize_lightness(lightness), train=train,
+        mutable=list(model_state))
+    target = quantize.soft_encode(
+        upsampling.mean_pool(ab, stride), centres,
+        num_neighbors=num_neighbors, sigma=sigma)
+    figures = _losses(logits, target, class_weights)
+    if not train:
+      hit = logits.argmax(-1) == target.indices[..., 0]
+      figures['accuracy'] = hit.mean((1, 2), dtype=jnp.float32)
+    return masked_mean(figures, batch['mask'],
+                       new_state if train else model_state)
+
+  def predict(variables: Variables, lightness: jax.Array) -> jax.Array:
+    ab = quantize.annealed_mean(
+        apply(variables, lightness), centres, temperature=annealing)
+    return upsampling.enlarge(ab, lightness)
+
+  def sample(variables: Variables, lightness: jax.Array, key: jax.Array,
+             n: int) -> jax.Array:
+    logits = apply(variables, lightness).astype(jnp.float32)
+    noise_shape = list(logits.shape)
+    if sampling == 'shared':
+      noise_shape[1:3] = 1, 1
+
+    def draw(key):
+      noise = jax.random.gumbel(key, noise_shape)
+      ab = jnp.asarray(centres)[(logits + noise).argmax(-1)]
+      return upsampling.enlarge(ab, lightness)
+
+    return jax.lax.map(draw, jax.random.split(key, n))
+
+  def log_prob(variables: Variables, lightness: jax.Array, ab: jax.Array
+               ) -> jax.Array:
+    return quantize.log_density(
+        apply(variables, lightness), upsampling.mean_pool(ab, stride), centres
+    ).sum((1, 2))
+
+  one_answer = deterministic(
+      init=init, loss=loss, predict=predict, log_prob=log_prob,
+      event_shape=lambda shape: (shape[0] // stride, shape[1] // stride))
+  return dataclasses.replace(one_answer, sample=sample)
+
+
+def _classes(bins, prior, rebalance, num_neighbors
+             ) -> tuple[np.ndarray, jax.Array | None]:
+  """Bins, and how much each counts; None where all count alike."""
+  try:
+    centres = (quantize.published_bins() if bins is None
+               else quantize.check_bins(bins))
+  except ValueError as error:
+    raise UserError(f'these are no colour bins: {error}') from error
+  if not 1 <= num_neighbors <= len(centres):
+    raise UserError(f'--num_neighbors={num_neighbors}: there are '
+                    f'{len(centres)} bins')
+  if rebalance is None:
+    return centres, None
+  if prior is None:
+    raise UserError('--rebalance needs the prior of the data: measure it with '
+                    'python -m experiments.measure_prior and give --prior')
+  if len(prior) != len(centres):
+    raise UserError(f'a prior of {len(prior)} bins does not fit '
+                    f'{len(centres)} bins: measure it with the same bins')
+  try:
+    return centres, quantize.class_weights(prior, rebalance)
+  except ValueError as error:
+    raise UserError(f'--rebalance={rebalance}: {error}') from error
+
+
+def _network(name: str, *, axis_name: str | None, **settings
+             ) -> tuple[nn.Module, int, int]:
+  """The network, how much smaller its output is, and the divisor of sides."""
+  check_choice('network', name, NETWORKS)
+  num_filters = len(settings['filters'])
+  if name == 'unet':
+    check_unet_filters(settings['filters'])
+    return classifier.UNetClassifier(**settings), unet.STRIDE, 2**num_filters
+  if num_filters != 4:
+    raise UserError(f'--filters: the published network takes 4 numbers, got '
+                    f'{num_filters}')
+  net = classifier.PublishedClassifier(axis_name=axis_name, **settings)
+  return net, net.STRIDE, net.DIVISOR
+
+
+def _losses(logits: jax.Array, target: quantize.SoftCode,
+            class_weights: jax.Array | None) -> dict[str, jax.Array]:
+  """Means over the pixels of each photograph, [B] each."""
+  unweighted = classification.cross_entropy(logits, *target)
+  loss = unweighted if class_weights is None else (
+      classification.rebalanced_cross_entropy(logits, *target, class_weights))
+  return {'loss': loss.mean((1, 2)), 'loss_unweighted': unweighted.mean((1, 2))}

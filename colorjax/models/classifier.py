@@ -1,0 +1,86 @@
+"""Networks that turn a grey photograph into a distribution over ab bins.
+
+Both map network lightness [B, H, W, 1] in [-1, 1] to logits [B, h, w, Q] in the
+compute type: which colours the Q bins are is decided elsewhere.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from colorjax.models import unet
+
+# Stride of the last convolution and dilation of all, for conv1 to conv7.
+_BLOCKS = ((2, 2, 1), (2, 2, 1), (3, 2, 1), (3, 1, 1), (3, 1, 2), (3, 1, 2),
+           (3, 1, 1))  # convolutions, stride, dilation
+
+
+class PublishedClassifier(nn.Module):
+  """The network of Zhang, Isola and Efros (ECCV 2016), layer by layer.
+
+  conv1 to conv3 end in a convolution of stride 2, conv5 and conv6 are dilated,
+  and each of conv1 to conv7 ends, after its last ReLU, in a batch norm without
+  scale and shift. conv8 doubles the resolution by a transposed convolution, so
+  that the logits stand at a quarter of the input's. The authors' network takes
+  L - 50, this one L / 50 - 1.
+
+  Attributes:
+    num_bins: Q.
+    filters: channels of conv1, conv2, conv3 and conv8, conv4 to conv7.
+    axis_name: mapped axis over which batch statistics are averaged.
+    dtype: compute type; parameters stay float32.
+  """
+  num_bins: int
+  filters: Sequence[int] = (64, 128, 256, 512)
+  axis_name: str | None = None
+  dtype: Any = jnp.float32
+
+  DIVISOR = 8  # of H and W
+  STRIDE = 4  # of the logits
+
+  @nn.compact
+  def __call__(self, lightness: jax.Array, *, train: bool) -> jax.Array:
+    """Network lightness [B, H, W, 1] to logits [B, H/4, W/4, Q]."""
+    x = lightness.astype(self.dtype)
+    for block, (depth, stride, dilation) in enumerate(_BLOCKS):
+      width = self.filters[min(block, 3)]
+      for i in range(depth):
+        # 'SAME' would pad an even side at its end alone where the stride is 2.
+        x = nn.relu(nn.Conv(
+            width, (3, 3), stride if i == depth - 1 else 1, padding=dilation,
+            kernel_dilation=dilation, dtype=self.dtype,
+            name=f'conv{block + 1}_{i + 1}')(x))
+      x = nn.BatchNorm(
+          use_running_average=not train, use_scale=False, use_bias=False,
+          axis_name=self.axis_name, dtype=self.dtype,
+          name=f'conv{block + 1}_norm')(x)
+    width = self.filters[2]
+    x = nn.relu(nn.ConvTranspose(
+        width, (4, 4), (2, 2), dtype=self.dtype, name='conv8_1')(x))
+    for name in ('conv8_2', 'conv8_3'):
+      x = nn.relu(nn.Conv(width, (3, 3), dtype=self.dtype, name=name)(x))
+    return nn.Conv(self.num_bins, (1, 1), dtype=self.dtype, name='bins')(x)
+
+
+class UNetClassifier(nn.Module):
+  """The U-Net of `colorjax.models.unet` with a 1x1 convolution to Q bins.
+
+  Attributes:
+    num_bins: Q.
+    filters: channels at each scale, see `unet.encode`.
+    dtype: compute type; parameters stay float32.
+  """
+  num_bins: int
+  filters: Sequence[int] = (32, 64, 128, 256)
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, lightness: jax.Array, *, train: bool) -> jax.Array:
+    """Network lightness [B, H, W, 1] to logits [B, H/2, W/2, Q]."""
+    del train  # Nothing here differs while training.
+    scales = unet.encode(lightness, self.filters, self.dtype)
+    x = unet.decode(scales, self.dtype)
+    return nn.Conv(self.num_bins, (1, 1), dtype=self.dtype, name='bins')(x)
