@@ -29,9 +29,9 @@ from colorjax.colorizer import Colorizer, Spec, Variables
 from colorjax.errors import UserError
 from colorjax.training import checkpoint
 
-Answer = Callable[[Variables, jax.Array], tuple[jax.Array, jax.Array]]
-"""`(variables, lightness [B, H, W, 1]) -> (ab [k, B, H, W, 2], weight [k, B])`.
-"""
+Answer = Callable[..., tuple[jax.Array, jax.Array]]
+"""`(variables, lightness [B, H, W, 1], region [B, H, W, 1] or None) ->
+(ab [k, B, H, W, 2], weight [k, B])`."""
 
 SPEC_FILE = 'colorizer.json'
 """Name of the `Spec` in a work directory."""
@@ -60,12 +60,16 @@ def answers(colorizer: Colorizer, *, num_proposals: int = 0) -> Answer:
       proposals, most probable first.
 
   Returns:
-    The function; it is compiled once for each image size.
+    The function; it is compiled once for each image size. It heeds a region
+    where the method knows regions and one best answer is asked for.
   """
-  def answer(variables, lightness):
+  def answer(variables, lightness, region=None):
     if num_proposals:
       return colorizer.propose(variables, lightness, num_proposals)
-    ab = colorizer.predict(variables, lightness)[None]
+    if region is not None and colorizer.predict_within is not None:
+      ab = colorizer.predict_within(variables, lightness, region)[None]
+    else:
+      ab = colorizer.predict(variables, lightness)[None]
     return ab, jnp.ones(ab.shape[:2])
 
   return jax.jit(answer)
@@ -74,6 +78,7 @@ def answers(colorizer: Colorizer, *, num_proposals: int = 0) -> Answer:
 def colorize(
     answer: Answer, variables: Variables, picture: photo.Photo, *,
     image_size: int, bits: int | None = None,
+    region: np.ndarray | None = None,
 ) -> Iterator[Colouring]:
   """Colours a photograph, one answer after the other.
 
@@ -87,18 +92,24 @@ def colorize(
     picture: the photograph.
     image_size: side of the network's square input, in pixels.
     bits: depth of the colourings, 8 or 16; the photograph's own if None.
+    region: where colour is wanted, bool [H, W]; the rest is exactly grey, with
+      every method. None: everywhere.
 
   Yields:
     The colourings, most probable first.
   """
   lightness = lightness_of(picture.pixels)
   guide = squash(lightness, image_size)
-  ab, weight = answer(variables, jnp.asarray(guide)[None, ..., None])
+  seen = None
+  if region is not None:
+    small = squash(region.astype(np.float32), image_size) > 0.5
+    seen = jnp.asarray(small, jnp.float32)[None, ..., None]
+  ab, weight = answer(variables, jnp.asarray(guide)[None, ..., None], seen)
   for one_ab, one_weight in zip(ab[:, 0], np.asarray(weight[:, 0]),
                                 strict=True):
     field = upsampling.fit(guide, one_ab)
     yield Colouring(
-        pixels=paint(lightness, field,
+        pixels=paint(lightness, field, region=region,
                      bits=bits or 8 * picture.pixels.itemsize),
         weight=float(one_weight))
 
@@ -160,14 +171,15 @@ def squash(lightness: np.ndarray, size: int) -> np.ndarray:
   return np.clip(np.asarray(small), 0, 100)
 
 
-def paint(lightness: np.ndarray, field: upsampling.Field, *, bits: int
-          ) -> np.ndarray:
+def paint(lightness: np.ndarray, field: upsampling.Field, *, bits: int,
+          region: np.ndarray | None = None) -> np.ndarray:
   """Lightness and a colour field to sRGB pixels of that lightness.
 
   Args:
     lightness: L in [0, 100], float32 [H, W].
     field: the colours at low resolution, as `upsampling.fit` returns them.
     bits: depth of the pixels, 8 or 16.
+    region: bool [H, W], False where the pixel is left grey; None: nowhere.
 
   Returns:
     uint8 or uint16 [H, W, 3].
@@ -176,7 +188,8 @@ def paint(lightness: np.ndarray, field: upsampling.Field, *, bits: int
   pixels = np.empty((height, width, 3), np.uint8 if bits == 8 else np.uint16)
   for rows, columns in _tiles(height, width):
     painted = _paint_tile(
-        _padded(lightness[rows, columns]), field,
+        _padded(lightness[rows, columns]),
+        None if region is None else _padded(region[rows, columns]), field,
         upsampling.positions(rows.start, _TILE, height),
         upsampling.positions(columns.start, _TILE, width), bits=bits)
     pixels[rows, columns] = _cut(painted, rows, columns)
@@ -184,8 +197,10 @@ def paint(lightness: np.ndarray, field: upsampling.Field, *, bits: int
 
 
 @functools.partial(jax.jit, static_argnames='bits')
-def _paint_tile(lightness, field, y, x, *, bits):
+def _paint_tile(lightness, region, field, y, x, *, bits):
   ab = upsampling.evaluate(field, lightness, y, x)
+  if region is not None:
+    ab = jnp.where(region[..., None], ab, 0)
   lab = color.fit_to_gamut(jnp.concatenate([lightness[..., None], ab], -1))
   return round_at_lightness(lab, bits=bits)
 

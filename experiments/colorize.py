@@ -21,11 +21,15 @@ import os
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from colorjax.errors import UserError
 from experiments import common
+
+if TYPE_CHECKING:
+  import numpy as np
 
 _CHECKPOINT = flags.DEFINE_string(
     'checkpoint', None, 'Work directory of a training run.', required=True)
@@ -41,6 +45,10 @@ _FORMAT = flags.DEFINE_enum(
     'format', 'png', ['png', 'jpg', 'tiff', 'webp', 'same'], 'File format of '
     'the colourings. png and tiff keep 16 bits; all but jpg keep the lightness '
     'to the last bit. same: the format of the photograph, png for gif.')
+_MASK = flags.DEFINE_string(
+    'mask', None, 'Colour only inside a mask: an image, or a folder with one '
+    'image for each photograph, of the same name. White is inside; the rest '
+    'stays grey.')
 _OVERWRITE = flags.DEFINE_bool(
     'overwrite', False, 'Colour photographs again whose colourings are there.')
 
@@ -53,12 +61,14 @@ def main(argv: Sequence[str]) -> int:
   return colorize_all(
       pathlib.Path(_CHECKPOINT.value), pathlib.Path(_INPUT.value),
       pathlib.Path(_OUTPUT.value), num_proposals=_PROPOSALS.value,
-      file_format=_FORMAT.value, overwrite=_OVERWRITE.value)
+      file_format=_FORMAT.value, overwrite=_OVERWRITE.value,
+      mask=pathlib.Path(_MASK.value) if _MASK.value else None)
 
 
 def colorize_all(workdir: pathlib.Path, source: pathlib.Path,
                  output: pathlib.Path, *, num_proposals: int = 0,
-                 file_format: str = 'png', overwrite: bool = False) -> int:
+                 file_format: str = 'png', overwrite: bool = False,
+                 mask: pathlib.Path | None = None) -> int:
   """Colours a photograph, or all of a folder.
 
   Args:
@@ -68,6 +78,7 @@ def colorize_all(workdir: pathlib.Path, source: pathlib.Path,
     num_proposals: value of --proposals.
     file_format: value of --format.
     overwrite: value of --overwrite.
+    mask: value of --mask.
 
   Returns:
     0, or 1 if a photograph was refused.
@@ -83,6 +94,7 @@ def colorize_all(workdir: pathlib.Path, source: pathlib.Path,
   paths = find_photos(source, output, photo.SUFFIXES)
   targets = plan(paths, source, output, file_format,
                  num_proposals=num_proposals)
+  mask_of = _masks(mask, paths, source)
   make_folder(output)
 
   from colorjax import inference  # and with it JAX
@@ -100,6 +112,7 @@ def colorize_all(workdir: pathlib.Path, source: pathlib.Path,
       picture = photo.read(path)
       colourings = inference.colorize(
           answer, variables, picture, image_size=image_size,
+          region=_region(mask_of.get(path), picture.pixels),
           bits=min(8 * picture.pixels.itemsize,
                    photo.output_format(files[0]).bits))
       write_colourings(colourings, picture, files, overwrite=overwrite)
@@ -111,6 +124,34 @@ def colorize_all(workdir: pathlib.Path, source: pathlib.Path,
            if kept else '')
         + (f', {refused} refused' if refused else ''))
   return 1 if refused else 0
+
+
+def _masks(mask: pathlib.Path | None, paths: Sequence[pathlib.Path],
+           source: pathlib.Path) -> dict[pathlib.Path, pathlib.Path]:
+  """The mask of each photograph, {} without; UserError if one has none."""
+  if mask is None:
+    return {}
+  if not mask.is_dir():
+    if not mask.exists():
+      raise UserError(f'--mask={mask}: no such file or folder')
+    return dict.fromkeys(paths, mask)
+
+  from colorjax.data import masks
+
+  root = source if source.is_dir() else source.parent
+  names = [path.relative_to(root).as_posix() for path in paths]
+  return dict(zip(paths, masks.paired(mask, names, str(source)), strict=True))
+
+
+def _region(mask: pathlib.Path | None, pixels: 'np.ndarray'
+            ) -> 'np.ndarray | None':
+  """Where a photograph is to be coloured, bool [H, W]; None: everywhere."""
+  if mask is None:
+    return None
+
+  from colorjax.data import masks
+
+  return masks.laid_over(masks.read(mask), *pixels.shape[:2])
 
 
 def find_photos(source: pathlib.Path, output: pathlib.Path,

@@ -99,6 +99,36 @@ def write(path, pixels):
   Image.fromarray(pixels).save(path)
 
 
+def test_only_inside_a_mask(workdir, tmp_path):
+  rgb = skimage.data.astronaut()[:90, 150:270]
+  for name in ('a.png', 'sub/b.jpg'):
+    write(tmp_path / 'in' / name, rgb)
+  write(tmp_path / 'masks/a.png', np.eye(3, dtype=np.uint8)[[1]] * 255)
+  write(tmp_path / 'masks/sub/b.png', np.ones((90, 120), np.uint8))
+
+  def colour(output, mask):
+    return colorize.colorize_all(
+        workdir, tmp_path / 'in', tmp_path / output, mask=tmp_path / mask)
+
+  def is_coloured(path):
+    pixels = np.asarray(Image.open(tmp_path / path)).astype(int)
+    return np.ptp(pixels, axis=-1).max(0) > 0  # by column
+
+  assert colour('out', 'masks') == 0
+  middle = np.zeros(120, bool)
+  middle[40:80] = True
+  np.testing.assert_array_equal(is_coloured('out/a.png'), middle)
+  assert is_coloured('out/sub/b.png').all()
+  assert colour('one', 'masks/a.png') == 0
+  np.testing.assert_array_equal(is_coloured('one/sub/b.png'), middle)
+  (tmp_path / 'masks/sub/b.png').unlink()
+  with pytest.raises(UserError, match=r'1 of the 2 .* no mask, first sub/b'):
+    colour('two', 'masks')
+  with pytest.raises(UserError, match='no such file or folder'):
+    colour('two', 'nothing')
+  assert not (tmp_path / 'two').exists()
+
+
 def test_a_folder_from_end_to_end(workdir, tmp_path, capsys):
   source, output = tmp_path / 'in', tmp_path / 'out'
   rgb = skimage.data.astronaut()[:90, 150:270]

@@ -1,5 +1,6 @@
 """Colouring photographs: lightness kept, edges kept, memory bounded."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -194,6 +195,38 @@ def test_proposals_in_order_and_compiled_once():
     np.testing.assert_allclose(
         ab, chroma * np.array([[1, 0], [0, 1], [-1, 0]]), atol=0.6)
   assert traces == [(1, 16, 16, 1)]
+
+
+def test_a_region_is_grey_outside_to_the_last_bit():
+  pixels = color_photo()
+  region = np.zeros(pixels.shape[:2], bool)
+  region[10:40, 5:] = True
+  got, free = coloured(pixels, region=region), coloured(pixels)
+  np.testing.assert_array_equal(got[region], free[region])
+  outside = got[~region].astype(int)
+  assert np.ptp(outside, axis=-1).max() == 0
+  assert np.ptp(free[~region].astype(int), axis=-1).max() > 20
+  np.testing.assert_array_equal(outside[:, 0],
+                                np.round(grey_level(pixels)[~region]))
+
+
+def test_a_method_that_knows_regions_is_told():
+  seen = []
+
+  def predict_within(variables, lightness, region):
+    jax.debug.callback(lambda x: seen.append(np.asarray(x)), region)
+    return TINY.predict(variables, lightness)
+
+  answer = inference.answers(dataclasses.replace(
+      TINY, predict_within=predict_within))
+  region = np.zeros((40, 60), bool)
+  region[:20] = True
+  list(inference.colorize(answer, VARIABLES, a_photo(
+      np.full((40, 60), 150, np.uint8)), image_size=16, region=region))
+  jax.effects_barrier()
+  expected = np.zeros((1, 16, 16, 1))
+  expected[:, :8] = 1
+  np.testing.assert_array_equal(seen[0], expected)
 
 
 def test_lightness_of_any_depth():

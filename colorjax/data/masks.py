@@ -216,6 +216,52 @@ def folder(path: str | os.PathLike) -> MaskSource:
   Raises:
     UserError: no such folder, no images in it, or two for one name.
   """
+  files = _images_by_name(path)
+
+  def open_pairs(photos: Source) -> MakeRegion:
+    labels = [photos.label(index) for index in range(photos.size)]
+    paths = _pair(labels, photos.name, files, path)
+    return lambda example: _view_of_mask(read(paths[example.index]), example)
+
+  return MaskSource(name=f'folder:{path}', open=open_pairs)
+
+
+def paired(path: str | os.PathLike, names: Sequence[str], of: str
+           ) -> list[pathlib.Path]:
+  """The mask image of each photograph, paired as `folder` does it.
+
+  Args:
+    path: the folder of masks.
+    names: of the photographs, relative to their folder.
+    of: what messages call the photographs.
+
+  Returns:
+    A path for each name.
+
+  Raises:
+    UserError: as `folder` and its `open`.
+  """
+  return _pair(names, of, _images_by_name(path), path)
+
+
+def read(path: str | os.PathLike) -> np.ndarray:
+  """A mask image as bool [h, w]; see `folder` for what is inside.
+
+  Raises:
+    UnreadablePhoto: it cannot be read.
+  """
+  grey = photo.to_rgb8(photo.read(pathlib.Path(path))).max(-1)
+  return grey > (0 if grey.max() <= 1 else 127)
+
+
+def laid_over(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+  """A mask [h, w] at the size of its photograph, nearest: [height, width]."""
+  return mask[np.ix_(_nearest(0, height, height, height, mask.shape[0]),
+                     _nearest(0, width, width, width, mask.shape[1]))]
+
+
+def _images_by_name(path: str | os.PathLike) -> dict[str, pathlib.Path]:
+  """The images of a folder by their names without ending."""
   root = pathlib.Path(path).expanduser()
   if not root.is_dir():
     what = 'is a file, not a folder' if root.exists() else 'does not exist'
@@ -229,37 +275,24 @@ def folder(path: str | os.PathLike) -> MaskSource:
                         'of one photograph; remove one')
   if not files:
     raise UserError(f'masks folder:{path}: no images in {root} or below it')
-
-  def open_pairs(photos: Source) -> MakeRegion:
-    paths = _pair(photos, files, f'folder:{path}')
-    return lambda example: _view_of_mask(_read_mask(paths[example.index]),
-                                         example)
-
-  return MaskSource(name=f'folder:{path}', open=open_pairs)
+  return files
 
 
 def _stem(name: str | pathlib.PurePath) -> str:
   return pathlib.PurePath(name).with_suffix('').as_posix()
 
 
-def _pair(photos: Source, files: dict[str, pathlib.Path], name: str
-          ) -> list[pathlib.Path]:
+def _pair(names: Sequence[str], of: str, files: dict[str, pathlib.Path],
+          path: str | os.PathLike) -> list[pathlib.Path]:
   """The mask of each photograph; UserError if some have none."""
-  labels = [photos.label(index) for index in range(photos.size)]
-  missing = [label for label in labels if _stem(label) not in files]
+  missing = [name for name in names if _stem(name) not in files]
   if missing:
     first = ', '.join(missing[:_NAMED_MISSING])
     raise UserError(
-        f'masks {name}: {len(missing)} of the {photos.size} photographs of '
-        f'{photos.name} have no mask, first {first}; the mask of {missing[0]} '
+        f'masks folder:{path}: {len(missing)} of the {len(names)} photographs '
+        f'of {of} have no mask, first {first}; the mask of {missing[0]} '
         f'has to be {_stem(missing[0])}.png')
-  return [files[_stem(label)] for label in labels]
-
-
-def _read_mask(path: pathlib.Path) -> np.ndarray:
-  """bool [H, W]."""
-  grey = photo.to_rgb8(photo.read(path)).max(-1)
-  return grey > (0 if grey.max() <= 1 else 127)
+  return [files[_stem(name)] for name in names]
 
 
 def _view_of_mask(mask: np.ndarray, example: Example) -> np.ndarray:
