@@ -37,14 +37,20 @@ _TUNE_XLA = flags.DEFINE_bool(
 
 def define_training_flags() -> None:
   """Defines the flags of a training run; called once by each experiment."""
+  define_measuring_flags()
+  _define_optimization_flags()
+  _define_run_flags()
+
+
+def define_measuring_flags() -> None:
+  """Those of a run that measures a method and does not train it."""
   flags.DEFINE_string(
       'workdir', None, 'Directory of the run: checkpoints, metrics.jsonl, '
       'flags.txt and report/. A killed run started again with the same flags '
       'goes on where it was.', required=True)
   _define_data_flags()
   define_photo_flags()
-  _define_optimization_flags()
-  _define_run_flags()
+  _define_report_flags()
 
 
 def define_photo_flags() -> None:
@@ -69,7 +75,7 @@ def define_photo_flags() -> None:
 
 
 def _define_data_flags() -> None:
-  """Where photographs come from and how they are cut."""
+  """Where photographs come from, how they are cut and put into batches."""
   flags.DEFINE_string('data', 'bundled',
                       f'Training photographs: {DATA_FORM}')
   flags.DEFINE_string('eval_data', 'bundled', 'Held-out photographs for the '
@@ -81,17 +87,17 @@ def _define_data_flags() -> None:
                        'sees, in pixels.', lower_bound=8)
   flags.DEFINE_float('crop_scale', 0.5, 'Smallest share of the area that a '
                      'random training crop takes.', 0.01, 1.0)
+  flags.DEFINE_integer('batch_size', 32, 'Photographs a step, over all '
+                       'devices.', lower_bound=1)
+  flags.DEFINE_integer('seed', 0, 'Of initialisation, data order, crops and '
+                       'dropout.')
 
 
 def _define_optimization_flags() -> None:
-  """Batch, optimiser, schedule and compute type."""
-  flags.DEFINE_integer('batch_size', 32, 'Photographs a step, over all '
-                       'devices.', lower_bound=1)
+  """Length, optimiser, schedule and compute type."""
   flags.DEFINE_integer('accumulate', 1, 'Parts into which each batch is cut, '
                        'gradients averaged, to save memory.', lower_bound=1)
   flags.DEFINE_integer('num_steps', 1000, 'Updates in all.', lower_bound=1)
-  flags.DEFINE_integer('seed', 0, 'Of initialisation, data order, crops and '
-                       'dropout.')
   flags.DEFINE_enum('optimizer', 'adamw', ['adamw', 'adam', 'sgd'],
                     'Update rule.')
   flags.DEFINE_float('learning_rate', 1e-3, 'Peak learning rate.',
@@ -117,7 +123,7 @@ def _define_optimization_flags() -> None:
 
 
 def _define_run_flags() -> None:
-  """Checkpoints, evaluation, early stopping, report."""
+  """Checkpoints, evaluation, early stopping."""
   flags.DEFINE_integer('checkpoint_every', 200, 'Steps between checkpoints.',
                        lower_bound=1)
   flags.DEFINE_integer('keep_checkpoints', 2, 'Last checkpoints kept, beside '
@@ -129,6 +135,10 @@ def _define_run_flags() -> None:
   flags.DEFINE_integer('patience', 0, 'Stop after this many evaluations '
                        'without a better loss; 0 never stops early.',
                        lower_bound=0)
+
+
+def _define_report_flags() -> None:
+  """What a report shows."""
   flags.DEFINE_integer('num_proposals', 8, 'Colourings shown and measured for '
                        'each photograph; fewer if the method has no more.',
                        lower_bound=1)

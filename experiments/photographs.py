@@ -20,6 +20,8 @@ from colorjax.metrics.bootstrap import Interval
 
 FLAGS = flags.FLAGS
 
+_MEAN_COLOUR_PHOTOS = 1024  # enough for a mean of two numbers
+
 
 def open_photos(text: str, *, train: bool) -> Screen:
   """The photographs that a `--data` flag names.
@@ -76,6 +78,12 @@ class Feed:
         image_size=image_size or FLAGS.image_size, fit=FLAGS.fit,
         regions=self.regions, engine=FLAGS.engine,
         num_threads=FLAGS.num_threads)
+
+  def mean_colour(self) -> np.ndarray:
+    """Mean ab [2] of about a thousand augmented photographs, Lab units."""
+    some = min(self.photos.source.size, _MEAN_COLOUR_PHOTOS)
+    with self.train(0, -(-some // FLAGS.batch_size)) as stream:
+      return evaluation.mean_colour(stream)
 
 
 def measure(colorizer: Colorizer, variables: Variables, feed: Feed, *,

@@ -10,17 +10,17 @@ import dataclasses
 import json
 import pathlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import optax
 from absl import flags
 
-from colorjax import evaluation, inference
+from colorjax import inference
 from colorjax.colorizer import Colorizer, Spec, Variables
 from colorjax.data import masks
 from colorjax.data.engines import BatchStream
-from colorjax.metrics.bootstrap import Interval
 from colorjax.training import loop, optimizers, parallel, totals
 from colorjax.training import state as state_lib
 from colorjax.training import steps as steps_lib
@@ -46,8 +46,6 @@ _HARMLESS = frozenset({
     'workdir', 'data_dir', 'engine', 'num_threads', 'keep_checkpoints',
     'num_proposals', 'report_photos', 'test_data'})
 
-_MEAN_COLOUR_PHOTOS = 1024  # enough for a mean of two numbers
-
 
 @dataclasses.dataclass(frozen=True)
 class _Feeds:
@@ -55,6 +53,20 @@ class _Feeds:
   train: Feed
   validation: Feed
   test: Feed
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Plan:
+  """What a run begins with, and what each step does to it."""
+  variables: Variables
+  optimizer: optax.GradientTransformation
+  cadence: loop.Cadence
+  schedule: optax.Schedule | None = None
+  ema_decay: float | None = None
+  accumulate: int = 1
+
+
+_MakePlan = Callable[[Colorizer, _Feeds, pathlib.Path], _Plan]
 
 
 def train(
@@ -77,17 +89,57 @@ def train(
     The exit code: 0 for a finished run (one that was finished before too),
     128 + signal for an interrupted one.
   """
-  workdir = pathlib.Path(FLAGS.workdir)
   spec = Spec(method, dict(settings), FLAGS.image_size,
               'best' if FLAGS.patience else 'latest')
+  return _run(spec, _training, regions=regions, eval_regions=eval_regions)
+
+
+def settle(
+    method: str,
+    settings: Mapping[str, Any],
+    *,
+    variables_from: Callable[[Variables, Feed], Variables],
+) -> int:
+  """Measures and reports a method that needs no training.
+
+  The run is one of `train` with a single step that changes nothing, so that
+  its work directory is like any other.
+
+  Args:
+    method: import path of a module in `colorjax.methods`.
+    settings: keyword arguments of its `build`, JSON values.
+    variables_from: what `init` gives and the training photographs, to the
+      method's variables.
+
+  Returns:
+    The exit code, as of `train`.
+  """
+  def plan(colorizer: Colorizer, feeds: _Feeds, workdir: pathlib.Path) -> _Plan:
+    del workdir
+    return _Plan(
+        variables=variables_from(_init(colorizer), feeds.train),
+        optimizer=optax.set_to_zero(), cadence=loop.Cadence(num_steps=1))
+
+  return _run(Spec(method, dict(settings), FLAGS.image_size), plan)
+
+
+def _run(
+    spec: Spec,
+    make_plan: _MakePlan,
+    *,
+    regions: masks.MaskSource | None = None,
+    eval_regions: masks.MaskSource | None = None,
+) -> int:
+  """Carries out a plan in a work directory; see `train`."""
+  workdir = pathlib.Path(FLAGS.workdir)
   colorizer = spec.build()
   _check_settings(colorizer)
   feeds = _open_feeds(regions, eval_regions)
-  weights = _backbone_weights(colorizer, workdir)
+  plan = make_plan(colorizer, feeds, workdir)
   with claim_workdir(workdir, _flags_text(), harmless=_HARMLESS):
     spec.save(workdir / inference.SPEC_FILE)
     with _timed(workdir):
-      result = _fit(colorizer, feeds, workdir, weights)
+      result = _fit(colorizer, feeds, workdir, plan)
     if result.signal is not None:
       return result.exit_code
     figures_path = workdir / run_report.FIGURES_FILE
@@ -96,7 +148,9 @@ def train(
             f'{int(result.state.step)}; a new --workdir starts another')
       return 0
     variables = restore_variables(workdir, which=spec.checkpoint)
-    summary = _measure(colorizer, variables, feeds)
+    summary = measure(
+        colorizer, variables, feeds.test, mean_ab=feeds.train.mean_colour(),
+        num_proposals=FLAGS.num_proposals)
     run_report.write(workdir, colorizer, variables, feeds.test.photos, summary)
   for field in dataclasses.fields(feeds):
     say_exclusions(getattr(feeds, field.name).photos, field.name)
@@ -174,9 +228,21 @@ def _open_feeds(regions: masks.MaskSource | None,
       else validation)
 
 
-def _fit(colorizer: Colorizer, feeds: _Feeds, workdir: pathlib.Path,
-         weights: pathlib.Path | None) -> loop.Result:
-  """The training run itself, begun with the backbone's weights of a file."""
+def _init(colorizer: Colorizer) -> Variables:
+  """What a run begins with where no file says otherwise."""
+  return jax.jit(colorizer.init, static_argnums=1)(
+      jax.random.key(FLAGS.seed), (FLAGS.image_size, FLAGS.image_size))
+
+
+def _training(colorizer: Colorizer, feeds: _Feeds, workdir: pathlib.Path
+              ) -> _Plan:
+  """Training as the flags say, begun with the backbone's weights of a file."""
+  del feeds
+  weights = _backbone_weights(colorizer, workdir)
+  variables = _init(colorizer)
+  if weights is not None:
+    assert colorizer.load_backbone is not None
+    variables = colorizer.load_backbone(variables, weights)
   schedule = optimizers.make_schedule(
       FLAGS.schedule, learning_rate=FLAGS.learning_rate,
       num_steps=FLAGS.num_steps, warmup_steps=FLAGS.warmup_steps,
@@ -185,48 +251,40 @@ def _fit(colorizer: Colorizer, feeds: _Feeds, workdir: pathlib.Path,
       FLAGS.optimizer, learning_rate=schedule,
       clip_norm=FLAGS.clip_norm or None, weight_decay=FLAGS.weight_decay,
       momentum=FLAGS.momentum, b1=FLAGS.adam_b1)
-  variables = jax.jit(colorizer.init, static_argnums=1)(
-      jax.random.key(FLAGS.seed), (FLAGS.image_size, FLAGS.image_size))
-  if weights is not None:
-    assert colorizer.load_backbone is not None
-    variables = colorizer.load_backbone(variables, weights)
-  step = parallel.pmap_step(steps_lib.make_train_step(
-      colorizer.players or colorizer.loss, optimizer, seed=FLAGS.seed,
+  cadence = loop.Cadence(
+      num_steps=FLAGS.num_steps, log_every=FLAGS.log_every,
+      eval_every=FLAGS.eval_every, checkpoint_every=FLAGS.checkpoint_every,
+      keep=FLAGS.keep_checkpoints, patience=FLAGS.patience or None)
+  return _Plan(
+      variables=variables, optimizer=optimizer, cadence=cadence,
       schedule=schedule, ema_decay=FLAGS.ema_decay or None,
-      accumulate=FLAGS.accumulate, axis_name=parallel.AXIS))
+      accumulate=FLAGS.accumulate)
+
+
+def _fit(colorizer: Colorizer, feeds: _Feeds, workdir: pathlib.Path,
+         plan: _Plan) -> loop.Result:
+  """The run itself."""
+  step = parallel.pmap_step(steps_lib.make_train_step(
+      colorizer.players or colorizer.loss, plan.optimizer, seed=FLAGS.seed,
+      schedule=plan.schedule, ema_decay=plan.ema_decay,
+      accumulate=plan.accumulate, axis_name=parallel.AXIS))
   eval_step = parallel.pmap_step(steps_lib.make_eval_step(
       colorizer.loss, axis_name=parallel.AXIS), donate=False)
 
   def batches(start: int) -> BatchStream:
-    return feeds.train.train(start, FLAGS.num_steps - start)
+    return feeds.train.train(start, plan.cadence.num_steps - start)
 
   def validate(state: state_lib.TrainState) -> dict[str, float]:
     with feeds.validation.held_out() as stream:
       return totals.evaluate(eval_step, state.variables, stream)
 
   return loop.fit(
-      state_lib.create_state(variables, optimizer, ema=FLAGS.ema_decay > 0,
-                             players=colorizer.players),
-      step, batches, workdir=workdir, cadence=_cadence(),
+      state_lib.create_state(
+          plan.variables, plan.optimizer, ema=plan.ema_decay is not None,
+          players=colorizer.players),
+      step, batches, workdir=workdir, cadence=plan.cadence,
       evaluations={'validation': validate},
       images=run_report.image_hook(colorizer, feeds.validation.photos),
       describe=lambda batch: [
           feeds.train.photos.source.label(int(i))
           for i in batch['index'] if i >= 0])
-
-
-def _cadence() -> loop.Cadence:
-  return loop.Cadence(
-      num_steps=FLAGS.num_steps, log_every=FLAGS.log_every,
-      eval_every=FLAGS.eval_every, checkpoint_every=FLAGS.checkpoint_every,
-      keep=FLAGS.keep_checkpoints, patience=FLAGS.patience or None)
-
-
-def _measure(colorizer: Colorizer, variables: Variables, feeds: _Feeds
-             ) -> dict[str, Interval]:
-  """Held-out figures with their intervals, baselines among them."""
-  some = min(feeds.train.photos.source.size, _MEAN_COLOUR_PHOTOS)
-  with feeds.train.train(0, -(-some // FLAGS.batch_size)) as stream:
-    mean_ab = evaluation.mean_colour(stream)
-  return measure(colorizer, variables, feeds.test, mean_ab=mean_ab,
-                 num_proposals=FLAGS.num_proposals)
