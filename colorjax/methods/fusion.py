@@ -1,0 +1,189 @@
+"""S4, S5: colours from an encoder that is told what the photograph shows.
+
+An encoder and decoder predict ab; between them every place gets the same
+vector, what a network pretrained on ImageNet sees in the grey photograph:
+Xception (S4), or Inception-ResNet-v2 ("Deep Koalarization", Baldassarre,
+Gonzalez Morin and Rodes-Guirao 2017, arXiv:1712.03400; S5). The pretrained
+network is never trained, so its vector can be computed once a photograph:
+`embed` is that, and the loss takes batch['embedding'] where it is there.
+
+Published outputs were tanh * 128. Ours are tanh * 110, network ab, which holds
+all of sRGB: losses are (128 / 110)^2 = 1.35 times the published ones where
+they are squared.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from colorjax import backbones, color, quantize
+from colorjax.colorizer import (
+    FROZEN,
+    Batch,
+    Colorizer,
+    Variables,
+    deterministic,
+    init_variables,
+    masked_mean,
+)
+from colorjax.errors import UserError
+from colorjax.losses import regression
+from colorjax.methods import checks, rebalancing
+from colorjax.models import fusion
+
+EMBEDDINGS = ('logits', 'probabilities', 'features')
+"""What of the backbone is told: its classes before or after the softmax, or
+the pooled features that they are read from."""
+
+
+@dataclasses.dataclass(frozen=True)
+class System:
+  """In what the published systems differ.
+
+  Attributes:
+    decoder: as in `models.fusion.Fusion`.
+    least_size: side in pixels of the smallest photograph that the backbone
+      takes, as Keras has it.
+  """
+  decoder: tuple[tuple[int, ...], ...]
+  least_size: int
+
+
+SYSTEMS = {
+    'xception': System(((256, 128), (64, 64), (32,)), 71),
+    'inception_resnet_v2': System(((128,), (64, 64), (32,)), 75),
+}
+"""The published systems by their backbone: S4 and S5."""
+
+
+def build(
+    *,
+    backbone: str = 'xception',
+    backbone_variant: backbones.Variant = 'keras',
+    embedding: str = 'logits',
+    embedding_size: int | None = None,
+    loss: str = 'mse',
+    bins: Sequence[Sequence[float]] | None = None,
+    prior: Sequence[float] | None = None,
+    rebalance: float | None = None,
+    width: float = 1.0,
+    dtype: str = 'float32',
+) -> Colorizer:
+  """The fusion network as a Colorizer with one answer.
+
+  `loss` is the mean over pixels of the distance in network ab, times a weight
+  if `rebalance` is given: pixels count by how rare their true colour is, and
+  the loss without weights stands beside it as `loss_unweighted`.
+
+  Args:
+    backbone: a key of SYSTEMS.
+    backbone_variant: see `backbones.build`.
+    embedding: one of EMBEDDINGS.
+    embedding_size: side in pixels that the backbone sees photographs at; None
+      for the one that it was trained on.
+    loss: a key of `regression.LOSSES`.
+    bins: see `rebalancing.weighted_bins`.
+    prior: see there.
+    rebalance: lambda of Zhang et al. 2016, eq. 4; None for no rebalancing.
+    width: share of the published channels, for small machines.
+    dtype: compute type of both networks, 'float32' or 'bfloat16'.
+
+  Returns:
+    The record of functions. UserError for a setting that does not exist or a
+    size that the networks cannot take.
+  """
+  checks.check_choice('backbone', backbone, SYSTEMS)
+  checks.check_choice('embedding', embedding, EMBEDDINGS)
+  checks.check_choice('loss', loss, regression.LOSSES)
+  system = SYSTEMS[backbone]
+  pretrained = backbones.build(
+      backbone, dtype=dtype, variant=backbone_variant)
+  size = embedding_size or pretrained.image_size
+  if size < system.least_size:
+    raise UserError(f'--embedding_size={size}: {backbone} sees at least '
+                    f'{system.least_size} pixels a side')
+  net = fusion.Fusion(decoder=system.decoder, width=width,
+                      dtype=jnp.dtype(dtype))
+  distance = regression.LOSSES[loss]
+  centres, class_weights = rebalancing.weighted_bins(bins, prior, rebalance)
+
+  def init(key: jax.Array, image_shape: tuple[int, int]) -> Variables:
+    checks.check_sides(image_shape, fusion.STRIDE)
+    net_key, backbone_key = jax.random.split(key)
+    frozen = pretrained.module.init(
+        backbone_key, jnp.zeros((1, size, size, 3)), train=False)
+    channels = (pretrained.num_features if embedding == 'features'
+                else pretrained.num_classes)
+    variables = init_variables(
+        net, net_key, jnp.zeros((1, *image_shape, 1)),
+        jnp.zeros((1, channels)))
+    return {'params': variables['params'],
+            'model_state': {**variables['model_state'], FROZEN: frozen}}
+
+  def embed(variables: Variables, lightness: jax.Array) -> jax.Array:
+    out = pretrained.module.apply(
+        variables['model_state'][FROZEN],
+        pretrained.preprocess(_as_grey_rgb(lightness, size)), train=False)
+    assert isinstance(out, dict)
+    return _read_embedding(out, embedding)
+
+  def colour(params, lightness: jax.Array, vectors: jax.Array) -> jax.Array:
+    """Network ab."""
+    checks.check_sides(lightness.shape[1:3], fusion.STRIDE)
+    out = net.apply(
+        {'params': params}, color.normalize_lightness(lightness), vectors)
+    assert isinstance(out, jax.Array)
+    return out
+
+  def loss_fn(params, model_state, batch: Batch, key: jax.Array, *,
+              train: bool):
+    del key, train  # Nothing here is drawn, or differs while training.
+    lightness, ab = color.split_lightness(batch['image'])
+    vectors = batch.get('embedding')
+    if vectors is None:
+      vectors = embed({'model_state': model_state}, lightness)
+    error = colour(params, lightness, vectors) - ab / color.AB_SCALE
+    figures = {'loss': distance(error)}
+    if class_weights is not None:
+      rarity = class_weights[quantize.nearest_bin(ab, centres)]
+      figures = {'loss': distance(error, rarity),
+                 'loss_unweighted': figures['loss']}
+    return masked_mean(figures, batch['mask'], model_state)
+
+  def predict(variables: Variables, lightness: jax.Array) -> jax.Array:
+    return color.AB_SCALE * colour(
+        variables['params'], lightness, embed(variables, lightness))
+
+  def load_backbone(variables: Variables, path: pathlib.Path) -> Variables:
+    frozen = backbones.load(backbone, path, variant=backbone_variant)
+    return {**variables,
+            'model_state': {**variables['model_state'], FROZEN: frozen}}
+
+  return deterministic(
+      init=init, loss=loss_fn, predict=predict, embed=embed,
+      backbone=backbone, load_backbone=load_backbone)
+
+
+def _read_embedding(intermediates: dict[str, jax.Array], what: str
+                    ) -> jax.Array:
+  """One of EMBEDDINGS of a backbone's outputs, float32 [B, E]."""
+  if what == 'features':
+    return intermediates['avg_pool'].astype(jnp.float32)
+  logits = intermediates['logits']
+  return jax.nn.softmax(logits) if what == 'probabilities' else logits
+
+
+def _as_grey_rgb(lightness: jax.Array, size: int) -> jax.Array:
+  """Lightness [B, H, W, 1] to grey sRGB [B, size, size, 3] in [0, 1].
+
+  Bilinear, antialiased where it shrinks.
+  """
+  grey = color.lab_to_rgb(jnp.concatenate(
+      [lightness, jnp.zeros((*lightness.shape[:-1], 2))], axis=-1))
+  # The three channels of a grey are equal only up to rounding.
+  grey = grey.mean(-1, keepdims=True)
+  grey = jax.image.resize(grey, (len(grey), size, size, 1), 'bilinear')
+  return jnp.broadcast_to(grey, (*grey.shape[:-1], 3))
