@@ -16,7 +16,6 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from colorjax import color, quantize, upsampling
 from colorjax.colorizer import (
@@ -29,6 +28,7 @@ from colorjax.colorizer import (
 )
 from colorjax.errors import UserError
 from colorjax.losses import classification
+from colorjax.methods import rebalancing
 from colorjax.methods.checks import (
     check_choice,
     check_sides,
@@ -87,13 +87,9 @@ def build(
   photographs, is the share of pixels whose most probable bin is the right one.
 
   Args:
-    bins: centres [a, b] of the bins, see `colorjax.quantize`; None for the 313
-      of the published network.
-    prior: probability of each bin in the training data; read for rebalancing
-      alone.
-    rebalance: lambda of eq. 4, the share of the uniform distribution that is
-      mixed to the prior before its inverse becomes the weight of a pixel; 1/2
-      as published, None for no rebalancing.
+    bins: colour bins, see `rebalancing.weighted_bins`.
+    prior: see there.
+    rebalance: see there.
     network: one of NETWORKS.
     filters: channels of the blocks or scales, see `colorjax.models.classifier`.
     readout: one of READOUTS.
@@ -113,7 +109,10 @@ def build(
   if temperature <= 0:
     raise UserError(f'--temperature={temperature}: is above 0; --readout=mode '
                     'is what it tends to there')
-  centres, class_weights = _classes(bins, prior, rebalance, num_neighbors)
+  centres, class_weights = rebalancing.weighted_bins(bins, prior, rebalance)
+  if not 1 <= num_neighbors <= len(centres):
+    raise UserError(f'--num_neighbors={num_neighbors}: there are '
+                    f'{len(centres)} bins')
   net, stride, divisor = _network(
       network, num_bins=len(centres), filters=tuple(filters),
       dtype=jnp.dtype(dtype), axis_name=axis_name)
@@ -178,31 +177,6 @@ def build(
       init=init, loss=loss, predict=predict, log_prob=log_prob,
       event_shape=lambda shape: (shape[0] // stride, shape[1] // stride))
   return dataclasses.replace(one_answer, sample=sample)
-
-
-def _classes(bins, prior, rebalance, num_neighbors
-             ) -> tuple[np.ndarray, jax.Array | None]:
-  """Bins, and how much each counts; None where all count alike."""
-  try:
-    centres = (quantize.published_bins() if bins is None
-               else quantize.check_bins(bins))
-  except ValueError as error:
-    raise UserError(f'these are no colour bins: {error}') from error
-  if not 1 <= num_neighbors <= len(centres):
-    raise UserError(f'--num_neighbors={num_neighbors}: there are '
-                    f'{len(centres)} bins')
-  if rebalance is None:
-    return centres, None
-  if prior is None:
-    raise UserError('--rebalance needs the prior of the data: measure it with '
-                    'python -m experiments.measure_prior and give --prior')
-  if len(prior) != len(centres):
-    raise UserError(f'a prior of {len(prior)} bins does not fit '
-                    f'{len(centres)} bins: measure it with the same bins')
-  try:
-    return centres, quantize.class_weights(prior, rebalance)
-  except ValueError as error:
-    raise UserError(f'--rebalance={rebalance}: {error}') from error
 
 
 def _network(name: str, *, axis_name: str | None, **settings
