@@ -1,6 +1,7 @@
 """S3: trains the mask-conditioned colorization GAN.
 
-    python -m experiments.mask_gan --flagfile=launch/flags/mask_gan_small.flags \\
+    python -m experiments.mask_gan \\
+        --flagfile=launch/flags/mask_gan_small.flags \\
         --data=folder:flowers17/train --eval_data=folder:flowers17/test \\
         --workdir=runs/mask_gan
 """
