@@ -13,8 +13,8 @@ from colorjax.backbones import stages
 IMAGE_SIZE = 299
 """Side of the photographs that the network was made for, in pixels."""
 
-# Channels of the separable convolutions of each block, and whether the block
-# begins with a ReLU. Blocks with a shortcut convolution halve the resolution.
+# Channels of the separable convolutions of each block. Blocks outside the
+# middle have a convolution as shortcut and halve the resolution.
 ENTRY = {'block2': (128, 128), 'block3': (256, 256), 'block4': (728, 728)}
 MIDDLE = {f'block{i}': (728, 728, 728) for i in range(5, 13)}
 EXIT = {'block13': (728, 1024)}
@@ -106,10 +106,8 @@ class Xception(nn.Module):
         shortcut = conv(widths[-1], (1, 1), 2, name=f'{block}_shortcut')(x)
         shortcut = norm(name=f'{block}_shortcut_bn')(shortcut)
       for i, width in enumerate(widths, 1):
-        # Block 1 ends in a ReLU, and one before block 2 would be a second.
-        if (block, i) != ('block2', 1):
-          x = nn.relu(x)
-        x = separable(width, name=f'{block}_sepconv{i}')(x)
+        # Block 1 ends in a ReLU: the one that begins block 2 changes nothing.
+        x = separable(width, name=f'{block}_sepconv{i}')(nn.relu(x))
         x = norm(name=f'{block}_sepconv{i}_bn')(x)
       if block not in MIDDLE:
         x = nn.max_pool(x, (3, 3), (2, 2), padding='SAME'
