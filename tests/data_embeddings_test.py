@@ -403,3 +403,17 @@ def test_is_writable(tmp_path):
   assert embeddings.is_writable(tmp_path / 'new' / 'folder')
   (tmp_path / 'file').write_text('')
   assert not embeddings.is_writable(tmp_path / 'file')
+
+
+def test_a_read_only_folder_stays_as_it_is(tmp_path):
+  # For root too, whom the permissions would not stop.
+  photos = tmp_path / 'photos'
+  photos.mkdir()
+  photos.chmod(0o555)
+  try:
+    assert not embeddings.is_writable(photos)
+    assert not embeddings.is_writable(photos / 'train.embeddings' / 'deeper')
+    assert not list(photos.iterdir())
+  finally:
+    photos.chmod(0o755)
+  assert embeddings.is_writable(photos / 'train.embeddings')

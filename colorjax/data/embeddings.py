@@ -164,8 +164,17 @@ def beside(data: str, *, data_dir: str | os.PathLike | None = None
 
 
 def is_writable(folder: pathlib.Path) -> bool:
-  """Whether files can be made in a folder, which is made itself if need be."""
+  """Whether files may be made in a folder, which is made itself if need be.
+
+  A folder whose permissions let nobody write is meant to stay as it is: the
+  superuser could write to it, and does not.
+  """
+  nearest = folder
+  while not nearest.exists() and nearest != nearest.parent:
+    nearest = nearest.parent
   try:
+    if not nearest.stat().st_mode & 0o222:
+      return False
     folder.mkdir(parents=True, exist_ok=True)
   except OSError:
     return False
