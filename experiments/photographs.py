@@ -13,7 +13,7 @@ from absl import flags
 
 from colorjax import evaluation
 from colorjax.colorizer import Colorizer, Variables
-from colorjax.data import augment, masks, pipeline, sources
+from colorjax.data import augment, embeddings, masks, pipeline, sources
 from colorjax.data.engines import BatchStream
 from colorjax.data.screening import Screen
 from colorjax.metrics.bootstrap import Interval
@@ -53,9 +53,12 @@ class Feed:
   Attributes:
     photos: the photographs.
     regions: where batch['region'] comes from, None for batches without it.
+    embeddings: a row for each of the photographs, float32 [N, E], where
+      batch['embedding'] comes from; None for batches without it.
   """
   photos: Screen
   regions: masks.MaskSource | None = None
+  embeddings: np.ndarray | None = None
 
   def train(self, start: int, num_steps: int) -> BatchStream:
     """Augmented batches of step `start` and those after it; to be closed."""
@@ -63,9 +66,9 @@ class Feed:
         batch_size=FLAGS.batch_size, image_size=FLAGS.image_size,
         augment=augment.Augment(scale=(FLAGS.crop_scale, 1.0)),
         regions=self.regions)
-    return pipeline.train_stream(
+    return self._with_embeddings(pipeline.train_stream(
         self.photos, spec, FLAGS.seed, start_step=start, num_steps=num_steps,
-        engine=FLAGS.engine, num_threads=FLAGS.num_threads)
+        engine=FLAGS.engine, num_threads=FLAGS.num_threads))
 
   def held_out(self, image_size: int | None = None) -> BatchStream:
     """Every photograph once, the last batch padded; to be closed.
@@ -73,11 +76,16 @@ class Feed:
     Args:
       image_size: side of the squares; --image_size if not given.
     """
-    return pipeline.eval_stream(
+    return self._with_embeddings(pipeline.eval_stream(
         self.photos, batch_size=FLAGS.batch_size,
         image_size=image_size or FLAGS.image_size, fit=FLAGS.fit,
         regions=self.regions, engine=FLAGS.engine,
-        num_threads=FLAGS.num_threads)
+        num_threads=FLAGS.num_threads))
+
+  def _with_embeddings(self, stream: BatchStream) -> BatchStream:
+    if self.embeddings is None:
+      return stream
+    return embeddings.attach(stream, self.embeddings)
 
   def mean_colour(self) -> np.ndarray:
     """Mean ab [2] of about a thousand augmented photographs, Lab units."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 from absl import flags
 
@@ -21,6 +22,7 @@ from colorjax import inference
 from colorjax.colorizer import Colorizer, Spec, Variables
 from colorjax.data import masks
 from colorjax.data.engines import BatchStream
+from colorjax.data.screening import Screen
 from colorjax.training import loop, optimizers, parallel, totals
 from colorjax.training import state as state_lib
 from colorjax.training import steps as steps_lib
@@ -44,7 +46,8 @@ FLAGS = flags.FLAGS
 # and how often things are written, never a number of the run.
 _HARMLESS = frozenset({
     'workdir', 'data_dir', 'engine', 'num_threads', 'keep_checkpoints',
-    'num_proposals', 'report_photos', 'test_data'})
+    'num_proposals', 'report_photos', 'test_data', 'embedding_dir',
+    'class_names'})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +71,10 @@ class _Plan:
 
 _MakePlan = Callable[[Colorizer, _Feeds, pathlib.Path], _Plan]
 
+EmbedPhotos = Callable[[Colorizer, Variables, Screen, str, pathlib.Path],
+                       np.ndarray]
+"""`(colorizer, variables, photographs, --data, workdir) -> [N, E]`."""
+
 
 def train(
     method: str,
@@ -75,6 +82,7 @@ def train(
     *,
     regions: masks.MaskSource | None = None,
     eval_regions: masks.MaskSource | None = None,
+    embed_photos: EmbedPhotos | None = None,
 ) -> int:
   """Trains a method as the flags say, then measures and reports it.
 
@@ -84,6 +92,8 @@ def train(
     regions: where batch['region'] of training comes from, if the method wants
       it.
     eval_regions: the same for held-out photographs; `regions` if not given.
+    embed_photos: what computes batch['embedding'] before the first step; None
+      for batches without it.
 
   Returns:
     The exit code: 0 for a finished run (one that was finished before too),
@@ -91,7 +101,8 @@ def train(
   """
   spec = Spec(method, dict(settings), FLAGS.image_size,
               'best' if FLAGS.patience else 'latest')
-  return _run(spec, _training, regions=regions, eval_regions=eval_regions)
+  return _run(spec, _training, regions=regions, eval_regions=eval_regions,
+              embed_photos=embed_photos)
 
 
 def settle(
@@ -129,6 +140,7 @@ def _run(
     *,
     regions: masks.MaskSource | None = None,
     eval_regions: masks.MaskSource | None = None,
+    embed_photos: EmbedPhotos | None = None,
 ) -> int:
   """Carries out a plan in a work directory; see `train`."""
   workdir = pathlib.Path(FLAGS.workdir)
@@ -138,11 +150,13 @@ def _run(
   plan = make_plan(colorizer, feeds, workdir)
   with claim_workdir(workdir, _flags_text(), harmless=_HARMLESS):
     spec.save(workdir / inference.SPEC_FILE)
+    figures_path = workdir / run_report.FIGURES_FILE
+    if embed_photos is not None and not figures_path.exists():
+      feeds = _embedded(feeds, embed_photos, colorizer, plan, workdir)
     with _timed(workdir):
       result = _fit(colorizer, feeds, workdir, plan)
     if result.signal is not None:
       return result.exit_code
-    figures_path = workdir / run_report.FIGURES_FILE
     if result.status == 'was_finished' and figures_path.exists():
       print(f'{workdir}: this run is finished at step '
             f'{int(result.state.step)}; a new --workdir starts another')
@@ -226,6 +240,25 @@ def _open_feeds(regions: masks.MaskSource | None,
       validation=validation,
       test=dataclasses.replace(validation, photos=test) if test
       else validation)
+
+
+def _embedded(feeds: _Feeds, embed_photos: EmbedPhotos, colorizer: Colorizer,
+              plan: _Plan, workdir: pathlib.Path) -> _Feeds:
+  """The feeds that the loss reads, with embeddings.
+
+  A run that goes on has its frozen network in its checkpoints and not in its
+  plan.
+  """
+  variables = (restore_variables(workdir, which='latest')
+               if steps(workdir / DIRECTORY) else plan.variables)
+
+  def embedded(feed: Feed, data: str) -> Feed:
+    return dataclasses.replace(feed, embeddings=embed_photos(
+        colorizer, variables, feed.photos, data, workdir))
+
+  return dataclasses.replace(
+      feeds, train=embedded(feeds.train, FLAGS.data),
+      validation=embedded(feeds.validation, FLAGS.eval_data))
 
 
 def _init(colorizer: Colorizer) -> Variables:

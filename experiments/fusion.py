@@ -1,0 +1,178 @@
+"""What the fusion experiments share: flags, embeddings, titles of photographs.
+
+`experiments.xception_fusion` and `experiments.inception_fusion` are one network
+that is told of the photograph by two backbones.
+"""
+
+import pathlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from absl import flags
+
+from experiments import common, prior_file
+
+if TYPE_CHECKING:
+  from colorjax.colorizer import Colorizer, Variables
+  from colorjax.data.screening import Screen
+
+FLAGS = flags.FLAGS
+
+_EMBEDS_BY = ('backbone', 'backbone_variant', 'embedding', 'embedding_size',
+              'dtype')  # the settings that an embedding depends on
+
+_NUM_CLASSES = 5
+
+
+def define_flags() -> None:
+  """Defines all flags of a fusion experiment; defaults as published."""
+  common.define_training_flags()
+  common.define_backbone_flags()
+  prior_file.define_flags()
+  for name, published in {
+      'image_size': 224, 'optimizer': 'adam', 'schedule': 'constant',
+      'warmup_steps': 0, 'clip_norm': 0, 'ema_decay': 0}.items():
+    FLAGS.set_default(name, published)
+  flags.DEFINE_enum(
+      'loss', 'mse', ['mse', 'l1', 'huber', 'smooth'], 'Distance in ab that is '
+      'minimised: squared as published, absolute, Huber, Charbonnier.')
+  flags.DEFINE_float(
+      'width', 1.0, 'Share of the published channels, for small machines.',
+      0.01, 4)
+  flags.DEFINE_enum(
+      'embedding', 'logits', ['logits', 'probabilities', 'features'],
+      'What the backbone tells: its 1000 classes before or after the softmax, '
+      'or the pooled features that they are read from.')
+  flags.DEFINE_integer(
+      'embedding_size', None, 'Side in pixels that the backbone sees '
+      'photographs at; 299, which it was trained on, if not given.')
+  flags.DEFINE_enum(
+      'embeddings', 'cached', ['cached', 'computed'], 'cached: once a '
+      'photograph, of the whole of it, kept on disk for later runs. computed: '
+      'in every step, of the crop that the step sees.')
+  flags.DEFINE_string(
+      'embedding_dir', None, 'Folder for cached embeddings. If not given it is '
+      "FOLDER.embeddings beside the photographs, 'embeddings' where TFDS keeps "
+      'its data sets, or in the work directory if these cannot be written.')
+  flags.DEFINE_string(
+      'class_names', None, "Keras's imagenet_class_index.json: the report then "
+      'tells the five most probable classes of each photograph.')
+
+
+def train(backbone: str) -> int:
+  """Trains the fusion network on a backbone, as the flags say.
+
+  Args:
+    backbone: a key of `colorjax.methods.fusion.SYSTEMS`.
+
+  Returns:
+    The exit code, as of `runner.train`.
+  """
+  # These import JAX, which --help does not wait for.
+  from colorjax import backbones
+  from experiments import runner
+
+  settings = {
+      'backbone': backbone,
+      'backbone_variant': backbones.variant_of(FLAGS.backbone_weights or ''),
+      **prior_file.settings(),
+      **{name: FLAGS[name].value for name in (
+          'embedding', 'embedding_size', 'loss', 'width', 'dtype')}}
+  network = {name: settings[name] for name in _EMBEDS_BY}
+
+  def embed_photos(colorizer, variables, photos, data, workdir):
+    return cached_embeddings(
+        network, colorizer, variables, photos, data, workdir)
+
+  return runner.train(
+      'colorjax.methods.fusion', settings,
+      embed_photos=embed_photos if FLAGS.embeddings == 'cached' else None)
+
+
+def cached_embeddings(
+    network: Mapping[str, Any], colorizer: 'Colorizer',
+    variables: 'Variables', photos: 'Screen', data: str,
+    workdir: pathlib.Path) -> np.ndarray:
+  """The embeddings of all photographs, computed where they are not kept yet.
+
+  Args:
+    network: what they depend on beside the backbone's weights.
+    colorizer: a method that embeds.
+    variables: its variables, with the frozen network that the run has.
+    photos: the photographs.
+    data: the flag that named them.
+    workdir: of the run.
+
+  Returns:
+    float32 [N, E], see `embeddings.compute`.
+  """
+  import jax
+
+  from colorjax import color
+  from colorjax.colorizer import FROZEN
+  from colorjax.data import embeddings
+
+  assert colorizer.embed is not None
+  embed = colorizer.embed
+  side = FLAGS.image_size
+  state = {'model_state': {FROZEN: variables['model_state'][FROZEN]}}
+
+  @jax.jit
+  def embed_images(state, images):
+    return embed(state, color.split_lightness(images)[0])
+
+  channels = jax.eval_shape(embed, state, jax.ShapeDtypeStruct(
+      (1, side, side, 1), np.float32)).shape[1]
+  weights = embeddings.fingerprint(state['model_state'][FROZEN])
+  return embeddings.compute(
+      photos, lambda batch: np.asarray(embed_images(state, batch['image'])),
+      channels=channels, network={**network, 'weights': weights},
+      directory=_directory(data, workdir), batch_size=FLAGS.batch_size,
+      image_size=side, fit=FLAGS.fit, engine=FLAGS.engine,
+      num_threads=FLAGS.num_threads)
+
+
+def class_titles(colorizer: 'Colorizer', variables: 'Variables',
+                 images: np.ndarray) -> list[str] | None:
+  """The most probable classes of photographs, for a report.
+
+  Args:
+    colorizer: a method that embeds.
+    variables: its variables.
+    images: uint8 sRGB [B, H, W, 3].
+
+  Returns:
+    A line for each photograph, 'daisy 81 %, bee 6 %, ...'; None if no
+    --class_names are given or the embedding is none of classes. UserError for
+    a file that is no table of the classes.
+  """
+  if FLAGS.class_names is None or FLAGS.embedding == 'features':
+    return None
+  import jax
+
+  from colorjax import backbones, color
+
+  assert colorizer.embed is not None
+  names = backbones.read_class_names(FLAGS.class_names)
+  embedding = colorizer.embed(
+      variables, color.split_lightness(jax.numpy.asarray(images))[0])
+  if FLAGS.embedding == 'logits':
+    embedding = jax.nn.softmax(embedding)
+  shares, classes = jax.lax.top_k(embedding, _NUM_CLASSES)
+  return [', '.join(
+      f'{names[int(c)].replace("_", " ")} {100 * float(share):.0f} %'
+      for share, c in zip(*row, strict=True))
+      for row in zip(shares, classes, strict=True)]
+
+
+def _directory(data: str, workdir: pathlib.Path) -> pathlib.Path:
+  """Where the embeddings of photographs are kept."""
+  from colorjax.data import embeddings
+
+  if FLAGS.embedding_dir is not None:
+    return pathlib.Path(FLAGS.embedding_dir)
+  beside = embeddings.beside(data, data_dir=FLAGS.data_dir)
+  if beside is not None and embeddings.is_writable(beside):
+    return beside
+  return workdir / 'embeddings'
