@@ -67,6 +67,10 @@ def test_contract(method):
   np.testing.assert_allclose(
       scalar, (((predicted - ab) / 110)**2).mean(), rtol=1e-4)
   assert aux.metrics['loss'][1] == 3
+  gradients = jax.grad(lambda params: colorizer.loss(
+      params, {}, _batch(), jax.random.key(0), train=True)[0])(
+          measured['params'])
+  assert not any(leaf.any() for leaf in jax.tree.leaves(gradients))
 
 
 @pytest.mark.parametrize('method', [grey, levin], ids=_name)

@@ -59,6 +59,6 @@ def transfer(ab: jax.Array, reference: dict[str, jax.Array]) -> jax.Array:
   """
   centred = ab - ab.mean((-3, -2), keepdims=True)
   deviation = centred.std((-3, -2), keepdims=True)
-  flat = deviation == 0
-  scale = jnp.where(flat, 0, reference['deviation'])
-  return centred * scale / jnp.where(flat, 1, deviation) + reference['mean']
+  # A channel without deviation is 0 after centring, whatever it is divided by.
+  stretch = reference['deviation'] / jnp.where(deviation > 0, deviation, 1)
+  return centred * stretch + reference['mean']

@@ -37,7 +37,7 @@ def without_training(
 
   Returns:
     The record of functions. Its loss is the mean squared error in network ab,
-    the one of the regression methods.
+    the one of the regression methods, without a gradient.
   """
   def init(key: jax.Array, image_shape: tuple[int, int]) -> Variables:
     del key, image_shape
@@ -45,6 +45,8 @@ def without_training(
 
   def loss(params, model_state, batch: Batch, key: jax.Array, *, train: bool):
     del key, train
+    # A step would ask for a gradient that is as large as it is useless.
+    params = jax.lax.stop_gradient(params)
     lightness, ab = color.split_lightness(batch['image'])
     predicted = predict(
         {'params': params, 'model_state': model_state}, lightness)
