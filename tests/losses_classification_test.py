@@ -81,6 +81,8 @@ def test_shapes_are_not_broadcast():
   logits = jnp.zeros((2, 3, 4, Q))
   with pytest.raises(ValueError, match=r'got \[3, 4, 9\], \[2, 3, 4, 3\]'):
     classification.cross_entropy(logits[0], indices, weights)
+  with pytest.raises(ValueError, match=r'got \[2, 3, 1, 9\], \[2, 3, 4, 3\]'):
+    classification.cross_entropy(logits[:, :, :1], indices, weights)
   with pytest.raises(ValueError, match=r'and \[2, 3, 4, 2\]'):
     classification.cross_entropy(logits, indices, weights[..., :2])
   with pytest.raises(ValueError, match=r'9 bins are needed, got \[1\]'):

@@ -20,6 +20,8 @@ def _batch(n=4, size=16):
   rng = np.random.default_rng(0)
   image = rng.integers(0, 256, (n, 4, 4, 3), np.uint8)
   image = image.repeat(size // 4, 1).repeat(size // 4, 2)
+  # Moved by a pixel, so that averaging over blocks mixes colours.
+  image = np.roll(image, 1, axis=(1, 2))
   return {'image': jnp.asarray(image), 'mask': jnp.ones(n)}
 
 

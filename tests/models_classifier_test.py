@@ -20,7 +20,8 @@ def _variables(net, x, seed=0):
     name = path[-1].key
     if name == 'var':
       return rng.uniform(0.5, 2, leaf.shape).astype(np.float32)
-    scale = 1 / np.sqrt(np.prod(leaf.shape[:-1])) if name == 'kernel' else 0.1
+    # Large enough for the photograph to be felt after 23 layers.
+    scale = 2 / np.sqrt(np.prod(leaf.shape[:-1])) if name == 'kernel' else 0.1
     return rng.normal(0, scale, leaf.shape).astype(np.float32)
 
   return jax.tree.map_with_path(draw, shapes)
@@ -72,8 +73,9 @@ def test_published_network_is_the_one_of_the_paper():
   found = jax.jit(lambda v, x: net.apply(v, x, train=False))(variables, x)
   expected = _keras_network(variables, x)
   assert expected.shape == (2, 8, 10, 9)
-  assert expected.std() > 0.01
-  np.testing.assert_allclose(found, expected, atol=2e-5)
+  size = np.abs(expected[0] - expected[1]).mean()
+  assert size > 0.1  # photographs make a difference
+  np.testing.assert_allclose(found, expected, atol=1e-4 * size)
 
 
 def test_published_size():
