@@ -5,7 +5,7 @@ that is told of the photograph by two backbones.
 """
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -159,11 +159,23 @@ def class_titles(colorizer: 'Colorizer', variables: 'Variables',
       variables, color.split_lightness(jax.numpy.asarray(images))[0])
   if FLAGS.embedding == 'logits':
     embedding = jax.nn.softmax(embedding)
-  shares, classes = jax.lax.top_k(embedding, _NUM_CLASSES)
-  return [', '.join(
-      f'{names[int(c)].replace("_", " ")} {100 * float(share):.0f} %'
-      for share, c in zip(*row, strict=True))
-      for row in zip(shares, classes, strict=True)]
+  return top_classes(np.asarray(embedding), names)
+
+
+def top_classes(probabilities: np.ndarray, names: Sequence[str]) -> list[str]:
+  """The five most probable classes of each photograph, as a line of text.
+
+  Args:
+    probabilities: [B, Q].
+    names: of the Q classes.
+
+  Returns:
+    For each photograph 'daisy 81 %, bee 6 %, ...'.
+  """
+  order = np.argsort(-probabilities, axis=-1, kind='stable')[:, :_NUM_CLASSES]
+  return [', '.join(f'{names[k].replace("_", " ")} {100 * row[k]:.0f} %'
+                    for k in best)
+          for row, best in zip(probabilities, order, strict=True)]
 
 
 def _directory(data: str, workdir: pathlib.Path) -> pathlib.Path:

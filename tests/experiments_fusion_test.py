@@ -1,0 +1,86 @@
+"""What the fusion experiments add to the shared trainer."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from experiments import fusion
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def test_top_classes_in_order_of_probability():
+  names = ['tench', 'great_white_shark', 'cock', 'hen', 'jay', 'kite']
+  lines = fusion.top_classes(
+      np.array([[0.02, 0.5, 0.3, 0.08, 0.04, 0.06],
+                [0.9, 0.02, 0.02, 0.02, 0.02, 0.02]]), names)
+  assert lines == [
+      'great white shark 50 %, cock 30 %, hen 8 %, kite 6 %, jay 4 %',
+      'tench 90 %, great white shark 2 %, cock 2 %, hen 2 %, jay 2 %']
+
+
+TITLES = """
+import sys
+import numpy as np
+from absl import flags
+from experiments import fusion
+
+class Method:
+  def embed(self, variables, lightness):
+    # Bright photographs are of class 7, dark ones of class 3.
+    bright = (lightness.mean((1, 2, 3)) > 50).astype(float)
+    logits = np.zeros((len(lightness), 1000), np.float32)
+    logits[:, 7], logits[:, 3] = 20 * bright, 20 * (1 - bright)
+    return logits
+
+fusion.define_flags()
+flags.FLAGS(sys.argv)
+images = np.zeros((2, 4, 4, 3), np.uint8)
+images[1] = 255
+titles = fusion.class_titles(Method(), {}, images)
+print(titles and [title.split(',')[0] for title in titles])
+"""
+
+
+def _titles(*arguments):
+  done = subprocess.run(
+      [sys.executable, '-c', TITLES, '--workdir=unused', *arguments],
+      capture_output=True, text=True, cwd=ROOT, check=False)
+  return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(('embedding', 'expected'), [
+    ('logits', "['class 3 100 %', 'class 7 100 %']"), ('features', 'None')])
+def test_titles_of_a_report(tmp_path, embedding, expected):
+  path = tmp_path / 'imagenet_class_index.json'
+  path.write_text(json.dumps(
+      {str(k): [f'n{k:08}', f'class_{k}'] for k in range(1000)}))
+  assert _titles(f'--class_names={path}', f'--embedding={embedding}') == (
+      expected)
+
+
+def test_titles_need_a_file_of_names(tmp_path):
+  assert _titles() == 'None'
+  path = tmp_path / 'names.json'
+  path.write_text('{}')
+  assert 'UserError' in _titles(f'--class_names={path}')
+
+
+@pytest.mark.parametrize(('name', 'flag', 'message'), [
+    ('inception', '--embedding_size=74', 'sees at least 75'),
+    ('xception', '--image_size=60', 'divisible by 8, got 60 x 60'),
+    ('xception', '--prior=no.json', '--prior=no.json: No such file'),
+])
+def test_bad_input_is_refused_in_a_line(tmp_path, name, flag, message):
+  done = subprocess.run(
+      [sys.executable, '-m', f'experiments.{name}_fusion',
+       '--embedding_size=80', '--backbone_weights=random', flag,
+       f'--workdir={tmp_path / "run"}'],
+      capture_output=True, text=True, cwd=ROOT, check=False)
+  assert done.returncode == 2
+  assert message in done.stderr
+  assert len(done.stderr.strip().splitlines()) == 1
