@@ -44,7 +44,7 @@ _NOISE = flags.DEFINE_integer(
     'one answer.', lower_bound=0)
 _WIDTHS = flags.DEFINE_multi_integer(
     'widths', [64, 128, 256, 512, 512], 'Channels of the stride-2 '
-    'convolutions; repeat the flag for each.')
+    'convolutions; repeat the flag for each.', lower_bound=1)
 
 
 def main(argv: Sequence[str]) -> int:

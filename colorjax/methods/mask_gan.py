@@ -33,6 +33,7 @@ from colorjax.colorizer import (
 )
 from colorjax.errors import UserError
 from colorjax.losses import adversarial
+from colorjax.methods import checks
 from colorjax.metrics import regions
 from colorjax.models import mask_gan
 
@@ -93,12 +94,9 @@ def build(
     The record of functions, with the players 'discriminator' and 'generator'.
     UserError for an unknown loss, discriminator or kind of picture.
   """
-  for flag, value, known in (
-      ('adversarial_loss', adversarial_loss, LOSSES),
-      ('discriminator', discriminator, DISCRIMINATORS),
-      ('real_pictures', real_pictures, REAL_PICTURES)):
-    if value not in known:
-      raise UserError(f'--{flag}={value}: choose one of {", ".join(known)}')
+  checks.check_choice('adversarial_loss', adversarial_loss, LOSSES)
+  checks.check_choice('discriminator', discriminator, DISCRIMINATORS)
+  checks.check_choice('real_pictures', real_pictures, REAL_PICTURES)
   game = LOSSES[adversarial_loss]()
   nets = _Nets(
       tuple(widths), discriminator, noise, jnp.dtype(dtype), axis_name)
@@ -221,7 +219,7 @@ class _Nets:
 
   def init(self, key: jax.Array, image_shape: tuple[int, int]) -> Variables:
     """Variables of both; see Colorizer."""
-    self._check_size(image_shape)
+    checks.check_sides(image_shape, self._divisor)
     if min(image_shape) < self._smallest:
       raise UserError(
           f'--image_size: this discriminator needs {self._smallest} pixels or '
@@ -258,7 +256,7 @@ class _Nets:
   def generate(self, params, model_state, lightness: jax.Array,
                region: jax.Array, noise: jax.Array | None, train: bool):
     """Network ab [B, H, W, 2] and the new model state."""
-    self._check_size(lightness.shape[1:3])
+    checks.check_sides(lightness.shape[1:3], self._divisor)
     return self._apply('generator', self._generator, params, model_state,
                        lightness, region, noise, train=train)
 
@@ -278,12 +276,6 @@ class _Nets:
       return out, model_state
     return out, {**model_state, 'batch_stats': {
         **stats, name: new.get('batch_stats', {})}}
-
-  def _check_size(self, image_shape: Sequence[int]) -> None:
-    if any(side % self._divisor for side in image_shape):
-      raise UserError(
-          '--image_size: networks of this depth need sides divisible by '
-          f'{self._divisor}, got {" x ".join(map(str, image_shape))}')
 
 
 def _look(batch: Batch) -> _View:
