@@ -41,9 +41,12 @@ def define_flags() -> None:
       'width', 1.0, 'Share of the published channels, for small machines.',
       0.01, 4)
   flags.DEFINE_enum(
-      'embedding', 'logits', ['logits', 'probabilities', 'features'],
-      'What the backbone tells: its 1000 classes before or after the softmax, '
-      'or the pooled features that they are read from.')
+      'embedding', None,
+      ['logits', 'probabilities', 'features', 'standardized'], 'What the '
+      'backbone tells: its 1000 classes before or after the softmax, the '
+      'pooled features that they are read from, or the logits brought to mean '
+      '0 and deviation 1. If not given, logits as published, but standardized '
+      'with --backbone_weights=random, whose logits have any size.')
   flags.DEFINE_integer(
       'embedding_size', None, 'Side in pixels that the backbone sees '
       'photographs at; 299, which it was trained on, if not given.')
@@ -76,9 +79,10 @@ def train(backbone: str) -> int:
   settings = {
       'backbone': backbone,
       'backbone_variant': backbones.variant_of(FLAGS.backbone_weights or ''),
+      'embedding': _embedding(),
       **prior_file.settings(),
-      **{name: FLAGS[name].value for name in (
-          'embedding', 'embedding_size', 'loss', 'width', 'dtype')}}
+      **{name: FLAGS[name].value
+         for name in ('embedding_size', 'loss', 'width', 'dtype')}}
   network = {name: settings[name] for name in _EMBEDS_BY}
 
   def embed_photos(colorizer, variables, photos, data, workdir):
@@ -144,10 +148,11 @@ def class_titles(colorizer: 'Colorizer', variables: 'Variables',
 
   Returns:
     A line for each photograph, 'daisy 81 %, bee 6 %, ...'; None if no
-    --class_names are given or the embedding is none of classes. UserError for
-    a file that is no table of the classes.
+    --class_names are given or probabilities cannot be read from the embedding.
+    UserError for a file that is no table of the classes.
   """
-  if FLAGS.class_names is None or FLAGS.embedding == 'features':
+  kind = _embedding()
+  if FLAGS.class_names is None or kind not in ('logits', 'probabilities'):
     return None
   import jax
 
@@ -157,7 +162,7 @@ def class_titles(colorizer: 'Colorizer', variables: 'Variables',
   names = backbones.read_class_names(FLAGS.class_names)
   embedding = colorizer.embed(
       variables, color.split_lightness(jax.numpy.asarray(images))[0])
-  if FLAGS.embedding == 'logits':
+  if kind == 'logits':
     embedding = jax.nn.softmax(embedding)
   return top_classes(np.asarray(embedding), names)
 
@@ -176,6 +181,13 @@ def top_classes(probabilities: np.ndarray, names: Sequence[str]) -> list[str]:
   return [', '.join(f'{names[k].replace("_", " ")} {100 * row[k]:.0f} %'
                     for k in best)
           for row, best in zip(probabilities, order, strict=True)]
+
+
+def _embedding() -> str:
+  """What the backbone tells; see --embedding."""
+  if FLAGS.embedding is not None:
+    return FLAGS.embedding
+  return 'standardized' if FLAGS.backbone_weights == 'random' else 'logits'
 
 
 def _directory(data: str, workdir: pathlib.Path) -> pathlib.Path:

@@ -53,14 +53,17 @@ def _titles(*arguments):
   return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
 
 
-@pytest.mark.parametrize(('embedding', 'expected'), [
-    ('logits', "['class 3 100 %', 'class 7 100 %']"), ('features', 'None')])
-def test_titles_of_a_report(tmp_path, embedding, expected):
+TITLE_LINE = "['class 3 100 %', 'class 7 100 %']"
+
+
+@pytest.mark.parametrize(('flag', 'expected'), [
+    ('--embedding=logits', TITLE_LINE), ('--verbosity=0', TITLE_LINE),
+    ('--embedding=features', 'None'), ('--backbone_weights=random', 'None')])
+def test_titles_of_a_report(tmp_path, flag, expected):
   path = tmp_path / 'imagenet_class_index.json'
   path.write_text(json.dumps(
       {str(k): [f'n{k:08}', f'class_{k}'] for k in range(1000)}))
-  assert _titles(f'--class_names={path}', f'--embedding={embedding}') == (
-      expected)
+  assert _titles(f'--class_names={path}', flag) == expected
 
 
 def test_titles_need_a_file_of_names(tmp_path):

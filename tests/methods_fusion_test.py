@@ -126,7 +126,8 @@ def test_the_backbone_sees_a_grey_photograph_at_its_own_size(plain):
   assert np.abs(embedding[0] - embedding[1]).max() > 0.1
 
 
-@pytest.mark.parametrize('what', ['probabilities', 'features'])
+@pytest.mark.parametrize(
+    'what', ['probabilities', 'features', 'standardized'])
 def test_other_embeddings(plain, what):
   lightness = lightness_of(photographs()['image'])
   method = build(embedding=what)
@@ -136,6 +137,11 @@ def test_other_embeddings(plain, what):
     odds = np.exp(logits)
     np.testing.assert_allclose(
         embedding, odds / odds.sum(-1, keepdims=True), rtol=1e-4)
+  elif what == 'standardized':
+    logits = np.asarray(plain.embed(plain.variables, lightness), np.float64)
+    logits -= logits.mean(-1, keepdims=True)
+    np.testing.assert_allclose(
+        embedding, logits / logits.std(-1, keepdims=True), rtol=1e-3)
   else:
     top = plain.variables['model_state'][FROZEN]['params']['top']
     np.testing.assert_allclose(

@@ -34,9 +34,11 @@ from colorjax.losses import regression
 from colorjax.methods import checks, rebalancing
 from colorjax.models import fusion
 
-EMBEDDINGS = ('logits', 'probabilities', 'features')
+EMBEDDINGS = ('logits', 'probabilities', 'features', 'standardized')
 """What of the backbone is told: its classes before or after the softmax, or
-the pooled features that they are read from."""
+the pooled features that they are read from; or its logits, less their mean and
+divided by their deviation. Trained logits are a few units large. Those of
+random weights are about 1e5, which saturates the output for good."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +175,11 @@ def _read_embedding(intermediates: dict[str, jax.Array], what: str
   if what == 'features':
     return intermediates['avg_pool'].astype(jnp.float32)
   logits = intermediates['logits']
-  return jax.nn.softmax(logits) if what == 'probabilities' else logits
+  if what == 'probabilities':
+    return jax.nn.softmax(logits)
+  if what == 'standardized':
+    return jax.nn.standardize(logits)
+  return logits
 
 
 def _as_grey_rgb(lightness: jax.Array, size: int) -> jax.Array:
