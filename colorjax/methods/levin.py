@@ -17,9 +17,9 @@ subject to u = hint where a hint is given; sigma_r^2 is the variance of Y in the
               is then an average of hints, and none lies beyond them.
 
 They are unlike where hints are few: the energy goes on with a change of colour
-between two hints past them, into colours that nobody gave. Mean ab distance for 8 flowers of
-64 x 64 with 3, 10, 30 and 100 random pixels given: energy 19.9, 13.9, 11.9,
-8.9; equations 14.2, 11.8, 10.5, 8.6.
+between two hints past them, into colours that nobody gave. Mean ab distance for
+8 flowers of 64 x 64 with 3, 10, 30 and 100 random pixels given: energy 19.9,
+13.9, 11.9, 8.9; equations 14.2, 11.8, 10.5, 8.6.
 
 Each is one sparse linear system for a photograph. Nothing is trained: without
 hints the answer is grey.
