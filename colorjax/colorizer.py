@@ -102,6 +102,8 @@ class Colorizer:
     backbone: name of the pretrained network inside, see `colorjax.backbones`.
     load_backbone: `(variables, path) -> variables` with the weights of a file
       in the backbone's place; UserError for a file of another network.
+    download_backbone: `() -> path` of the public file for `load_backbone`,
+      fetched once; UserError if it cannot be had.
   """
   init: Callable[..., Variables]
   loss: LossFn
@@ -117,6 +119,7 @@ class Colorizer:
   embed: Callable[[Variables, jax.Array], jax.Array] | None = None
   backbone: str | None = None
   load_backbone: Callable[[Variables, pathlib.Path], Variables] | None = None
+  download_backbone: Callable[[], pathlib.Path] | None = None
 
   def num_proposals(self, wanted: int) -> int:
     """`wanted`, or as many different proposals as there are."""

@@ -214,8 +214,8 @@ def _backbone_weights(colorizer: Colorizer, workdir: pathlib.Path
     print(f'{colorizer.backbone}: random weights')
     return None
   if FLAGS.backbone_weights is None:
-    from colorjax import backbones
-    return backbones.download(colorizer.backbone)
+    assert colorizer.download_backbone is not None
+    return colorizer.download_backbone()
   return pathlib.Path(FLAGS.backbone_weights)
 
 

@@ -172,3 +172,11 @@ def test_wrong_sizes_are_refused(variables):
     colorizer.init(jax.random.key(0), (40, 32))
   with pytest.raises(UserError, match=message):
     colorizer.predict(variables, jnp.zeros((1, 40, 32, 1)))
+
+
+def test_a_download_is_spared_the_classifier(monkeypatch):
+  calls = []
+  monkeypatch.setattr(method.backbones, 'download',
+                      lambda *args, **options: calls.append((args, options)))
+  method.build().download_backbone()
+  assert calls == [(('vgg19',), {'top': False})]

@@ -13,6 +13,7 @@ they are squared.
 """
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Sequence
 
@@ -166,7 +167,8 @@ def build(
 
   return deterministic(
       init=init, loss=loss_fn, predict=predict, embed=embed,
-      backbone=backbone, load_backbone=load_backbone)
+      backbone=backbone, load_backbone=load_backbone,
+      download_backbone=functools.partial(backbones.download, backbone))
 
 
 def _read_embedding(intermediates: dict[str, jax.Array], what: str

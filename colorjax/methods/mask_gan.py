@@ -52,6 +52,11 @@ REAL_PICTURES = ('whole', 'within')
 as published, or coloured within the region only, as the generator should."""
 
 
+OUTSIDE = ('grey', 'free')
+"""What the regression asks for outside the region: no colour, as published, or
+nothing. With nothing asked the whole picture is coloured, masks or no masks."""
+
+
 class _View(NamedTuple):
   """What both networks see of a batch: float32 [B, H, W, ...]."""
   lightness: jax.Array  # network lightness
@@ -64,6 +69,7 @@ def build(
     adversarial_loss: str = 'bce',
     discriminator: str = 'image',
     real_pictures: str = 'whole',
+    outside: str = 'grey',
     adversarial_weight: float = 1.0,
     regression_weight: float = 1000.0,
     noise: int = 0,
@@ -82,6 +88,7 @@ def build(
     adversarial_loss: a key of LOSSES.
     discriminator: one of DISCRIMINATORS.
     real_pictures: one of REAL_PICTURES.
+    outside: one of OUTSIDE.
     adversarial_weight: of the generator's adversarial loss.
     regression_weight: of the masked squared error.
     noise: numbers of noise that the generator sees; 0 for one answer.
@@ -97,6 +104,7 @@ def build(
   checks.check_choice('adversarial_loss', adversarial_loss, LOSSES)
   checks.check_choice('discriminator', discriminator, DISCRIMINATORS)
   checks.check_choice('real_pictures', real_pictures, REAL_PICTURES)
+  checks.check_choice('outside', outside, OUTSIDE)
   game = LOSSES[adversarial_loss]()
   nets = _Nets(
       tuple(widths), discriminator, noise, jnp.dtype(dtype), axis_name)
@@ -128,6 +136,8 @@ def build(
     # The discriminator is held: its new statistics are not kept.
     logits, _ = nets.judge(params, state, view, ab, train)
     error = adversarial.masked_squared_error(ab, view.ab, view.region)
+    if outside == 'free':
+      error = view.region * error
     figures = {'adversarial': _mean(game.generator(logits)),
                'regression': _mean(error),
                'deceived': _mean(logits > game.boundary)}

@@ -5,6 +5,7 @@ mean squared error, whose optimum is the mean of all colours that a thing can
 have.
 """
 
+import functools
 import pathlib
 
 import jax
@@ -79,7 +80,9 @@ def build(
 
   return deterministic(
       init=init, loss=measure, predict=predict,
-      backbone=residual_autoencoder.BACKBONE, load_backbone=load_backbone)
+      backbone=residual_autoencoder.BACKBONE, load_backbone=load_backbone,
+      download_backbone=functools.partial(
+          backbones.download, residual_autoencoder.BACKBONE, top=False))
 
 
 def load_backbone(variables: Variables, path: pathlib.Path) -> Variables:
