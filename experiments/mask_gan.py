@@ -34,6 +34,9 @@ _REAL_PICTURES = flags.DEFINE_enum(
     'real_pictures', 'whole', ['whole', 'within'], 'What the discriminator is '
     'shown as real: photographs in all their colours, as published, or '
     'coloured within the region only.')
+_OUTSIDE = flags.DEFINE_enum(
+    'outside', 'grey', ['grey', 'free'], 'What the regression asks for outside '
+    'the region: no colour, as published, or nothing.')
 _ADVERSARIAL_WEIGHT = flags.DEFINE_float(
     'adversarial_weight', 1.0, "Of the generator's adversarial loss.",
     lower_bound=0)
@@ -59,6 +62,7 @@ def main(argv: Sequence[str]) -> int:
       'adversarial_loss': _LOSS.value,
       'discriminator': _DISCRIMINATOR.value,
       'real_pictures': _REAL_PICTURES.value,
+      'outside': _OUTSIDE.value,
       'adversarial_weight': _ADVERSARIAL_WEIGHT.value,
       'regression_weight': _REGRESSION_WEIGHT.value,
       'noise': _NOISE.value,

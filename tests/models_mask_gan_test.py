@@ -1,5 +1,7 @@
 """colorjax.models.mask_gan: the published layers, sizes, who sees what."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,10 @@ import scipy.signal
 from colorjax.models import mask_gan
 
 SMALL = (4, 6, 8)
+
+# These networks are so small that compiling is all the work: compile in haste.
+_jit = functools.partial(
+    jax.jit, compiler_options={'xla_backend_optimization_level': 0})
 
 
 def _shapes(net, *inputs):
@@ -22,7 +28,7 @@ def _count(tree):
 
 
 def _init(net, *inputs):
-  return jax.jit(net.init, static_argnames='train')(
+  return _jit(net.init, static_argnames='train')(
       jax.random.key(0), *inputs, train=False)
 
 
@@ -70,7 +76,7 @@ def test_patches_have_the_stated_size(depth, pixels):
   inputs = _inputs(112, 1, 3)
   variables = _init(net, *inputs)
 
-  @jax.jit
+  @_jit
   def influence(picture):
     return jax.grad(lambda p: net.apply(
         variables, p, inputs[1], train=False)[0, 5, 5])(picture)
@@ -95,7 +101,7 @@ class TestAll:
     first, region = self.inputs(net)
     variables = _init(net, first, region)
 
-    @jax.jit
+    @_jit
     def gradients(params, first, region):
       return jax.grad(lambda *args: (net.apply(
           {**variables, 'params': args[0]}, *args[1:], train=False
@@ -113,7 +119,7 @@ class TestAll:
     inputs = self.inputs(net)
     variables = _init(net, *inputs)
     for train in (True, False):
-      _, new = jax.jit(lambda v, t=train: net.apply(
+      _, new = _jit(lambda v, t=train: net.apply(
           v, *inputs, train=t, mutable=['batch_stats']))(variables)
       moved = [bool((a != b).any()) for a, b in zip(
           jax.tree.leaves(new['batch_stats']),
@@ -123,7 +129,7 @@ class TestAll:
   def test_bfloat16_computes_low_and_returns_float32(self, net):
     inputs = self.inputs(net)
     variables = _init(net, *inputs)
-    low, full = (jax.jit(lambda v, d=dtype: net.copy(dtype=d).apply(
+    low, full = (_jit(lambda v, d=dtype: net.copy(dtype=d).apply(
         v, *inputs, train=False))(variables)
                  for dtype in (jnp.bfloat16, jnp.float32))
     assert low.dtype == full.dtype == jnp.float32
@@ -157,7 +163,7 @@ def test_skips_are_added_at_the_four_inner_scales():
   params = dict(variables['params'])
   params['up_0'] = jax.tree.map(jnp.zeros_like, params['up_0'])
 
-  @jax.jit
+  @_jit
   def by_scale(params):
     gradient = jax.grad(lambda p: jnp.square(net.apply(
         {**variables, 'params': p}, *inputs, train=False)).sum())(params)
@@ -176,7 +182,7 @@ def test_noise_reaches_every_layer_of_the_encoder():
   lightness, region = _inputs()
   noise = jax.random.normal(jax.random.key(2), (2, 3))
   variables = _init(net, lightness, region, noise)
-  apply = jax.jit(lambda v, z: net.apply(v, lightness, region, z, train=False))
+  apply = _jit(lambda v, z: net.apply(v, lightness, region, z, train=False))
   for name, inputs in (('down_0', 8), ('down_1', 4), ('down_2', 6)):
     kernel = variables['params'][name]['Conv_0']['kernel']
     assert kernel.shape[2] == inputs + 3
