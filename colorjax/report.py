@@ -45,13 +45,15 @@ class Cell:
 
 
 def contact_sheet(rows: Sequence[Sequence[Cell]], *,
-                  column_titles: Sequence[str] = (), cell_size: int = 144
+                  column_titles: Sequence[str] = (),
+                  row_titles: Sequence[str] = (), cell_size: int = 144
                   ) -> np.ndarray:
   """A table of pictures.
 
   Args:
     rows: the pictures; rows may differ in length and may hold any sizes.
     column_titles: a title for each column, or none.
+    row_titles: a line above each row, or none.
     cell_size: the longer side of every picture, in pixels.
 
   Returns:
@@ -70,7 +72,8 @@ def contact_sheet(rows: Sequence[Sequence[Cell]], *,
   heights = [max(t.height for t in row) for row in thumbnails if row]
   title_height = line if column_titles else 0
   size = (sum(widths) + _GAP * (columns + 1),
-          sum(heights) + len(heights) * (line + _GAP) + title_height + _GAP)
+          sum(heights) + len(heights) * (line + _GAP) + title_height + _GAP
+          + line * len(row_titles))
   sheet = Image.new('RGB', size, _BACKGROUND)
   draw = ImageDraw.Draw(sheet)
   lefts = [_GAP * (i + 1) + sum(widths[:i]) for i in range(columns)]
@@ -82,7 +85,11 @@ def contact_sheet(rows: Sequence[Sequence[Cell]], *,
   for i, title in enumerate(column_titles):
     text(i, _GAP / 2, title)
   top = title_height + _GAP
-  for row, pictures in zip(rows, thumbnails, strict=True):
+  for n, (row, pictures) in enumerate(zip(rows, thumbnails, strict=True)):
+    if row_titles:
+      draw.text((_GAP, top + line / 2), _shortened(
+          row_titles[n], font, size[0] - 2 * _GAP), _INK, font, anchor='lm')
+      top += line
     for i, (cell, picture) in enumerate(zip(row, pictures, strict=True)):
       sheet.paste(picture, (lefts[i], top))
       if cell.is_marked:
@@ -107,8 +114,8 @@ def proposal_drawer(colorizer: Colorizer, *, num_proposals: int
     num_proposals: K.
 
   Returns:
-    `(variables, images uint8 [N, H, W, 3], captions=()) -> contact sheet
-    uint8`, compiled once for each N; captions stand under the lightness.
+    `(variables, images uint8 [N, H, W, 3], row_titles=()) -> contact sheet
+    uint8`, compiled once for each N.
   """
   @jax.jit
   def paint(variables, images):
@@ -119,12 +126,11 @@ def proposal_drawer(colorizer: Colorizer, *, num_proposals: int
             _paint(lightness[None], proposals), weights, distance)
 
   def draw(variables: Variables, images: np.ndarray,
-           captions: Sequence[str] = ()) -> np.ndarray:
+           row_titles: Sequence[str] = ()) -> np.ndarray:
     grey, painted, weights, distance = jax.device_get(paint(variables, images))
-    under = [*captions, *[''] * len(images)]
     rows = []
     for n, original in enumerate(np.asarray(images)):
-      lightness = Cell(grey[n], under[n])
+      lightness = Cell(grey[n])
       if num_proposals == 1:
         answer = Cell(painted[0, n], f'ab distance {distance[0, n]:.1f}')
         rows.append([lightness, answer, Cell(original)])
@@ -134,7 +140,7 @@ def proposal_drawer(colorizer: Colorizer, *, num_proposals: int
     titles = (['lightness', 'prediction', 'original'] if num_proposals == 1
               else ['lightness', 'original',
                     *(f'proposal {k}' for k in range(num_proposals))])
-    return contact_sheet(rows, column_titles=titles)
+    return contact_sheet(rows, column_titles=titles, row_titles=row_titles)
 
   return draw
 
@@ -159,6 +165,31 @@ def side_by_side(images: np.ndarray, answers: Mapping[str, np.ndarray]
         *(Cell(pixels[n]) for pixels in painted.values())]
        for n, original in enumerate(images)],
       column_titles=['lightness', 'original', *painted])
+
+
+def region_sheet(images: np.ndarray, regions: np.ndarray, within: np.ndarray,
+                 whole: np.ndarray) -> np.ndarray:
+  """What a region does: colour inside it, grey outside.
+
+  Args:
+    images: the originals, uint8 sRGB [N, H, W, 3].
+    regions: [N, H, W, 1], 1 inside.
+    within: the answers within the regions, ab [N, H, W, 2], Lab units.
+    whole: the answers without regions, alike.
+
+  Returns:
+    Contact sheet lightness | region | within it | everywhere | original, uint8.
+  """
+  lightness, _ = color.split_lightness(jnp.asarray(images))
+  columns = [
+      lightness_only(images),
+      np.repeat((255 * np.asarray(regions)).astype(np.uint8), 3, axis=-1),
+      np.asarray(_paint(lightness, jnp.asarray(within))),
+      np.asarray(_paint(lightness, jnp.asarray(whole))), images]
+  return contact_sheet(
+      [[Cell(column[n]) for column in columns] for n in range(len(images))],
+      column_titles=['lightness', 'region', 'within it', 'everywhere',
+                     'original'])
 
 
 def _proposals(painted: np.ndarray, weights: np.ndarray, distance: np.ndarray

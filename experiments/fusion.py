@@ -91,7 +91,8 @@ def train(backbone: str) -> int:
 
   return runner.train(
       'colorjax.methods.fusion', settings,
-      embed_photos=embed_photos if FLAGS.embeddings == 'cached' else None)
+      embed_photos=embed_photos if FLAGS.embeddings == 'cached' else None,
+      row_titles=class_titles)
 
 
 def cached_embeddings(
@@ -138,7 +139,7 @@ def cached_embeddings(
 
 
 def class_titles(colorizer: 'Colorizer', variables: 'Variables',
-                 images: np.ndarray) -> list[str] | None:
+                 images: np.ndarray) -> list[str]:
   """The most probable classes of photographs, for a report.
 
   Args:
@@ -147,13 +148,13 @@ def class_titles(colorizer: 'Colorizer', variables: 'Variables',
     images: uint8 sRGB [B, H, W, 3].
 
   Returns:
-    A line for each photograph, 'daisy 81 %, bee 6 %, ...'; None if no
+    A line for each photograph, 'daisy 81 %, bee 6 %, ...'; [] if no
     --class_names are given or probabilities cannot be read from the embedding.
     UserError for a file that is no table of the classes.
   """
   kind = _embedding()
   if FLAGS.class_names is None or kind not in ('logits', 'probabilities'):
-    return None
+    return []
   import jax
 
   from colorjax import backbones, color

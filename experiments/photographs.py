@@ -119,6 +119,29 @@ def measure(colorizer: Colorizer, variables: Variables, feed: Feed, *,
   return evaluation.summarize(values)
 
 
+def measure_regions(colorizer: Colorizer, variables: Variables, feed: Feed,
+                    spec: str) -> dict[str, Interval]:
+  """How a method heeds regions, on held-out photographs.
+
+  Args:
+    colorizer: a method with `predict_within`.
+    variables: its checkpoint.
+    feed: the held-out photographs.
+    spec: the regions, as `masks.parse` understands them.
+
+  Returns:
+    By the names of `evaluation.REGION_FIGURES`.
+  """
+  figures = jax.jit(evaluation.per_region(colorizer))
+  feed = dataclasses.replace(feed, regions=masks.parse(spec))
+  with feed.held_out() as stream:
+    values = evaluation.collect(
+        lambda batch: figures(variables, {
+            name: batch[name] for name in ('image', 'mask', 'region')}),
+        stream)
+  return evaluation.summarize(values)
+
+
 def some_images(photos: Screen, wanted: int, image_size: int) -> np.ndarray:
   """Some photographs, spread over the source, as uint8 squares.
 

@@ -6,15 +6,18 @@ import pathlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
+import jax
 import numpy as np
 from absl import flags
 
-from colorjax import evaluation, inference, photo, report, report_page
+from colorjax import color, evaluation, inference, photo, report, report_page
 from colorjax.colorizer import Colorizer, Variables
+from colorjax.data import masks
 from colorjax.data.screening import Screen
 from colorjax.metrics.bootstrap import Interval
 from colorjax.training.state import TrainState
 from experiments import photographs
+from experiments.photographs import Feed
 
 FLAGS = flags.FLAGS
 
@@ -24,38 +27,46 @@ FIGURES_FILE = 'report/metrics.json'
 Summary = Mapping[str, Interval]
 
 
+RowTitles = Callable[[Colorizer, Variables, np.ndarray], Sequence[str]]
+"""`(colorizer, variables, images) -> a line for each`, [] for none."""
+
+REGIONS = ('published', 'segments')
+"""Regions that a method that knows regions is measured with."""
+
+
 def write(workdir: pathlib.Path, colorizer: Colorizer, variables: Variables,
-          photos: Screen, summary: Summary) -> None:
-  """Writes `report/` and prints the figures and the paths.
+          feed: Feed, summary: Summary, *, row_titles: RowTitles | None = None
+          ) -> None:
+  """Measures regions, writes `report/`, prints the figures and the paths.
 
   Args:
     workdir: of the finished run.
     colorizer: the method.
     variables: the checkpoint that the figures are of.
-    photos: the photographs that they were measured on.
+    feed: the photographs that they were measured on.
     summary: what `evaluation.summarize` returned.
+    row_titles: what stands above each photograph of the sheet.
   """
   folder = workdir / 'report'
   folder.mkdir(exist_ok=True)
-  pictures = _pictures(workdir, colorizer, variables, photos)
+  knows_regions = colorizer.predict_within is not None
+  summaries = {'': summary} | {
+      spec: photographs.measure_regions(colorizer, variables, feed, spec)
+      for spec in REGIONS if knows_regions}
+  pictures = _pictures(workdir, colorizer, variables, feed, row_titles)
+  if knows_regions:
+    pictures.insert(1, _regions_picture(colorizer, variables, feed))
   for figure, pixels in pictures:
     photo.write(folder / figure.file, pixels)
-  rows = [
-      [figure, f'{value.mean:.2f}', f'{value.low:.2f} to {value.high:.2f}',
-       evaluation.FIGURES[figure]] for figure, value in summary.items()]
+  tables = [_table(feed, spec, one) for spec, one in summaries.items()]
   report_page.write_index(
-      folder / 'index.html', title=f'colorjax: {workdir.name}',
-      tables=[report_page.Table(
-          caption=f'{photos.source.name}: mean over photographs and 95 % '
-          'bootstrap interval',
-          header=['figure', 'mean', '95 %', 'what it is'],
-          rows=rows)],
+      folder / 'index.html', title=f'colorjax: {workdir.name}', tables=tables,
       figures=[figure for figure, _ in pictures],
       command=f'{_script()} --flagfile={workdir / "flags.txt"}',
       settings=(workdir / 'flags.txt').read_text())
   # Last: its presence says that the report is whole.
-  _write_figures(workdir / FIGURES_FILE, summary)
-  _print(rows, photos, workdir, [figure.file for figure, _ in pictures])
+  _write_figures(workdir / FIGURES_FILE, summaries)
+  _print(tables, workdir, [figure.file for figure, _ in pictures])
 
 
 def image_hook(colorizer: Colorizer, photos: Screen
@@ -73,9 +84,10 @@ def image_hook(colorizer: Colorizer, photos: Screen
 
 
 def _pictures(workdir: pathlib.Path, colorizer: Colorizer,
-              variables: Variables, photos: Screen
+              variables: Variables, feed: Feed, row_titles: RowTitles | None
               ) -> list[tuple[report_page.Figure, np.ndarray]]:
   """Pictures of the report with their captions."""
+  photos = feed.photos
   images = photographs.some_images(
       photos, FLAGS.report_photos, FLAGS.image_size)
   draw = report.proposal_drawer(
@@ -90,10 +102,11 @@ def _pictures(workdir: pathlib.Path, colorizer: Colorizer,
   return [
       (report_page.Figure(
           'proposals.png', 'Proposals',
-          'Held-out photographs at the size the network sees: lightness, '
-          'original, and the proposals in order of their probability, which '
-          'is written under each. Framed: the one nearest to the original.'),
-       draw(variables, images)),
+          'Held-out photographs at the size the network sees. Several '
+          'proposals stand in order of their probability, which is written '
+          'under each; the one nearest to the original is framed.'),
+       draw(variables, images,
+            row_titles(colorizer, variables, images) if row_titles else ())),
       (report_page.Figure(
           'lab_split.png', 'Lab split',
           f'{label}: L, a and b of the original and of its '
@@ -105,18 +118,52 @@ def _pictures(workdir: pathlib.Path, colorizer: Colorizer,
   ]
 
 
-def _write_figures(path: pathlib.Path, summary: Summary) -> None:
-  path.write_text(json.dumps(
-      {name: dataclasses.asdict(value) for name, value in summary.items()},
-      indent=2) + '\n')
+def _regions_picture(colorizer: Colorizer, variables: Variables, feed: Feed
+                     ) -> tuple[report_page.Figure, np.ndarray]:
+  """Some photographs within segments, which follow the things in them."""
+  assert colorizer.predict_within is not None
+  feed = dataclasses.replace(feed, regions=masks.parse(REGIONS[-1]))
+  with feed.held_out() as stream:
+    batch = next(stream)
+  number = min(FLAGS.report_photos, int(batch['mask'].sum()))
+  images, regions = (batch[name][batch['mask'] > 0][:number]
+                     for name in ('image', 'region'))
+  lightness, _ = color.split_lightness(jax.numpy.asarray(images))
+  within = jax.jit(colorizer.predict_within)(variables, lightness, regions)
+  whole = jax.jit(colorizer.predict)(variables, lightness)
+  return (report_page.Figure(
+      'regions.png', 'Regions',
+      'Held-out photographs coloured within some of their segments.'),
+          report.region_sheet(images, regions, within, whole))
 
 
-def _print(rows: Sequence[Sequence[str]], photos: Screen,
-           workdir: pathlib.Path, files: Sequence[str]) -> None:
-  print(f'\nHeld-out photographs ({photos.source.name}), mean and 95 % '
-        'bootstrap interval:')
-  for figure, mean, interval, meaning in rows:
-    print(f'  {figure:<15} {mean:>7}  ({interval})  {meaning}')
+def _table(feed: Feed, regions: str, summary: Summary) -> report_page.Table:
+  """Figures of the whole photographs (regions '') or of regions."""
+  meanings = evaluation.FIGURES | evaluation.REGION_FIGURES
+  return report_page.Table(
+      caption=f'Held-out photographs ({feed.photos.source.name})'
+      + (f', regions {regions!r}' if regions else '')
+      + ', mean and 95 % bootstrap interval',
+      header=['figure', 'mean', '95 %', 'what it is'],
+      rows=[[figure, f'{value.mean:.2f}',
+             f'{value.low:.2f} to {value.high:.2f}', meanings[figure]]
+            for figure, value in summary.items()])
+
+
+def _write_figures(path: pathlib.Path, summaries: Mapping[str, Summary]
+                   ) -> None:
+  path.write_text(json.dumps({
+      f'{regions}/{name}' if regions else name: dataclasses.asdict(value)
+      for regions, summary in summaries.items()
+      for name, value in summary.items()}, indent=2) + '\n')
+
+
+def _print(tables: Sequence[report_page.Table], workdir: pathlib.Path,
+           files: Sequence[str]) -> None:
+  for table in tables:
+    print(f'\n{table.caption}:')
+    for figure, mean, interval, meaning in table.rows:
+      print(f'  {figure:<17} {mean:>7}  ({interval})  {meaning}')
   print(f'\nWritten to {workdir}:')
   for file in ['index.html', *files, 'metrics.json']:
     print(f'  {workdir / "report" / file}')

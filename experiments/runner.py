@@ -83,6 +83,7 @@ def train(
     regions: masks.MaskSource | None = None,
     eval_regions: masks.MaskSource | None = None,
     embed_photos: EmbedPhotos | None = None,
+    row_titles: run_report.RowTitles | None = None,
 ) -> int:
   """Trains a method as the flags say, then measures and reports it.
 
@@ -94,6 +95,7 @@ def train(
     eval_regions: the same for held-out photographs; `regions` if not given.
     embed_photos: what computes batch['embedding'] before the first step; None
       for batches without it.
+    row_titles: what stands above each photograph of the report's sheet.
 
   Returns:
     The exit code: 0 for a finished run (one that was finished before too),
@@ -102,7 +104,7 @@ def train(
   spec = Spec(method, dict(settings), FLAGS.image_size,
               'best' if FLAGS.patience else 'latest')
   return _run(spec, _training, regions=regions, eval_regions=eval_regions,
-              embed_photos=embed_photos)
+              embed_photos=embed_photos, row_titles=row_titles)
 
 
 def settle(
@@ -141,6 +143,7 @@ def _run(
     regions: masks.MaskSource | None = None,
     eval_regions: masks.MaskSource | None = None,
     embed_photos: EmbedPhotos | None = None,
+    row_titles: run_report.RowTitles | None = None,
 ) -> int:
   """Carries out a plan in a work directory; see `train`."""
   workdir = pathlib.Path(FLAGS.workdir)
@@ -165,7 +168,8 @@ def _run(
     summary = measure(
         colorizer, variables, feeds.test, mean_ab=feeds.train.mean_colour(),
         num_proposals=FLAGS.num_proposals)
-    run_report.write(workdir, colorizer, variables, feeds.test.photos, summary)
+    run_report.write(workdir, colorizer, variables, feeds.test, summary,
+                     row_titles=row_titles)
   for field in dataclasses.fields(feeds):
     say_exclusions(getattr(feeds, field.name).photos, field.name)
   return 0

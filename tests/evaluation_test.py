@@ -1,5 +1,7 @@
 """Held-out figures through the contract, worked out by hand."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -74,6 +76,29 @@ def test_a_method_with_one_answer_has_no_best_of_k(images):
   values = evaluation.collect(lambda b: measure({}, b), _batches(images))
   assert 'predicted' in values
   assert not {'best_of_k', 'expected'} & values.keys()
+
+
+def test_figures_of_regions_by_hand(images):
+  """A method that heeds a region by halves: WARM inside, half of it outside."""
+  def predict_within(variables, lightness, region):
+    del variables, lightness
+    return (region + 1) / 2 * jnp.asarray(WARM)
+
+  measure = evaluation.per_region(dataclasses.replace(
+      _colorizer(), predict_within=predict_within))
+  region = np.zeros((5, 4, 4, 1), np.float32)
+  region[:, :, 1:] = 1
+  values = evaluation.collect(
+      lambda b: measure({}, b),
+      [{'image': images, 'mask': np.ones(5), 'region': region}])
+  ab = skimage.color.rgb2lab(images)[..., 1:]
+  np.testing.assert_allclose(values['chroma_outside'], np.hypot(*WARM) / 2)
+  np.testing.assert_allclose(values['difference_inside'], 0)
+  np.testing.assert_allclose(
+      values['distance_inside'],
+      np.linalg.norm(ab - np.asarray(WARM), axis=-1)[:, :, 1:].mean((1, 2)),
+      atol=5e-3)
+  assert set(evaluation.summarize(values)) == set(evaluation.REGION_FIGURES)
 
 
 def test_bits_per_dim_of_a_uniform_density(images):

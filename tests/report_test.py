@@ -102,10 +102,41 @@ def test_one_answer_stands_between_lightness_and_original(monkeypatch):
   ((row,), options), = calls
   assert options['column_titles'] == ['lightness', 'prediction', 'original']
   np.testing.assert_array_equal(row[2].pixels, photo)
-  assert row[0].caption == 'a tulip'
+  assert options['row_titles'] == ['a tulip']
   chroma = np.linalg.norm(skimage.color.rgb2lab(photo)[0, 0, 1:])
   assert row[1].caption == f'ab distance {chroma:.1f}'
   np.testing.assert_array_equal(row[1].pixels, row[0].pixels)  # chroma 0
+
+
+def test_a_title_stands_above_its_row():
+  red = flat([200, 0, 0], (60, 60))
+  rows = [[report.Cell(red)], [report.Cell(red)]]
+  plain = report.contact_sheet(rows, cell_size=60)
+  titled = report.contact_sheet(rows, cell_size=60, row_titles=['', 'daisy'])
+  line = (titled.shape[0] - plain.shape[0]) // 2
+  assert line > 0
+  is_red = (titled == [200, 0, 0]).all(-1).any(1)
+  first, second = np.flatnonzero(np.diff(is_red.astype(int)) == 1)
+  above = titled[second + 1 - line:second + 1]
+  assert above.min() < 128  # ink
+  assert titled[first + 1 - line:first + 1].min() > 128
+
+
+def test_region_sheet(monkeypatch):
+  calls = []
+  monkeypatch.setattr(
+      report, 'contact_sheet',
+      lambda rows, **options: calls.append((rows, options)))
+  photo = flat([150, 140, 60], (8, 8))
+  ab = skimage.color.rgb2lab(photo)[..., 1:]
+  region = np.zeros((8, 8, 1), np.float32)
+  region[:4] = 1
+  report.region_sheet(photo[None], region[None], (region * ab)[None], ab[None])
+  ((grey, mask, within, whole, original),), _ = calls[0]
+  np.testing.assert_array_equal(mask.pixels[..., 0], 255 * region[..., 0])
+  np.testing.assert_array_equal(within.pixels[:4], whole.pixels[:4])
+  np.testing.assert_array_equal(within.pixels[4:], grey.pixels[4:])
+  np.testing.assert_array_equal(original.pixels, photo)
 
 
 def test_methods_side_by_side(monkeypatch):
