@@ -58,7 +58,7 @@ TITLE_LINE = "['class 3 100 %', 'class 7 100 %']"
 
 @pytest.mark.parametrize(('flag', 'expected'), [
     ('--embedding=logits', TITLE_LINE), ('--verbosity=0', TITLE_LINE),
-    ('--embedding=features', '[]'), ('--backbone_weights=random', 'None')])
+    ('--embedding=features', '[]'), ('--backbone_weights=random', '[]')])
 def test_titles_of_a_report(tmp_path, flag, expected):
   path = tmp_path / 'imagenet_class_index.json'
   path.write_text(json.dumps(
