@@ -179,18 +179,22 @@ def _run(
 def _timed(workdir: pathlib.Path) -> Iterator[None]:
   """Notes how long training ran, evaluations and compilation included.
 
+  Seconds of all processors beside those of the clock: on a machine that others
+  use too, only they compare.
+
   In a file of its own: metrics.jsonl and checkpoints hold nothing that a
   second run of the same command would not repeat to the last bit.
   """
   def last() -> int:
     return max(steps(workdir / DIRECTORY), default=0)
 
-  first, begin = last(), time.monotonic()
+  first, begin, cpu = last(), time.monotonic(), time.process_time()
   yield
   if last() > first:
     with (workdir / common.SESSIONS_FILE).open('a') as file:
       print(json.dumps({'from_step': first, 'to_step': last(),
-                        'seconds': round(time.monotonic() - begin, 1)}),
+                        'seconds': round(time.monotonic() - begin, 1),
+                        'cpu_seconds': round(time.process_time() - cpu, 1)}),
             file=file)
 
 
