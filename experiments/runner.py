@@ -23,6 +23,7 @@ from colorjax.colorizer import Colorizer, Spec, Variables
 from colorjax.data import masks
 from colorjax.data.engines import BatchStream
 from colorjax.data.screening import Screen
+from colorjax.errors import UserError
 from colorjax.training import loop, optimizers, parallel, totals
 from colorjax.training import state as state_lib
 from colorjax.training import steps as steps_lib
@@ -224,7 +225,10 @@ def _backbone_weights(colorizer: Colorizer, workdir: pathlib.Path
   if FLAGS.backbone_weights is None:
     assert colorizer.download_backbone is not None
     return colorizer.download_backbone()
-  return pathlib.Path(FLAGS.backbone_weights)
+  path = pathlib.Path(FLAGS.backbone_weights)
+  if not path.is_file():  # Said now: networks take their time to be made.
+    raise UserError(f'--backbone_weights={path}: no such file')
+  return path
 
 
 def _flags_text() -> str:

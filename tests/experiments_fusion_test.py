@@ -77,6 +77,7 @@ def test_titles_need_a_file_of_names(tmp_path):
     ('inception', '--embedding_size=74', 'sees at least 75'),
     ('xception', '--image_size=60', 'divisible by 8, got 60 x 60'),
     ('xception', '--prior=no.json', '--prior=no.json: No such file'),
+    ('xception', '--backbone_weights=no.h5', 'no.h5: no such file'),
 ])
 def test_bad_input_is_refused_in_a_line(tmp_path, name, flag, message):
   done = subprocess.run(
