@@ -10,10 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from colorjax import color
+from colorjax import color, hints
 from colorjax.colorizer import Batch, Colorizer, Variables
 from colorjax.errors import UserError
 from colorjax.metrics import bootstrap, image, regions
+
+NUM_HINTS = 10
+"""Pixels whose true colour a method that takes hints is given."""
 
 FIGURES = {
     'grey': 'ab distance of the photograph left grey',
@@ -25,6 +28,7 @@ FIGURES = {
     'psnr_predicted': 'PSNR in dB of the most probable colouring',
     'chroma': 'mean chroma of the photograph itself, Lab units',
     'chroma_predicted': 'mean chroma of the most probable colouring',
+    'hinted': f'ab distance where {NUM_HINTS} random pixels are given',
     'bits_per_dim': 'bits for each ab value, as a density in Lab units',
 }
 """What each figure of `per_photo` is, for tables; ab distances in Lab units."""
@@ -53,7 +57,8 @@ def per_photo(
 
   Returns:
     `(variables, batch) -> {figure: [B]}` with the names of FIGURES;
-    `bits_per_dim` is absent for a method without a density.
+    `bits_per_dim` is absent for a method without a density, `hinted` for one
+    that takes no hints (the batch needs 'index' for one that does).
   """
   k = colorizer.num_proposals(num_proposals)
 
@@ -79,6 +84,10 @@ def per_photo(
       figures['expected'] = image.ab_distance(
           (share[..., None, None, None] * proposals).sum(0), ab)
       figures['best_of_k'] = image.best_of_k(proposals, ab)
+    if colorizer.predict_with_hints is not None:
+      given = hints.random_points_of(0, batch['index'], ab, NUM_HINTS)
+      figures['hinted'] = image.ab_distance(
+          colorizer.predict_with_hints(variables, lightness, *given), ab)
     if colorizer.log_prob is not None:
       _, height, width, _ = lightness.shape
       height, width = colorizer.event_shape((height, width))

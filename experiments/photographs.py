@@ -115,7 +115,7 @@ def measure(colorizer: Colorizer, variables: Variables, feed: Feed, *,
   with feed.held_out(image_size) as stream:
     values = evaluation.collect(
         lambda batch: figures(variables, {
-            name: batch[name] for name in ('image', 'mask')}), stream)
+            name: batch[name] for name in ('image', 'mask', 'index')}), stream)
   return evaluation.summarize(values)
 
 

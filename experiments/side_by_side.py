@@ -43,8 +43,8 @@ flags.DEFINE_integer('batch_size', 16, 'Photographs at a time.', lower_bound=1)
 
 _COLUMNS = {
     'predicted': 'ab distance', 'best_of_k': 'best of K',
-    'psnr_predicted': 'PSNR, dB', 'chroma_predicted': 'chroma',
-    'bits_per_dim': 'bits/dim'}
+    'hinted': 'with 10 hints', 'psnr_predicted': 'PSNR, dB',
+    'chroma_predicted': 'chroma', 'bits_per_dim': 'bits/dim'}
 
 
 def main(argv: Sequence[str]) -> int:

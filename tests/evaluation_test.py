@@ -78,6 +78,33 @@ def test_a_method_with_one_answer_has_no_best_of_k(images):
   assert not {'best_of_k', 'expected'} & values.keys()
 
 
+def test_hints_are_of_the_photograph_and_of_its_number(images):
+  """A method that answers with the mean of its hints."""
+  def predict_with_hints(variables, lightness, hint_ab, hint_mask):
+    del variables
+    mean = hint_ab.sum((1, 2)) / hint_mask.sum((1, 2))
+    return jnp.broadcast_to(mean[:, None, None], (*lightness.shape[:-1], 2))
+
+  measure = evaluation.per_photo(dataclasses.replace(
+      _colorizer(), predict_with_hints=predict_with_hints), num_proposals=1)
+
+  def hinted(order):
+    order = np.asarray(order)
+    return evaluation.collect(lambda b: measure({}, b), [{
+        'image': images[order], 'mask': np.ones(len(order)),
+        'index': order.astype(np.int32)}])['hinted']
+
+  forward = hinted(range(5))
+  np.testing.assert_allclose(hinted([4, 2]), forward[[4, 2]], rtol=1e-6)
+  # The mean of 10 of 16 pixels is nearer than any fixed colour far away, and
+  # no nearer than the best constant.
+  ab = skimage.color.rgb2lab(images)[..., 1:].reshape(5, 16, 2)
+  best = np.linalg.norm(
+      ab - np.median(ab, axis=1, keepdims=True), axis=-1).mean(1)
+  assert (forward > 0.9 * best).all()
+  assert (forward < 1.3 * best).all()
+
+
 def test_figures_of_regions_by_hand(images):
   """A method that heeds a region by halves: WARM inside, half of it outside."""
   def predict_within(variables, lightness, region):

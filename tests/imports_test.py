@@ -28,7 +28,8 @@ ALLOWED = {
         'models', 'quantize', 'upsampling'},
     'colorjax.data': {'errors', 'photo'},
     'colorjax.training': {'colorizer', 'errors'},
-    'colorjax.evaluation': {'color', 'colorizer', 'errors', 'metrics'},
+    'colorjax.evaluation': {
+        'color', 'colorizer', 'errors', 'hints', 'metrics'},
     'colorjax.upsampling': set(),
     'colorjax.inference': {
         'color', 'colorizer', 'errors', 'photo', 'training', 'upsampling'},
