@@ -34,9 +34,9 @@ def define_flags() -> None:
       'image_size': 224, 'optimizer': 'adam', 'schedule': 'constant',
       'warmup_steps': 0, 'clip_norm': 0, 'ema_decay': 0}.items():
     FLAGS.set_default(name, published)
-  flags.DEFINE_enum(
-      'loss', 'mse', ['mse', 'l1', 'huber', 'smooth'], 'Distance in ab that is '
-      'minimised: squared as published, absolute, Huber, Charbonnier.')
+  flags.DEFINE_string(
+      'loss', 'mse', 'Distance in ab that is minimised: mse as published, l1, '
+      'huber, smooth (Charbonnier), or one that you have added.')
   flags.DEFINE_float(
       'width', 1.0, 'Share of the published channels, for small machines.',
       0.01, 4)

@@ -24,9 +24,9 @@ _MASKS = flags.DEFINE_string(
 _EVAL_MASKS = flags.DEFINE_string(
     'eval_masks', None, 'Regions of held-out photographs, those of --masks if '
     f'not given: {_MASK_FORM}')
-_LOSS = flags.DEFINE_enum(
-    'adversarial_loss', 'bce', ['bce', 'least_squares', 'hinge'],
-    'Loss of the two players.')
+_LOSS = flags.DEFINE_string(
+    'adversarial_loss', 'bce', 'Loss of the two players: bce as published, '
+    'least_squares, hinge, or one that you have added.')
 _DISCRIMINATOR = flags.DEFINE_enum(
     'discriminator', 'image', ['image', 'patch'],
     'One verdict for the picture, as published, or one for every patch.')

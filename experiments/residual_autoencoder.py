@@ -25,9 +25,9 @@ for _name, _published in {
 }.items():
   flags.FLAGS.set_default(_name, _published)
 
-_LOSS = flags.DEFINE_enum(
-    'loss', 'mse', ['mse', 'l1', 'huber', 'smooth'], 'Distance in ab that is '
-    'minimised: squared as published, absolute, Huber, Charbonnier.')
+_LOSS = flags.DEFINE_string(
+    'loss', 'mse', 'Distance in ab that is minimised: mse as published, l1, '
+    'huber, smooth (Charbonnier), or one that you have added.')
 _ENLARGEMENT = flags.DEFINE_enum(
     'enlargement', 'bilinear', ['bilinear', 'edges'], 'How the ab field, a '
     "quarter of the photograph's sides, is brought to its size: bilinear as "

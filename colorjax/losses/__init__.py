@@ -1,4 +1,8 @@
-"""Losses: pure functions, unreduced, batched over any leading axes."""
+"""Losses: pure functions, unreduced, batched over any leading axes.
+
+The mixture likelihoods are named here; `regression`, `classification` and
+`adversarial` are modules beside them.
+"""
 
 from colorjax.losses.families import (
   Family,
