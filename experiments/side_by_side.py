@@ -109,29 +109,29 @@ def _answers(colorizer: Any, variables: Any, images: 'np.ndarray'
       for image in images])
 
 
-def _seconds(workdir: pathlib.Path) -> list[float]:
-  """Seconds of training by the clock and of all processors; [] if unknown."""
+def _seconds(workdir: pathlib.Path) -> float | None:
+  """Seconds of training by the clock; None if the run kept no record."""
   path = workdir / common.SESSIONS_FILE
   if not path.is_file():
-    return []
-  sessions = [json.loads(line) for line in path.read_text().splitlines()]
-  return [sum(session[name] for session in sessions)
-          for name in ('seconds', 'cpu_seconds')]
+    return None
+  return sum(json.loads(line)['seconds']
+             for line in path.read_text().splitlines())
 
 
 def _table(summaries: Mapping[str, Mapping[str, 'Interval']],
-           seconds: Mapping[str, Sequence[float]]) -> str:
+           seconds: Mapping[str, float | None]) -> str:
   """Markdown: a row a run, means with their 95 % intervals."""
   columns = {key: title for key, title in _COLUMNS.items()
              if any(key in summary for summary in summaries.values())}
   lines = ['| run | ' + ' | '.join(
-      [*columns.values(), 'training, s', 'processors, s']) + ' |',
-           '|---|' + '--:|' * (len(columns) + 2)]
+      [*columns.values(), 'training, s']) + ' |',
+           '|---|' + '--:|' * (len(columns) + 1)]
   for name, summary in summaries.items():
     cells = [
         f'{value.mean:.2f} ({value.low:.2f} to {value.high:.2f})'
         if (value := summary.get(key)) else '' for key in columns]
-    cells += [f'{time:.0f}' for time in seconds[name]] or ['', '']
+    time = seconds[name]
+    cells.append('' if time is None else f'{time:.0f}')
     lines.append(f'| {name} | ' + ' | '.join(cells) + ' |')
   some = next(iter(next(iter(summaries.values())).values()))
   return ('\n'.join(lines)
