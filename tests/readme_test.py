@@ -87,6 +87,27 @@ def test_commands_name_flags_and_files_that_exist():
   commands = [line for block in _blocks(text, 'bash')
               for line in block.splitlines() if 'python -m experiments' in line]
   assert len(commands) >= 4
+  _check_commands(commands)
+
+
+def test_the_script_of_all_methods(tmp_path):
+  """What it would type: every flag is one, every flagfile is there."""
+  done = subprocess.run(
+      ['bash', 'launch/every_method_small.sh', 'photos', tmp_path / 'runs'],
+      cwd=ROOT, env=os.environ | {'PYTHON': 'echo'}, text=True,
+      capture_output=True, check=True)
+  commands = [f'python {line}' for line in done.stdout.splitlines()]
+  trained = [pathlib.Path(re.search(r'--workdir=(\S+)', command)[1]).name
+             for command in commands if '--workdir' in command]
+  small = {path.name.removesuffix('_small.flags')
+           for path in (ROOT / 'launch/flags').glob('*_small.flags')}
+  assert small <= set(trained)
+  compared = re.search(r'--runs=(\S+)', commands[-1])[1].split(',')
+  assert [pathlib.Path(path).name for path in compared] == trained
+  _check_commands(commands)
+
+
+def _check_commands(commands):
   for command in commands:
     module, arguments = re.search(
         r'python -m experiments\.(\w+)(.*)', command).groups()
