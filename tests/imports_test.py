@@ -21,7 +21,7 @@ ALLOWED = {
     'colorjax.image_encoding': {'icc'},
     'colorjax.photo': {'errors', 'image_decoding', 'image_encoding'},
     'colorjax.losses': {'color'},
-    'colorjax.metrics': {'color'},
+    'colorjax.metrics': {'backbones', 'color', 'errors', 'quantize'},
     'colorjax.models': {'backbones'},
     'colorjax.methods': {
         'backbones', 'color', 'colorizer', 'errors', 'losses', 'metrics',
