@@ -65,14 +65,14 @@ def per_photo(
   def measure(variables, batch):
     lightness, ab = color.split_lightness(batch['image'])
     predicted = colorizer.predict(variables, lightness)
-    original = image.colour(lightness, ab)
+    original = batch['image']
     figures = {
         'grey': image.ab_distance(jnp.zeros_like(ab), ab),
         'predicted': image.ab_distance(predicted, ab),
-        'psnr_grey': image.psnr(
-            image.colour(lightness, jnp.zeros_like(ab)), original),
+        'psnr_grey': image.psnr(image.to_8_bit(
+            image.colour(lightness, jnp.zeros_like(ab))), original),
         'psnr_predicted': image.psnr(
-            image.colour(lightness, predicted), original),
+            image.to_8_bit(image.colour(lightness, predicted)), original),
         'chroma': image.mean_chroma(ab),
         'chroma_predicted': image.mean_chroma(predicted),
     }

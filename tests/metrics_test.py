@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import skimage.metrics
+import skimage.util
 
 from colorjax.metrics import bootstrap, image
 
@@ -31,14 +32,54 @@ def test_best_of_k_chooses_whole_photographs():
       image.best_of_k(jnp.stack([left, right]), target), [3.], rtol=1e-6)
 
 
-def test_psnr_is_scikit_image():
-  rng = np.random.default_rng(0)
-  a = rng.integers(0, 256, (3, 8, 9, 3), np.uint8)
-  b = rng.integers(0, 256, (3, 8, 9, 3), np.uint8)
-  ours = image.psnr(jnp.asarray(a) / 255, jnp.asarray(b) / 255)
+@pytest.fixture
+def pictures():
+  return np.random.default_rng(0).integers(0, 256, (2, 3, 8, 9, 3), np.uint8)
+
+
+def test_psnr_is_scikit_image(pictures):
   expected = [skimage.metrics.peak_signal_noise_ratio(x, y, data_range=255)
-              for x, y in zip(a, b, strict=True)]
-  np.testing.assert_allclose(ours, expected, rtol=1e-5)
+              for x, y in zip(*pictures, strict=True)]
+  np.testing.assert_allclose(image.psnr(*pictures), expected, rtol=1e-5)
+
+
+def test_rgb_rmse_by_hand(pictures):
+  a, b = pictures / 255
+  expected = np.sqrt(((a - b)**2).reshape(3, -1).mean(1))
+  np.testing.assert_allclose(image.rgb_rmse(*pictures), expected, rtol=1e-5)
+  # One level everywhere.
+  one = jnp.full((1, 2, 2, 3), 7, jnp.uint8)
+  np.testing.assert_allclose(
+      image.rgb_rmse(one, one + 1), [1 / 255], rtol=1e-5)
+
+
+def test_ab_rmse_and_psnr_by_hand():
+  target = jnp.zeros((2, 1, 2, 2))
+  predicted = jnp.asarray([[[[3., 4.], [0., 0.]]], [[[6., 8.], [5., 12.]]]])
+  rmse = np.sqrt([25 / 4, (36 + 64 + 25 + 144) / 4])
+  np.testing.assert_allclose(
+      image.ab_rmse(predicted, target), rmse, rtol=1e-6)
+  np.testing.assert_allclose(
+      image.ab_psnr(predicted, target),
+      10 * np.log10(220**2 / rmse**2), rtol=1e-6)
+
+
+@pytest.mark.parametrize(('a', 'b', 'error', 'match'), [
+    (np.zeros((1, 2, 2, 3)), np.zeros((1, 2, 2, 3)), TypeError, 'to_8_bit'),
+    (np.zeros((1, 2, 2, 3), np.uint8), np.zeros((2, 2, 2, 3), np.uint8),
+     ValueError, r'\[1, 2, 2, 3\] and \[2, 2, 2, 3\]'),
+    (np.zeros((1, 2, 2, 1), np.uint8), np.zeros((1, 2, 2, 1), np.uint8),
+     ValueError, r'\[1, 2, 2, 1\]')])
+def test_what_is_no_pair_of_pictures_is_refused(a, b, error, match):
+  with pytest.raises(error, match=match):
+    image.psnr(a, b)
+
+
+def test_to_8_bit_is_scikit_image():
+  rgb = np.random.default_rng(3).uniform(-0.1, 1.1, (4, 5, 3))
+  rgb = rgb.astype(np.float32)
+  np.testing.assert_array_equal(
+      image.to_8_bit(rgb), skimage.util.img_as_ubyte(np.clip(rgb, 0, 1)))
 
 
 def test_interval_covers_the_mean_as_often_as_it_says():

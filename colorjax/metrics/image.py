@@ -2,6 +2,8 @@
 
 Every function takes batches and returns one value for each photograph, not
 reduced further. ab fields are in Lab units; see `colorjax.color` for ranges.
+Pictures are 8-bit sRGB, which is what a person gets: `to_8_bit` rounds what is
+not, and floats are refused, not rescaled.
 """
 
 import jax
@@ -56,25 +58,105 @@ def best_of_k(proposals: jax.Array, target: jax.Array) -> jax.Array:
   return ab_distance(proposals, target[None]).min(0)
 
 
+def ab_rmse(predicted: jax.Array, target: jax.Array) -> jax.Array:
+  """Root mean square error of ab over pixels AND the two channels.
+
+  sqrt(mean((p - t)^2)), for each photograph apart (Larsson et al. 2016 pool
+  the square over the whole set before the root). An error of one Euclidean
+  distance d at every pixel gives d / sqrt(2), see `ab_distance`.
+
+  Args:
+    predicted: ab [..., H, W, 2].
+    target: ab, broadcastable against `predicted`.
+
+  Returns:
+    Lab units, at least 0, shape [...].
+  """
+  return jnp.sqrt(jnp.square(predicted - target).mean((-3, -2, -1)))
+
+
+def ab_psnr(predicted: jax.Array, target: jax.Array) -> jax.Array:
+  """Peak signal-to-noise ratio of ab, with the ab square's width for a peak.
+
+  20 log10(220 / ab_rmse). Papers that print a PSNR of ab rarely name their
+  peak: with one of 255 it is 1.28 dB higher, with one of 1 over channels in
+  [-1, 1] as 110ths it is 6.02 dB lower.
+
+  Args:
+    predicted: ab [..., H, W, 2].
+    target: ab, broadcastable against `predicted`.
+
+  Returns:
+    Decibels, shape [...]; infinite for equal fields.
+  """
+  return 20 * jnp.log10(color.UNIT_AB_WIDTH / ab_rmse(predicted, target))
+
+
+def rgb_rmse(predicted: jax.Array, target: jax.Array) -> jax.Array:
+  """Root mean square error of sRGB in [0, 1] over pixels and channels.
+
+  sqrt(mean(((p - t) / 255)^2)), for each photograph; the script of Ardizzone
+  et al. 2019 prints 100 times its mean over photographs. It holds the same as
+  `psnr`, in another unit: psnr = -20 log10(rgb_rmse).
+
+  Args:
+    predicted: uint8 sRGB [..., H, W, 3].
+    target: uint8 sRGB, same shape.
+
+  Returns:
+    In [0, 1], shape [...].
+  """
+  predicted, target = levels(predicted, target)
+  return jnp.sqrt(
+      jnp.square((predicted - target) / 255).mean((-3, -2, -1)))
+
+
 def psnr(predicted: jax.Array, target: jax.Array) -> jax.Array:
-  """Peak signal-to-noise ratio of sRGB photographs rounded to 8 bits.
+  """Peak signal-to-noise ratio of 8-bit sRGB pictures.
 
   10 log10(255^2 / MSE), the mean square taken jointly over pixels and the
   three channels of one photograph. Because the lightness is given, even the
   grey photograph reaches well over 20 dB.
 
   Args:
-    predicted: sRGB in [0, 1], shape [..., H, W, 3].
-    target: sRGB in [0, 1], same shape.
+    predicted: uint8 sRGB [..., H, W, 3].
+    target: uint8 sRGB, same shape.
 
   Returns:
-    Decibels, shape [...]; infinite for equal photographs.
+    Decibels, at least 0, shape [...]; infinite for equal pictures.
   """
-  def to_8_bit(x):
-    return jnp.round(jnp.clip(x, 0, 1) * 255)
+  return -20 * jnp.log10(rgb_rmse(predicted, target))
 
-  mse = jnp.square(to_8_bit(predicted) - to_8_bit(target)).mean((-3, -2, -1))
-  return 10 * jnp.log10(255.0**2 / mse)
+
+def levels(*pictures: jax.Array) -> list[jax.Array]:
+  """8-bit pictures of one shape as floats.
+
+  Args:
+    *pictures: uint8 sRGB [..., H, W, 3].
+
+  Returns:
+    Each as float32 in 0..255.
+
+  Raises:
+    TypeError: a picture is not uint8.
+    ValueError: the shapes differ, or the last axis is not 3.
+  """
+  for picture in pictures:
+    if picture.dtype != jnp.uint8:
+      raise TypeError(f'pictures are uint8, got {picture.dtype}: see to_8_bit')
+    if picture.ndim < 3 or picture.shape[-1] != 3:
+      raise ValueError(
+          f'pictures are [..., H, W, 3], got {list(picture.shape)}')
+    if picture.shape != pictures[0].shape:
+      raise ValueError(
+          f'pictures of one shape are compared, got '
+          f'{list(pictures[0].shape)} and {list(picture.shape)}')
+  return [picture.astype(jnp.float32) for picture in pictures]
+
+
+def to_8_bit(rgb: jax.Array) -> jax.Array:
+  """sRGB in [0, 1], clipped to it, as uint8 of the same shape."""
+  return jnp.round(jnp.clip(rgb, 0, 1) * 255).astype(jnp.uint8)
 
 
 def colour(lightness: jax.Array, ab: jax.Array) -> jax.Array:
