@@ -13,7 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from colorjax.data import embedding_files, embeddings, pipeline, sources
+from colorjax.data import (
+  embedding_files,
+  embeddings,
+  pipeline,
+  progress,
+  sources,
+)
 from colorjax.data.screening import Screen
 from colorjax.errors import UserError
 
@@ -349,7 +355,7 @@ def test_two_processes_do_not_do_the_same_work(tmp_path):
 
 def test_progress_says_how_long_it_takes(tmp_path, monkeypatch):
   clock = iter(np.arange(0.0, 1e3, 6.0))
-  monkeypatch.setattr(embeddings.time, 'monotonic', lambda: next(clock))
+  monkeypatch.setattr(progress.time, 'monotonic', lambda: next(clock))
   lines = []
   compute(flat_photos(20)[0], tmp_path, report=lines.append)
   assert 'computing 20 embeddings' in lines[0]

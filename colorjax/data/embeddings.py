@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import pathlib
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,6 +21,7 @@ import numpy as np
 
 from colorjax.data import augment, embedding_files, engines
 from colorjax.data.engines import Batch, BatchStream
+from colorjax.data.progress import Progress
 from colorjax.data.screening import Screen
 from colorjax.data.source import Source
 from colorjax.errors import UserError
@@ -29,7 +29,6 @@ from colorjax.photo import UnreadablePhoto
 
 _VERSION = 1  # of the meaning of the files; part of the hash
 _SAMPLE = 64
-_SECONDS_BETWEEN_REPORTS = 10.0
 
 Embed = Callable[[Batch], np.ndarray]
 """`batch -> [B, E]`; rows of padding may hold anything finite or not."""
@@ -105,7 +104,8 @@ def compute(photos: Screen, embed: Embed, *, channels: int,
         with _squares(photos, missing, batch_size, image_size, fit, engine,
                       num_threads) as stream:
           _fill(rows, done, stream, embed,
-                _Progress(photos.source.name, missing.size, folder, report),
+                Progress(photos.source.name, missing.size, 'embeddings',
+                         report, note=f', kept in {folder}'),
                 photos.source.label)
   except OSError as error:
     raise UserError(
@@ -230,7 +230,7 @@ def _squares(photos: Screen, indices: np.ndarray, batch_size: int,
 
 
 def _fill(rows: np.memmap, done: np.memmap, stream: BatchStream, embed: Embed,
-          progress: '_Progress', label: Callable[[int], str]) -> None:
+          progress: Progress, label: Callable[[int], str]) -> None:
   for batch in stream:
     is_photo = batch['mask'] > 0
     index = batch['index'][is_photo]
@@ -246,29 +246,3 @@ def _fill(rows: np.memmap, done: np.memmap, stream: BatchStream, embed: Embed,
       done.flush()
     progress.add(len(is_photo))
   progress.finish(int(done.sum()))
-
-
-class _Progress:
-  """Says how far it is and how long it will take, now and then."""
-
-  def __init__(self, name: str, total: int, folder: pathlib.Path,
-               report: Callable[[str], None]):
-    self._name, self._total, self._report = name, total, report
-    self._count = 0
-    self._start = self._said = time.monotonic()
-    report(f'{name}: computing {total} embeddings, kept in {folder}')
-
-  def add(self, count: int) -> None:
-    self._count = min(self._count + count, self._total)
-    now = time.monotonic()
-    if now - self._said < _SECONDS_BETWEEN_REPORTS:
-      return
-    self._said = now
-    rate = self._count / (now - self._start)
-    minutes = (self._total - self._count) / rate / 60
-    self._report(f'{self._name}: {self._count} of {self._total} embeddings, '
-                 f'{rate:.1f} a second, {minutes:.1f} minutes left')
-
-  def finish(self, done: int) -> None:
-    seconds = time.monotonic() - self._start
-    self._report(f'{self._name}: {done} embeddings in all, {seconds:.0f} s')
