@@ -81,7 +81,14 @@ class Colorizer:
       answers worth showing, most probable first; weights are probabilities and
       sum to at most 1.
     event_shape: `(H, W) -> (h, w)`: the resolution of the ab field that
-      `log_prob` speaks of; bits per dimension divide by h * w * 2.
+      `log_prob` speaks of; bits per dimension divide by h * w * 2. The
+      photograph's field is brought there by averages over blocks.
+    is_bound: whether `log_prob` is a lower bound and not the log density.
+    draw: `(variables, lightness, key, n) -> ab [n, B, h, w, 2]`, independent
+      draws from the density of `log_prob`, to the letter and at its
+      resolution: what calibration is measured with. (`sample` is for the eye:
+      brought to the photograph's resolution, and where a method says so not
+      from that density.) None where there is no density.
     max_proposals: how many different answers `propose` has: 1 for a
       deterministic method, K for a mixture, None for as many as are asked.
     players: adversarial methods only. By the name of an entry of `params`,
@@ -112,6 +119,8 @@ class Colorizer:
   propose: Callable[[Variables, jax.Array, int], tuple[jax.Array, jax.Array]]
   log_prob: Callable[[Variables, jax.Array, jax.Array], jax.Array] | None = None
   event_shape: Callable[[tuple[int, int]], tuple[int, int]] = lambda s: s
+  is_bound: bool = False
+  draw: Callable[..., jax.Array] | None = None
   max_proposals: int | None = None
   players: Mapping[str, LossFn] = dataclasses.field(default_factory=dict)
   predict_within: Callable[..., jax.Array] | None = None

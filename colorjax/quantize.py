@@ -265,6 +265,28 @@ def log_density(logits: jax.Array, ab: jax.Array, bins: np.ndarray
       math.log(UNIFORM_SHARE) - 2 * math.log(color.UNIT_AB_WIDTH))
 
 
+def draw(key: jax.Array, logits: jax.Array, bins: np.ndarray) -> jax.Array:
+  """One colour for each distribution over bins, from `log_density`.
+
+  Args:
+    key: random key.
+    logits: as in `log_density`, [..., Q].
+    bins: [Q, 2].
+
+  Returns:
+    ab, Lab units, [..., 2].
+  """
+  key_bin, key_place, key_which, key_anywhere = jax.random.split(key, 4)
+  chosen = jax.random.categorical(key_bin, logits.astype(jnp.float32))
+  shape = (*chosen.shape, 2)
+  square = jnp.asarray(check_bins(bins))[chosen] + jax.random.uniform(
+      key_place, shape, minval=-GRID / 2, maxval=GRID / 2)
+  anywhere = jax.random.uniform(
+      key_anywhere, shape, minval=-color.AB_SCALE, maxval=color.AB_SCALE)
+  is_anywhere = jax.random.bernoulli(key_which, UNIFORM_SHARE, chosen.shape)
+  return jnp.where(is_anywhere[..., None], anywhere, square)
+
+
 def _grid_place(ab: jax.Array) -> jax.Array:
   """Number of the square of the grid that holds each colour, int32 [...]."""
   place = jnp.floor(ab / GRID + 0.5).astype(jnp.int32) + _REACH

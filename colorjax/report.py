@@ -17,7 +17,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from colorjax import color
+from colorjax import color, painting
 from colorjax.colorizer import Colorizer, Variables
 from colorjax.errors import UserError
 
@@ -122,8 +122,8 @@ def proposal_drawer(colorizer: Colorizer, *, num_proposals: int
     lightness, ab = color.split_lightness(images)
     proposals, weights = colorizer.propose(variables, lightness, num_proposals)
     distance = jnp.linalg.norm(proposals - ab, axis=-1).mean((-2, -1))
-    return (_paint(lightness, jnp.zeros_like(ab)),
-            _paint(lightness[None], proposals), weights, distance)
+    return (painting.picture(lightness, jnp.zeros_like(ab)),
+            painting.picture(lightness[None], proposals), weights, distance)
 
   def draw(variables: Variables, images: np.ndarray,
            row_titles: Sequence[str] = ()) -> np.ndarray:
@@ -157,7 +157,7 @@ def side_by_side(images: np.ndarray, answers: Mapping[str, np.ndarray]
     Contact sheet lightness | original | a column for each method, uint8.
   """
   lightness, _ = color.split_lightness(jnp.asarray(images))
-  painted = {name: np.asarray(_paint(lightness, jnp.asarray(ab)))
+  painted = {name: np.asarray(painting.picture(lightness, jnp.asarray(ab)))
              for name, ab in answers.items()}
   grey = lightness_only(images)
   return contact_sheet(
@@ -184,8 +184,8 @@ def region_sheet(images: np.ndarray, regions: np.ndarray, within: np.ndarray,
   columns = [
       lightness_only(images),
       np.repeat((255 * np.asarray(regions)).astype(np.uint8), 3, axis=-1),
-      np.asarray(_paint(lightness, jnp.asarray(within))),
-      np.asarray(_paint(lightness, jnp.asarray(whole))), images]
+      np.asarray(painting.picture(lightness, jnp.asarray(within))),
+      np.asarray(painting.picture(lightness, jnp.asarray(whole))), images]
   return contact_sheet(
       [[Cell(column[n]) for column in columns] for n in range(len(images))],
       column_titles=['lightness', 'region', 'within it', 'everywhere',
@@ -214,7 +214,7 @@ def thumbnail(pixels: np.ndarray, size: int) -> np.ndarray:
 def lightness_only(pixels: np.ndarray) -> np.ndarray:
   """The grey picture of equal lightness, uint8 sRGB [..., H, W, 3]."""
   lightness, ab = color.split_lightness(jnp.asarray(pixels))
-  return np.asarray(_paint(lightness, jnp.zeros_like(ab)))
+  return np.asarray(painting.picture(lightness, jnp.zeros_like(ab)))
 
 
 def lab_split(original: np.ndarray, predicted: np.ndarray) -> np.ndarray:
@@ -311,13 +311,6 @@ def read_losses(path: pathlib.Path) -> dict[str, list[tuple[int, float]]]:
     if np.isfinite(point[1]):
       curves.setdefault(str(entry.get('split', '')), []).append(point)
   return curves
-
-
-def _paint(lightness: jax.Array, ab: jax.Array) -> jax.Array:
-  """Lab to uint8 sRGB, fitted into the gamut at constant lightness."""
-  lightness = jnp.broadcast_to(lightness, (*ab.shape[:-1], 1))
-  lab = color.fit_to_gamut(jnp.concatenate([lightness, ab], -1))
-  return jnp.round(color.lab_to_rgb(lab) * 255).astype(jnp.uint8)
 
 
 def _ab_colours(channel: int) -> LinearSegmentedColormap:

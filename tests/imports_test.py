@@ -29,12 +29,15 @@ ALLOWED = {
     'colorjax.data': {'errors', 'photo'},
     'colorjax.training': {'colorizer', 'errors'},
     'colorjax.evaluation': {
-        'color', 'colorizer', 'errors', 'hints', 'metrics'},
+        'color', 'colorizer', 'errors', 'hints', 'metrics', 'painting',
+        'training', 'upsampling'},
     'colorjax.upsampling': set(),
     'colorjax.inference': {
-        'color', 'colorizer', 'errors', 'photo', 'training', 'upsampling'},
+        'color', 'colorizer', 'errors', 'painting', 'photo', 'training',
+        'upsampling'},
     'colorjax.quantize': {'color'},
-    'colorjax.report': {'color', 'colorizer', 'errors'},
+    'colorjax.painting': {'color'},
+    'colorjax.report': {'color', 'colorizer', 'errors', 'painting'},
     'colorjax.report_page': {'errors'},
 }
 

@@ -13,7 +13,7 @@ import skimage.color
 import skimage.data
 import tiny_method
 
-from colorjax import color, inference, photo, upsampling
+from colorjax import color, inference, painting, photo, upsampling
 from colorjax.colorizer import Colorizer
 from colorjax.data import augment
 from colorjax.errors import UserError
@@ -44,7 +44,7 @@ def coloured(pixels, *, image_size=32, **options):
       **options))).pixels
 
 
-ROUND = {bits: jax.jit(lambda lab, bits=bits: inference.round_at_lightness(
+ROUND = {bits: jax.jit(lambda lab, bits=bits: painting.round_at_lightness(
     color.fit_to_gamut(lab), bits=bits)) for bits in (8, 16)}
 
 

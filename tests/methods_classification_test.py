@@ -149,6 +149,21 @@ def test_log_prob_is_a_density_in_lab_units(small):
   np.testing.assert_allclose(found, expected.sum((1, 2, 3)), rtol=1e-4)
 
 
+def test_draws_are_of_the_density(small):
+  """Their mean log density is minus the entropy, known in closed form."""
+  method, variables, _ = small
+  lightness = jnp.full((1, 8, 8, 1), 40.)
+  log_p = scipy.special.log_softmax(_logits(variables, lightness), -1)
+  entropy = -(np.exp(log_p) * (log_p - np.log(100))).sum()
+  draws = jax.jit(lambda key: method.draw(variables, lightness, key, 500))(
+      jax.random.key(0))
+  assert draws.shape == (500, 1, 4, 4, 2)
+  found = jax.vmap(lambda ab: method.log_prob(
+      variables, lightness, ab.repeat(2, 1).repeat(2, 2)))(draws)
+  # The share of 0.001 that is spread over the ab square adds 0.15 a pixel.
+  np.testing.assert_allclose(-found.mean(), entropy, rtol=2e-2)
+
+
 @pytest.mark.parametrize('sampling', classification.SAMPLINGS)
 def test_each_pixel_of_a_sample_has_its_distribution(small, sampling):
   _, variables, _ = small

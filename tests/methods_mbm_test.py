@@ -55,6 +55,32 @@ def test_contract(family, network):
   assert aux.metrics['loss'][1] == 4
 
 
+def _draws(family):
+  """Draws of a small mixture, and the mean of its proposals; [2] each."""
+  colorizer = mbm.build(family=family, num_components=2, filters=(16, 16),
+                        prior_width=8)
+  lightness = jnp.full((1, 8, 8, 1), 40.)
+  variables = colorizer.init(jax.random.key(0), (8, 8))
+  draws = jax.jit(lambda key: colorizer.draw(variables, lightness, key, 4000))(
+      jax.random.key(1))
+  assert draws.shape == (4000, 1, 4, 4, 2)
+  means, weights = colorizer.propose(variables, lightness, 2)
+  return draws, (weights[..., None, None, None] * means).sum(0).mean((0, 1, 2))
+
+
+@pytest.mark.parametrize(
+    'family', ['continuous_bernoulli', 'gaussian', 'discretized_logistic'])
+def test_draws_have_the_mean_of_the_mixture(family):
+  draws, expected = _draws(family)
+  np.testing.assert_allclose(draws.mean((0, 1, 2, 3)), expected, atol=1.5)
+
+
+def test_draws_of_a_bernoulli_are_of_its_normalised_form():
+  """Its own would be black and white; `log_prob` is the density between."""
+  np.testing.assert_array_equal(
+      _draws('bernoulli')[0], _draws('continuous_bernoulli')[0])
+
+
 def test_loss_is_the_likelihood_of_the_paper():
   """A plain float64 product over pixels of one mixture, in log space."""
   colorizer = mbm.build(family='bernoulli', network='published', **SMALL)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.spatial
+import scipy.stats
 import skimage.color
 
 from colorjax import quantize
@@ -169,3 +170,18 @@ def test_density_integrates_to_one():
   inside, outside = 0.999 * 0.3 / 100, 0.001 / 220**2
   np.testing.assert_allclose(
       jnp.exp(at), [inside + outside, outside, outside], rtol=1e-4)
+
+
+def test_draws_follow_the_density():
+  """Shares of the squares, evenness within one, and the rest of the square."""
+  bins = np.array([[0, 0], [0, 10], [-50, 30]], np.float32)
+  logits = jnp.broadcast_to(jnp.log(jnp.asarray([0.2, 0.5, 0.3])) + 7,
+                            (200_000, 3))
+  ab = np.asarray(quantize.draw(jax.random.key(0), logits, bins))
+  inside = np.abs(ab[:, None] - bins).max(-1) < 5
+  np.testing.assert_allclose(
+      inside.mean(0), 0.999 * np.array([0.2, 0.5, 0.3]), atol=0.005)
+  assert 0.0005 < (~inside.any(1)).mean() < 0.0015
+  for channel in range(2):
+    offsets = (ab[inside[:, 1]] - bins[1])[:, channel]
+    assert scipy.stats.kstest(offsets, 'uniform', (-5, 10)).pvalue > 1e-3

@@ -167,6 +167,12 @@ def build(
 
     return jax.lax.map(draw, jax.random.split(key, n))
 
+  def draw_fields(variables: Variables, lightness: jax.Array, key: jax.Array,
+                  n: int) -> jax.Array:
+    logits = apply(variables, lightness)
+    return jax.lax.map(lambda k: quantize.draw(k, logits, centres),
+                       jax.random.split(key, n))
+
   def log_prob(variables: Variables, lightness: jax.Array, ab: jax.Array
                ) -> jax.Array:
     return quantize.log_density(
@@ -176,7 +182,7 @@ def build(
   one_answer = deterministic(
       init=init, loss=loss, predict=predict, log_prob=log_prob,
       event_shape=lambda shape: (shape[0] // stride, shape[1] // stride))
-  return dataclasses.replace(one_answer, sample=sample)
+  return dataclasses.replace(one_answer, sample=sample, draw=draw_fields)
 
 
 def _network(name: str, *, axis_name: str | None, **settings

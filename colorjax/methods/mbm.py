@@ -86,6 +86,9 @@ def build(
   check_choice('family', family, FAMILIES)
   check_choice('network', network, NETWORKS)
   component_family = FAMILIES[family]()
+  # What `log_prob` is the density of: the Bernoulli's own draws are 0 and 1.
+  density_family = (families.continuous_bernoulli() if family == 'bernoulli'
+                    else component_family)
   net, stride = _network(
       network, num_components=num_components,
       num_params=component_family.num_params, filters=tuple(filters),
@@ -155,6 +158,14 @@ def build(
         event_axes=_EVENT, component_axis=_COMPONENT), lightness))(
             jax.random.split(key, n))
 
+  def draw(variables: Variables, lightness: jax.Array, key: jax.Array, n: int
+           ) -> jax.Array:
+    out = apply(variables, lightness)
+    return color.unit_to_ab(jax.vmap(lambda k: readout.mixture_sample(
+        k, out.components, out.mixing_logits, family=density_family,
+        event_axes=_EVENT, component_axis=_COMPONENT))(
+            jax.random.split(key, n)))
+
   def log_prob(variables: Variables, lightness: jax.Array, ab: jax.Array
                ) -> jax.Array:
     out = apply(variables, lightness)
@@ -166,7 +177,7 @@ def build(
 
   return Colorizer(
       init=init, loss=loss, predict=predict, sample=sample, log_prob=log_prob,
-      propose=propose, max_proposals=num_components,
+      propose=propose, draw=draw, max_proposals=num_components,
       event_shape=lambda shape: (shape[0] // stride, shape[1] // stride))
 
 
