@@ -1,7 +1,7 @@
 """Weights of files as people have them, as variables of our networks."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.traverse_util
@@ -59,7 +59,7 @@ def load(
     torch = contents.layout == 'torch'
     if torch and name == 'inception_resnet_v2':
       contents = _without_background(contents)
-    match = matching.match(contents, name, top=top)
+    match = matching.match(contents, layout.layers(name), top=top)
     if not match.complete:
       raise UserError(_complaint(path, contents, name, match))
     _check_variant(path, name, torch, variant)
@@ -70,6 +70,42 @@ def load(
   if torch and variant == 'keras' and name in ('vgg16', 'vgg19'):
     _fold_standardisation(variables['params']['conv1_1'])
   return variables
+
+
+def load_torch(
+    path: str | pathlib.Path,
+    layers: Sequence[layout.Layer],
+    *,
+    wanted: str,
+    passed_over: tuple[str, ...] = (),
+) -> dict[str, Any]:
+  """Reads the weights of a network whose files are torch's alone.
+
+  The file must hold the network's tensors and no others but those excused.
+
+  Args:
+    path: a `.safetensors` file or, where torch is installed, a `.pth`, which
+      is read as weights only.
+    layers: of the network, as `layout.torch_layers` lists them.
+    wanted: what the file should be, for people.
+    passed_over: beginnings of names that the file may hold besides.
+
+  Returns:
+    `{'params': ...}`, and `'batch_stats'` where the network has any: float32
+    NumPy arrays. UserError, in one line, if the file is something else.
+  """
+  path = pathlib.Path(path)
+  with files.open_weights(path) as contents:
+    if contents.layout != 'torch':
+      raise UserError(f"{path} is a file of Keras's: wanted is {wanted}")
+    match = matching.match(
+        contents, layers, top=True, passed_over=passed_over)
+    if not match.complete:
+      raise UserError(
+          f'{path} is not {wanted}, which is wanted: {_faults(match)}')
+    return flax.traverse_util.unflatten_dict(
+        {tensor.path: _array(contents, tensor, key)
+         for tensor, key in match.found})
 
 
 def restrict(
@@ -171,17 +207,23 @@ def _complaint(path: pathlib.Path, contents: files.Contents, name: str,
             'one with it, or use the features alone (top=False)')
   for other in backbone.NAMES:
     # A notop file is told by its features, whatever its classifier.
-    if other != name and matching.match(contents, other, top=False).complete:
+    if other != name and matching.match(
+        contents, layout.layers(other), top=False).complete:
       return f'{path} holds the weights of {other}, not of {name}'
   found = len(match.found)
   total = found + len(match.missing) + len(match.misshapen)
   if 2 * found < total:
     return (f'{path} holds the weights of another network: {found} of the '
             f'{total} tensors of {name} are in it')
-  parts = [f'{len(faults)} {what}: {_listing(faults)}' for what, faults in (
-      ('missing', match.missing), ('too many', match.extra),
-      ('of another shape', match.misshapen)) if faults]
-  return f'{path} does not fit {name}: ' + '; '.join(parts)
+  return f'{path} does not fit {name}: {_faults(match)}'
+
+
+def _faults(match: matching.Match) -> str:
+  """What a file lacks, has too many of, or has in another shape."""
+  return '; '.join(
+      f'{len(faults)} {what}: {_listing(faults)}' for what, faults in (
+          ('missing', match.missing), ('too many', match.extra),
+          ('of another shape', match.misshapen)) if faults)
 
 
 def _listing(faults) -> str:

@@ -87,7 +87,7 @@ def intermediates(*, top: bool = True) -> tuple[str, ...]:
 
 
 class ConvNorm(nn.Module):
-  """Convolution, batch norm without a scale, ReLU.
+  """Convolution, batch norm, ReLU.
 
   Attributes:
     spec: the convolution.

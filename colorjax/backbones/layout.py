@@ -7,8 +7,8 @@ in Keras's own newer files all do.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import flax.traverse_util
 import jax
@@ -76,12 +76,39 @@ def layers(name: str) -> tuple[Layer, ...]:
   tree = jax.eval_shape(
       network.module.init, jax.random.key(0),
       jax.ShapeDtypeStruct((1, side, side, 3), 'float32'))
-  shapes = {path: leaf.shape for path, leaf in
-            flax.traverse_util.flatten_dict(tree).items()}
+  shapes = _shapes(tree)
   bare = {'vgg16': lambda: _vgg(vgg.VGG16), 'vgg19': lambda: _vgg(vgg.VGG19),
           'xception': _xception, 'inception_resnet_v2': _inception_resnet
           }[name]()
   return tuple(_with_tensors(layer, shapes) for layer in bare)
+
+
+def torch_layers(
+    tree: Mapping[str, Any], key: Callable[[Path], str]
+) -> tuple[Layer, ...]:
+  """All layers of a network whose files are torch's alone.
+
+  Args:
+    tree: `{'params': ...}`, and `'batch_stats'` where there are any: arrays
+      or their shapes.
+    key: from a layer's path to what the names of its tensors begin with.
+  """
+  shapes = _shapes(tree)
+  found = []
+  for path in dict.fromkeys(path[1:-1] for path in shapes):
+    kind: Kind = 'conv'
+    if ('batch_stats', *path, 'mean') in shapes:
+      kind = 'norm'
+    elif len(shapes['params', *path, 'kernel']) == 2:
+      kind = 'dense'
+    found.append(
+        _with_tensors(Layer(kind, path, keras=None, torch=key(path)), shapes))
+  return tuple(found)
+
+
+def _shapes(tree: Mapping[str, Any]) -> dict[Path, tuple[int, ...]]:
+  return {path: leaf.shape for path, leaf in
+          flax.traverse_util.flatten_dict(dict(tree)).items()}
 
 
 def _with_tensors(layer: Layer, shapes: dict[Path, tuple[int, ...]]) -> Layer:

@@ -47,16 +47,19 @@ class Match:
     return not (self.missing or self.extra or self.misshapen)
 
 
-def match(contents: Contents, name: str, *, top: bool) -> Match:
-  """Holds a file against a backbone.
+def match(
+    contents: Contents, layers: Sequence[layout.Layer], *, top: bool,
+    passed_over: tuple[str, ...] = (),
+) -> Match:
+  """Holds a file against a network.
 
   Args:
     contents: the opened file.
-    name: one of NAMES.
+    layers: of the network.
     top: whether the classifier counts; if not, the file's is passed over,
       whatever its number of classes.
+    passed_over: beginnings of names that the file may hold besides.
   """
-  layers = layout.layers(name)
   if contents.layout == 'legacy':
     names = _legacy_names(contents, layers)
   elif contents.layout == 'keras':
@@ -79,7 +82,8 @@ def match(contents: Contents, name: str, *, top: bool) -> Match:
       found.append((tensor, key))
   known = set(names.values())
   extra = tuple(key for key in contents.tensors
-                if key not in known and not key.endswith(_COUNTER))
+                if key not in known and not key.endswith(_COUNTER)
+                and not key.startswith(passed_over))
   return Match(tuple(found), tuple(missing.values()), extra, tuple(misshapen),
                headless=set(missing) == head and not (extra or misshapen))
 

@@ -1,0 +1,180 @@
+"""LPIPS, a learnt perceptual distance (Zhang et al. 2018, arXiv:1801.03924).
+
+Version 0.1, with the heads that its authors publish ("lin"). Figures of the
+nets 'alex' and 'vgg' do not compare: say which.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from colorjax import backbones
+from colorjax.backbones import alexnet, convert, layout, vgg
+from colorjax.errors import UserError
+
+Net = Literal['alex', 'vgg']
+Variables = Mapping[str, Any]
+Path = str | pathlib.Path
+
+# Red, green and blue of [-1, 1] are brought to about the range that the
+# networks were trained on.
+_SHIFT = np.array([-0.030, -0.088, -0.188], np.float32)
+_SCALE = np.array([0.458, 0.448, 0.450], np.float32)
+_EPSILON = 1e-10  # added to the length of a pixel's features
+# A whole LPIPS model that was saved holds these besides its heads: constants,
+# and the heads once more.
+_BESIDE_HEADS = ('scaling_layer.', 'lins.')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Lpips:
+  """The distance with one network, as pure functions.
+
+  The distance of two pictures is
+
+    sum_l mean_xy sum_c w_lc (f_lc(a) - f_lc(b))^2,
+
+  f_l the features of layer l at a pixel, divided by their length over the
+  channels, and w_l >= 0 the learnt head of that layer. It is 0 for equal
+  pictures, symmetric, and mostly below 1, though nothing bounds it.
+
+  Attributes:
+    net: 'alex' or 'vgg'.
+    layers: names of the layers in the network.
+    min_side: of the smallest pictures that reach the last layer, in pixels.
+    init: (key) to random variables: heads of 1 / C, network of He. For tests:
+      figures with them mean nothing.
+    load: (backbone_path, heads_path) to variables. The first file is
+      torchvision's classifier (`alexnet-owt-*.pth`, `vgg16-*.pth`), the second
+      the heads as the package `lpips` carries them (`weights/v0.1/alex.pth`,
+      `vgg.pth`), or the same as `.safetensors`. UserError, in one line, for
+      any other file.
+    distance: (variables, a, b) to float32 [B], for sRGB pictures uint8
+      [B, H, W, 3]. ValueError for others, UserError below `min_side`.
+  """
+  net: Net
+  layers: tuple[str, ...]
+  min_side: int
+  init: Callable[[jax.Array], Variables]
+  load: Callable[[Path, Path], Variables]
+  distance: Callable[[Variables, jax.Array, jax.Array], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Trunk:
+  """A network and the layers that are compared."""
+  net: Net
+  module: nn.Module
+  widths: dict[str, int]  # channels of each layer
+  min_side: int
+
+
+def build(net: Net) -> Lpips:
+  """LPIPS with AlexNet ('alex') or VGG-16 ('vgg'); UserError for others."""
+  if net not in ('alex', 'vgg'):
+    raise UserError(f"no LPIPS with the network {net!r}: 'alex' or 'vgg'")
+  trunk = _alex() if net == 'alex' else _vgg()
+  return Lpips(
+      net=net, layers=tuple(trunk.widths), min_side=trunk.min_side,
+      init=functools.partial(_init, trunk),
+      load=functools.partial(_load, trunk),
+      distance=functools.partial(_distance, trunk))
+
+
+def _alex() -> _Trunk:
+  widths = {f'relu{i}': conv.features
+            for i, conv in enumerate(alexnet.CONVS, 1)}
+  return _Trunk('alex', alexnet.AlexNet(), widths, alexnet.MIN_SIDE)
+
+
+def _vgg() -> _Trunk:
+  widths = {f'relu{block}_{depth}': width for block, (depth, width)
+            in enumerate(zip(vgg.VGG16, vgg.WIDTHS, strict=True), 1)}
+  module = vgg.VGG(vgg.VGG16, top=False, upto='relu5_3')
+  return _Trunk('vgg', module, widths, min_side=16)  # four times halved
+
+
+def _init(trunk: _Trunk, key: jax.Array) -> Variables:
+  side = trunk.min_side
+  heads = {name: {'kernel': jnp.full((1, 1, width, 1), 1 / width)}
+           for name, width in _heads(trunk).items()}
+  return {'backbone': trunk.module.init(key, jnp.zeros((1, side, side, 3))),
+          'heads': heads}
+
+
+def _heads(trunk: _Trunk) -> dict[str, int]:
+  """Channels that each head weighs, by the names of the published heads."""
+  return {f'lin{i}': width for i, width in enumerate(trunk.widths.values())}
+
+
+def _load(trunk: _Trunk, backbone_path: Path, heads_path: Path) -> Variables:
+  shapes = jax.eval_shape(functools.partial(_init, trunk), jax.random.key(0))
+  heads = convert.load_torch(
+      heads_path, layout.torch_layers(
+          {'params': shapes['heads']}, lambda path: f'{path[0]}.model.1'),
+      wanted=f'the heads of LPIPS v0.1 ({trunk.net}.pth of the package lpips)',
+      passed_over=_BESIDE_HEADS)['params']
+  if any((head['kernel'] < 0).any() for head in heads.values()):
+    raise UserError(f'{heads_path} holds negative weights: those of LPIPS are '
+                    'not, and with them it would be no distance')
+  if trunk.net == 'alex':
+    keys = {f'conv{i}': conv.key for i, conv in enumerate(alexnet.CONVS, 1)}
+    loaded = convert.load_torch(
+        backbone_path, layout.torch_layers(
+            shapes['backbone'], lambda path: keys[path[0]]),
+        wanted="torchvision's AlexNet (alexnet-owt-7be5be79.pth)",
+        passed_over=('classifier.',))
+  elif backbones.variant_of(backbone_path) != 'torch':
+    raise UserError(f"{backbone_path}: LPIPS is defined with torchvision's "
+                    'VGG-16 (vgg16-397923af.pth, or as .safetensors)')
+  else:
+    loaded = backbones.load('vgg16', backbone_path, top=False, variant='torch')
+  return {'backbone': backbones.restrict(loaded, shapes['backbone']),
+          'heads': heads}
+
+
+def _distance(trunk: _Trunk, variables: Variables, a: jax.Array, b: jax.Array
+              ) -> jax.Array:
+  _check(trunk, a, b)
+  # Reduced precision on an accelerator would make the figure depend on it.
+  with jax.default_matmul_precision('float32'):
+    pictures = jnp.concatenate([jnp.asarray(a), jnp.asarray(b)])
+    x = (pictures.astype(jnp.float32) / 127.5 - 1 - _SHIFT) / _SCALE
+    features: Any = trunk.module.apply(variables['backbone'], x)
+    total = jnp.zeros(len(a))
+    for layer, head in zip(trunk.widths, _heads(trunk), strict=True):
+      f, g = jnp.split(_unit(features[layer]), 2)
+      weight = variables['heads'][head]['kernel'][0, 0, :, 0]
+      total += (jnp.square(f - g) @ weight).mean((1, 2))
+  return total
+
+
+def _unit(features: jax.Array) -> jax.Array:
+  """Features [B, h, w, C] divided by their length over the channels."""
+  squared = jnp.square(features).sum(-1, keepdims=True)
+  # The guard keeps the gradient finite where no feature is active.
+  length = jnp.where(
+      squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), 0)
+  return features / (length + _EPSILON)
+
+
+def _check(trunk: _Trunk, a: jax.Array, b: jax.Array) -> None:
+  for picture in (a, b):
+    if picture.dtype != np.uint8 or picture.ndim != 4 or (
+        picture.shape[-1] != 3):
+      raise ValueError('LPIPS takes uint8 pictures [B, H, W, 3], got '
+                       f'{picture.dtype} {list(picture.shape)}')
+  if a.shape != b.shape:
+    raise ValueError('LPIPS compares pictures of one shape, got '
+                     f'{list(a.shape)} and {list(b.shape)}')
+  if min(a.shape[1:3]) < trunk.min_side:
+    raise UserError(
+        f'pictures of {a.shape[1]} x {a.shape[2]} are too small for LPIPS '
+        f'({trunk.net}): both sides need {trunk.min_side} pixels')
