@@ -105,6 +105,21 @@ def check_bins(bins: np.typing.ArrayLike) -> np.ndarray:
   return bins
 
 
+def grid_place(ab: jax.Array) -> jax.Array:
+  """Number of the square of the grid that holds each colour.
+
+  Args:
+    ab: Lab units, [..., 2]; beyond the ab square it counts as its border.
+
+  Returns:
+    int32 [...] in 0 to 528: 23 (a / 10 + 11) + (b / 10 + 11) for the middle
+    of a square, the order of `grid_histogram`.
+  """
+  place = jnp.floor(ab / GRID + 0.5).astype(jnp.int32) + _REACH
+  place = jnp.clip(place, 0, _SIDE - 1)
+  return place[..., 0] * _SIDE + place[..., 1]
+
+
 def grid_histogram(ab: jax.Array) -> jax.Array:
   """Share of each square of the grid in the colours of each photograph.
 
@@ -114,7 +129,7 @@ def grid_histogram(ab: jax.Array) -> jax.Array:
   Returns:
     [B, 23, 23], each of which sums to 1; the axes are a and b, from -110 up.
   """
-  place = _grid_place(ab).reshape(len(ab), -1)
+  place = grid_place(ab).reshape(len(ab), -1)
   rows = jnp.arange(len(ab))[:, None]
   counts = jnp.zeros((len(ab), _SIDE**2)).at[rows, place].add(1)
   return counts.reshape(-1, _SIDE, _SIDE) / place.shape[1]
@@ -255,7 +270,7 @@ def log_density(logits: jax.Array, ab: jax.Array, bins: np.ndarray
   rows, columns = (check_bins(bins) / GRID).astype(int).T + _REACH
   bin_of_square = np.full(_SIDE**2, -1, np.int32)
   bin_of_square[rows * _SIDE + columns] = np.arange(len(bins))
-  found = jnp.asarray(bin_of_square)[_grid_place(ab)]
+  found = jnp.asarray(bin_of_square)[grid_place(ab)]
   log_share = jnp.take_along_axis(
       jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1),
       jnp.maximum(found, 0)[..., None], axis=-1)[..., 0]
@@ -285,13 +300,6 @@ def draw(key: jax.Array, logits: jax.Array, bins: np.ndarray) -> jax.Array:
       key_anywhere, shape, minval=-color.AB_SCALE, maxval=color.AB_SCALE)
   is_anywhere = jax.random.bernoulli(key_which, UNIFORM_SHARE, chosen.shape)
   return jnp.where(is_anywhere[..., None], anywhere, square)
-
-
-def _grid_place(ab: jax.Array) -> jax.Array:
-  """Number of the square of the grid that holds each colour, int32 [...]."""
-  place = jnp.floor(ab / GRID + 0.5).astype(jnp.int32) + _REACH
-  place = jnp.clip(place, 0, _SIDE - 1)
-  return place[..., 0] * _SIDE + place[..., 1]
 
 
 def _candidates(bins: np.ndarray, num_neighbors: int) -> np.ndarray:
