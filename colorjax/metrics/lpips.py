@@ -43,7 +43,8 @@ class Lpips:
 
   f_l the features of layer l at a pixel, divided by their length over the
   channels, and w_l >= 0 the learnt head of that layer. It is 0 for equal
-  pictures, symmetric, and mostly below 1, though nothing bounds it.
+  pictures (but for rounding, about 1e-14), symmetric, and mostly below 1,
+  though nothing bounds it.
 
   Attributes:
     net: 'alex' or 'vgg'.
@@ -103,7 +104,7 @@ def _vgg() -> _Trunk:
 
 def _init(trunk: _Trunk, key: jax.Array) -> Variables:
   side = trunk.min_side
-  heads = {name: {'kernel': jnp.full((1, 1, width, 1), 1 / width)}
+  heads = {name: {'kernel': jnp.full((1, 1, width, 1), 1 / width, jnp.float32)}
            for name, width in _heads(trunk).items()}
   return {'backbone': trunk.module.init(key, jnp.zeros((1, side, side, 3))),
           'heads': heads}
@@ -158,10 +159,7 @@ def _distance(trunk: _Trunk, variables: Variables, a: jax.Array, b: jax.Array
 
 def _unit(features: jax.Array) -> jax.Array:
   """Features [B, h, w, C] divided by their length over the channels."""
-  squared = jnp.square(features).sum(-1, keepdims=True)
-  # The guard keeps the gradient finite where no feature is active.
-  length = jnp.where(
-      squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), 0)
+  length = jnp.linalg.norm(features, axis=-1, keepdims=True)
   return features / (length + _EPSILON)
 
 
