@@ -14,8 +14,10 @@ PUBLISHED = np.array([
     [50, -1.3802, -84.2814, 50, 0, -82.7485, 1.0000],
     [50, 0, 0, 50, -1, 2, 2.3669],
     [50, 2.49, -0.001, 50, -2.49, 0.0009, 7.1792],
+    [50, 2.49, -0.001, 50, -2.49, 0.0010, 7.1792],
     [50, 2.49, -0.001, 50, -2.49, 0.0011, 7.2195],
     [50, -0.001, 2.49, 50, 0.0009, -2.49, 4.8045],
+    [50, -0.001, 2.49, 50, 0.0010, -2.49, 4.8045],
     [50, -0.001, 2.49, 50, 0.0011, -2.49, 4.7461],
     [50, 2.5, 0, 50, 0, -2.5, 4.3065],
     [50, 2.5, 0, 73, 25, -18, 27.1492],
@@ -45,6 +47,18 @@ def test_ciede2000_is_scikit_image(width):
   found = np.asarray(difference.ciede2000(a, b))
   np.testing.assert_allclose(found, expected, atol=2e-3, rtol=1e-4)
   np.testing.assert_array_equal(found[0, :9], 0)
+
+
+@pytest.mark.parametrize('degrees', [-90, -45, 0, 30, 90, 135, 180])
+def test_opposite_hues(degrees):
+  """The formula jumps there; the published mean hue decides."""
+  turn = np.radians(degrees)
+  ab = np.round([30 * np.cos(turn), 30 * np.sin(turn)])
+  a, b = np.array([[50, *ab], [40, *-ab]], np.float32)
+  np.testing.assert_allclose(
+      difference.ciede2000(a, b),
+      skimage.color.deltaE_ciede2000(a.astype(float), b.astype(float)),
+      rtol=1e-5)
 
 
 def test_mean_over_the_pixels_of_8_bit_pictures():

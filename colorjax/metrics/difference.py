@@ -1,5 +1,7 @@
 """CIEDE2000: the colour difference that people see, in Lab."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -44,46 +46,91 @@ def ciede2000(lab_a: jax.Array, lab_b: jax.Array) -> jax.Array:
   Returns:
     Difference, at least 0; about 1 is just noticeable. Shape [...].
   """
-  (l_a, a_a, b_a), (l_b, a_b, b_b) = (
-      jnp.moveaxis(x, -1, 0) for x in (lab_a, lab_b))
+  l_a, a_a, b_a = (lab_a[..., i] for i in range(3))
+  l_b, a_b, b_b = (lab_b[..., i] for i in range(3))
 
   # Eqs. 2-7: a is stretched near grey, then chroma and hue are taken anew.
-  flat = _rises_from_grey((jnp.hypot(a_a, b_a) + jnp.hypot(a_b, b_b)) / 2)
-  a_a, a_b = (a * (1.5 - flat / 2) for a in (a_a, a_b))
-  chroma_a, chroma_b = jnp.hypot(a_a, b_a), jnp.hypot(a_b, b_b)
-  # In [0, 2 pi) as published: it decides the mean of two opposite hues.
-  hue_a, hue_b = (jnp.arctan2(b, a) % (2 * jnp.pi)
-                  for a, b in ((a_a, b_a), (a_b, b_b)))
+  # Hues stay directions (cos, sin), (0, 0) for a grey: few are ever needed as
+  # angles, which are the dear part of the formula.
+  stretch = 1.5 - _rises_from_grey(
+      (_length(a_a, b_a) + _length(a_b, b_b)) / 2) / 2
+  a_a, a_b = a_a * stretch, a_b * stretch
+  chroma_a, chroma_b = _length(a_a, b_a), _length(a_b, b_b)
+  hue_a = [x / jnp.where(chroma_a > 0, chroma_a, 1) for x in (a_a, b_a)]
+  hue_b = [x / jnp.where(chroma_b > 0, chroma_b, 1) for x in (a_b, b_b)]
+  # Opposite hues count as published, where they are in [0, 360): the smaller
+  # comes first. Products that are compared are equal for opposite colours; a
+  # fused difference of them need not be 0.
+  ahead, behind = a_a * b_b, b_a * a_b
+  is_first = (b_a > 0) | ((b_a == 0) & (a_a > 0))
+  turns_left = (ahead > behind) | ((ahead == behind) & is_first)
+  turn = jnp.where(turns_left, 1, -1)
 
-  # Eqs. 8-11.
+  # Eqs. 8-13: 2 sin(dh / 2) is the distance of the two directions.
   of_lightness, of_chroma = l_b - l_a, chroma_b - chroma_a
-  turn = hue_b - hue_a
-  turn = turn - 2 * jnp.pi * jnp.round(turn / (2 * jnp.pi))
-  of_hue = 2 * jnp.sqrt(chroma_a * chroma_b) * jnp.sin(turn / 2)
-
-  # Eqs. 12-14. A grey has no hue, so the mean hue is that of the other colour.
+  of_hue = turn * jnp.sqrt(chroma_a * chroma_b) * _length(
+      hue_b[0] - hue_a[0], hue_b[1] - hue_a[1])
   lightness, chroma = (l_a + l_b) / 2, (chroma_a + chroma_b) / 2
-  hue = jnp.where(chroma_a == 0, hue_b,
-                  jnp.where(chroma_b == 0, hue_a, hue_a + turn / 2))
+  hue = _mean_hue(hue_a, hue_b, turn)
 
-  # Eqs. 15-21: how much each part counts.
-  weight_of_hue = (
-      1 - 0.17 * jnp.cos(hue - jnp.pi / 6) + 0.24 * jnp.cos(2 * hue)
-      + 0.32 * jnp.cos(3 * hue + jnp.pi / 30)
-      - 0.20 * jnp.cos(4 * hue - 63 * jnp.pi / 180))
+  # Eqs. 16-21: how much each part counts.
   off_middle = jnp.square(lightness - 50)
   by_lightness = of_lightness / (
       1 + 0.015 * off_middle / jnp.sqrt(20 + off_middle))
   by_chroma = of_chroma / (1 + 0.045 * chroma)
-  by_hue = of_hue / (1 + 0.015 * chroma * weight_of_hue)
-  from_blue = (jnp.degrees(hue) % 360 - 275) / 25
+  by_hue = of_hue / (1 + 0.015 * chroma * _weight_of_hue(*hue))
+  from_blue = jnp.degrees(jnp.arctan2(_cos(*hue, 275 + 90), _cos(*hue, 275)))
   rotation = -2 * _rises_from_grey(chroma) * jnp.sin(
-      jnp.pi / 3 * jnp.exp(-jnp.square(from_blue)))
+      jnp.pi / 3 * jnp.exp(-jnp.square(from_blue / 25)))
 
   # Eq. 22. The form is not negative; its rounding may be.
   squared = (jnp.square(by_lightness) + jnp.square(by_chroma)
              + jnp.square(by_hue) + rotation * by_chroma * by_hue)
   return jnp.sqrt(jnp.maximum(squared, 0))
+
+
+def _mean_hue(hue_a: list[jax.Array], hue_b: list[jax.Array], turn: jax.Array
+              ) -> tuple[jax.Array, jax.Array]:
+  """Eq. 14: the direction half way along the smaller arc.
+
+  Args:
+    hue_a: cos and sin of a hue, both 0 for a grey, which has none.
+    hue_b: as `hue_a`.
+    turn: sign of the angle from the one to the other.
+
+  Returns:
+    cos and sin of the mean; that of the other colour where one is grey.
+  """
+  (cos_a, sin_a), (cos_b, sin_b) = hue_a, hue_b
+  # The sum of two directions is exact for hues alike, the normal of their
+  # difference for hues nearly opposite.
+  cos, sin = cos_a + cos_b, sin_a + sin_b
+  squared = jnp.square(cos) + jnp.square(sin)
+  alike = squared > 0.5
+  cos = jnp.where(alike, cos, turn * (sin_b - sin_a))
+  sin = jnp.where(alike, sin, turn * (cos_a - cos_b))
+  squared = jnp.square(cos) + jnp.square(sin)
+  scale = 1 / jnp.sqrt(jnp.where(squared > 0, squared, 1))
+  return cos * scale, sin * scale
+
+
+def _weight_of_hue(cos: jax.Array, sin: jax.Array) -> jax.Array:
+  """Eq. 15: T, from the multiples of the mean hue."""
+  cos_2, sin_2 = cos * cos - sin * sin, 2 * sin * cos
+  cos_3, sin_3 = cos_2 * cos - sin_2 * sin, sin_2 * cos + cos_2 * sin
+  cos_4, sin_4 = cos_2 * cos_2 - sin_2 * sin_2, 2 * sin_2 * cos_2
+  return (1 - 0.17 * _cos(cos, sin, 30) + 0.24 * cos_2
+          + 0.32 * _cos(cos_3, sin_3, -6) - 0.20 * _cos(cos_4, sin_4, 63))
+
+
+def _cos(cos: jax.Array, sin: jax.Array, degrees: float) -> jax.Array:
+  """cos(x - degrees) from the cosine and the sine of x."""
+  angle = math.radians(degrees)
+  return cos * math.cos(angle) + sin * math.sin(angle)
+
+
+def _length(x: jax.Array, y: jax.Array) -> jax.Array:
+  return jnp.sqrt(jnp.square(x) + jnp.square(y))
 
 
 def _rises_from_grey(chroma: jax.Array) -> jax.Array:
