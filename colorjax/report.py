@@ -259,7 +259,7 @@ def lab_split(original: np.ndarray, predicted: np.ndarray) -> np.ndarray:
   for axis in axes[:2].flat:
     axis.set(xticks=[], yticks=[])
   axes[2, 0].set_axis_off()
-  return _rendered(figure)
+  return rendered(figure)
 
 
 def loss_curves(metrics_path: pathlib.Path) -> np.ndarray:
@@ -292,7 +292,7 @@ def loss_curves(metrics_path: pathlib.Path) -> np.ndarray:
   axes.set(xlabel='step', ylabel='loss', ylim=(low - margin, high + margin))
   axes.grid(alpha=0.3)
   axes.legend()
-  return _rendered(figure)
+  return rendered(figure)
 
 
 def read_losses(path: pathlib.Path) -> dict[str, list[tuple[int, float]]]:
@@ -321,7 +321,16 @@ def _ab_colours(channel: int) -> LinearSegmentedColormap:
   return LinearSegmentedColormap.from_list('ab'[channel], rgb)
 
 
-def _rendered(figure: Figure) -> np.ndarray:
+def rendered(figure: Figure) -> np.ndarray:
+  """A figure of Matplotlib as a picture, uint8 sRGB [H, W, 3].
+
+  Args:
+    figure: made by `matplotlib.figure.Figure`, which keeps no global state and
+      needs no display; its size in inches times its dpi are the pixels.
+
+  Returns:
+    The picture.
+  """
   canvas = FigureCanvasAgg(figure)
   canvas.draw()
   return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -38,6 +38,7 @@ ALLOWED = {
     'colorjax.quantize': {'color'},
     'colorjax.painting': {'color'},
     'colorjax.report': {'color', 'colorizer', 'errors', 'painting'},
+    'colorjax.report_evaluation': {'color', 'errors', 'report'},
     'colorjax.report_page': {'errors'},
 }
 
