@@ -36,7 +36,7 @@ pairs of Tiny ImageNet 3 differ in 6 bits, 28 in 8.
 MIN_CORRELATION = 0.8
 """Pairs whose thumbnails correlate less are another motif, near by chance.
 
-What was seen, opened pair by pair: copies with a frame or a narrower crop have
+Among the pairs that were looked at, copies with a frame or a narrower crop have
 0.84 or more, chance neighbours up to 8 bits at most 0.73.
 """
 
