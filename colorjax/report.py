@@ -145,26 +145,23 @@ def proposal_drawer(colorizer: Colorizer, *, num_proposals: int
   return draw
 
 
-def side_by_side(images: np.ndarray, answers: Mapping[str, np.ndarray]
+def side_by_side(images: np.ndarray, pictures: Mapping[str, np.ndarray]
                  ) -> np.ndarray:
-  """The answers of several methods to the same photographs.
+  """The colourings of the same photographs by several methods.
 
   Args:
     images: the originals, uint8 sRGB [N, H, W, 3].
-    answers: by the name of the method, ab [N, H, W, 2] in Lab units.
+    pictures: by the name of the method, uint8 sRGB [N, H, W, 3].
 
   Returns:
     Contact sheet lightness | original | a column for each method, uint8.
   """
-  lightness, _ = color.split_lightness(jnp.asarray(images))
-  painted = {name: np.asarray(painting.picture(lightness, jnp.asarray(ab)))
-             for name, ab in answers.items()}
   grey = lightness_only(images)
   return contact_sheet(
       [[Cell(grey[n]), Cell(original),
-        *(Cell(pixels[n]) for pixels in painted.values())]
+        *(Cell(painted[n]) for painted in pictures.values())]
        for n, original in enumerate(images)],
-      column_titles=['lightness', 'original', *painted])
+      column_titles=['lightness', 'original', *pictures])
 
 
 def region_sheet(images: np.ndarray, regions: np.ndarray, within: np.ndarray,

@@ -132,16 +132,31 @@ def enlarge(ab: jax.Array, lightness: jax.Array) -> jax.Array:
     ab, Lab units, [B, H, W, 2]: `fit` and `evaluate` of each photograph, and
     the field itself where it has that resolution.
   """
-  _, height, width, _ = lightness.shape
-  if ab.shape[1:3] == (height, width):
+  if ab.shape[1:3] == lightness.shape[1:3]:
     return ab
+  guide = mean_pool(lightness, lightness.shape[1] // ab.shape[1])
+  return follow(ab, guide, lightness)
 
-  def enlarge_one(ab, lightness):
-    guide = mean_pool(lightness[None], height // ab.shape[0])[0, ..., 0]
-    return evaluate(fit(guide, ab), lightness[..., 0],
+
+def follow(ab: jax.Array, guide: jax.Array, lightness: jax.Array
+           ) -> jax.Array:
+  """Brings fields to the resolution of another lightness: `fit`, `evaluate`.
+
+  Args:
+    ab: Lab units, [B, h, w, 2].
+    guide: the lightness that the fields belong to, L in [0, 100], [B, h, w, 1].
+    lightness: that of the result, L in [0, 100], [B, H, W, 1], of any size.
+
+  Returns:
+    ab, Lab units, [B, H, W, 2].
+  """
+  _, height, width, _ = lightness.shape
+
+  def follow_one(ab, guide, lightness):
+    return evaluate(fit(guide[..., 0], ab), lightness[..., 0],
                     positions(0, height, height), positions(0, width, width))
 
-  return jax.vmap(enlarge_one)(ab, lightness)
+  return jax.vmap(follow_one)(ab, guide, lightness)
 
 
 def _linear_weights(position: jax.typing.ArrayLike, size: int) -> jax.Array:

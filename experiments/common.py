@@ -155,6 +155,17 @@ def define_backbone_flags() -> None:
       'downloaded once.')
 
 
+def flags_text() -> str:
+  """All flags of our scripts, one a line, as --flagfile reads them."""
+  lines = {
+      flag.name: flag.serialize()
+      for module, defined in flags.FLAGS.flags_by_module_dict().items()
+      # The script itself goes by its path.
+      if module.startswith('experiments.') or module.endswith('.py')
+      for flag in defined}
+  return ''.join(f'{lines[name]}\n' for name in sorted(lines) if lines[name])
+
+
 def prepare_xla() -> None:
   """Turns off XLA's YNNPACK fusions, which slow convolutions on CPUs.
 

@@ -11,11 +11,12 @@ import jax
 import numpy as np
 from absl import flags
 
-from colorjax import evaluation
 from colorjax.colorizer import Colorizer, Variables
 from colorjax.data import augment, embeddings, masks, pipeline, sources
 from colorjax.data.engines import BatchStream
 from colorjax.data.screening import Screen
+from colorjax.evaluation import catalogue, measuring, region_figures
+from colorjax.evaluation.answers import AnswerFn
 from colorjax.metrics.bootstrap import Interval
 
 FLAGS = flags.FLAGS
@@ -70,15 +71,11 @@ class Feed:
         self.photos, spec, FLAGS.seed, start_step=start, num_steps=num_steps,
         engine=FLAGS.engine, num_threads=FLAGS.num_threads))
 
-  def held_out(self, image_size: int | None = None) -> BatchStream:
-    """Every photograph once, the last batch padded; to be closed.
-
-    Args:
-      image_size: side of the squares; --image_size if not given.
-    """
+  def held_out(self) -> BatchStream:
+    """Every photograph once, the last batch padded; to be closed."""
     return self._with_embeddings(pipeline.eval_stream(
         self.photos, batch_size=FLAGS.batch_size,
-        image_size=image_size or FLAGS.image_size, fit=FLAGS.fit,
+        image_size=FLAGS.image_size, fit=FLAGS.fit,
         regions=self.regions, engine=FLAGS.engine,
         num_threads=FLAGS.num_threads))
 
@@ -91,32 +88,26 @@ class Feed:
     """Mean ab [2] of about a thousand augmented photographs, Lab units."""
     some = min(self.photos.source.size, _MEAN_COLOUR_PHOTOS)
     with self.train(0, -(-some // FLAGS.batch_size)) as stream:
-      return evaluation.mean_colour(stream)
+      return measuring.mean_colour(stream)
 
 
-def measure(colorizer: Colorizer, variables: Variables, feed: Feed, *,
-            num_proposals: int, image_size: int | None = None,
-            mean_ab: np.ndarray | None = None) -> dict[str, Interval]:
-  """Held-out figures of a method with their intervals.
+def measure(answer: AnswerFn, variables: Variables, feed: Feed
+            ) -> dict[str, Interval]:
+  """Held-out figures with their intervals.
 
   Args:
-    colorizer: the method.
+    answer: what is judged, see `evaluation.answers`.
     variables: its checkpoint.
     feed: the held-out photographs.
-    num_proposals: see `evaluation.per_photo`.
-    image_size: side of the squares; --image_size if not given.
-    mean_ab: see `evaluation.per_photo`.
 
   Returns:
-    By the names of `evaluation.FIGURES`.
+    By the names of `catalogue.METRICS`.
   """
-  figures = jax.jit(evaluation.per_photo(
-      colorizer, num_proposals=num_proposals, mean_ab=mean_ab))
-  with feed.held_out(image_size) as stream:
-    values = evaluation.collect(
-        lambda batch: figures(variables, {
-            name: batch[name] for name in ('image', 'mask', 'index')}), stream)
-  return evaluation.summarize(values)
+  run = measuring.compiled(answer, variables)
+  with feed.held_out() as stream:
+    return catalogue.summarize(measuring.collect(run, (
+        {name: batch[name] for name in ('image', 'mask', 'index')}
+        for batch in stream)))
 
 
 def measure_regions(colorizer: Colorizer, variables: Variables, feed: Feed,
@@ -130,16 +121,15 @@ def measure_regions(colorizer: Colorizer, variables: Variables, feed: Feed,
     spec: the regions, as `masks.parse` understands them.
 
   Returns:
-    By the names of `evaluation.REGION_FIGURES`.
+    By the names of `region_figures.REGION_FIGURES`.
   """
-  figures = jax.jit(evaluation.per_region(colorizer))
+  figures = jax.jit(region_figures.per_region(colorizer))
   feed = dataclasses.replace(feed, regions=masks.parse(spec))
   with feed.held_out() as stream:
-    values = evaluation.collect(
+    return region_figures.summarize(measuring.collect(
         lambda batch: figures(variables, {
             name: batch[name] for name in ('image', 'mask', 'region')}),
-        stream)
-  return evaluation.summarize(values)
+        stream))
 
 
 def some_images(photos: Screen, wanted: int, image_size: int) -> np.ndarray:

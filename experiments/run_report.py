@@ -10,10 +10,11 @@ import jax
 import numpy as np
 from absl import flags
 
-from colorjax import color, evaluation, inference, photo, report, report_page
+from colorjax import color, inference, photo, report, report_page
 from colorjax.colorizer import Colorizer, Variables
 from colorjax.data import masks
 from colorjax.data.screening import Screen
+from colorjax.evaluation import catalogue, region_figures
 from colorjax.metrics.bootstrap import Interval
 from colorjax.training.state import TrainState
 from experiments import photographs
@@ -44,7 +45,7 @@ def write(workdir: pathlib.Path, colorizer: Colorizer, variables: Variables,
     colorizer: the method.
     variables: the checkpoint that the figures are of.
     feed: the photographs that they were measured on.
-    summary: what `evaluation.summarize` returned.
+    summary: what `photographs.measure` returned.
     row_titles: what stands above each photograph of the sheet.
   """
   folder = workdir / 'report'
@@ -139,7 +140,8 @@ def _regions_picture(colorizer: Colorizer, variables: Variables, feed: Feed
 
 def _table(feed: Feed, regions: str, summary: Summary) -> report_page.Table:
   """Figures of the whole photographs (regions '') or of regions."""
-  meanings = evaluation.FIGURES | evaluation.REGION_FIGURES
+  meanings = {name: metric.meaning for name, metric
+              in catalogue.METRICS.items()} | region_figures.REGION_FIGURES
   return report_page.Table(
       caption=f'Held-out photographs ({feed.photos.source.name})'
       + (f', regions {regions!r}' if regions else '')
@@ -163,7 +165,7 @@ def _print(tables: Sequence[report_page.Table], workdir: pathlib.Path,
   for table in tables:
     print(f'\n{table.caption}:')
     for figure, mean, interval, meaning in table.rows:
-      print(f'  {figure:<17} {mean:>7}  ({interval})  {meaning}')
+      print(f'  {figure:<31} {mean:>7}  ({interval})  {meaning}')
   print(f'\nWritten to {workdir}:')
   for file in ['index.html', *files, 'metrics.json']:
     print(f'  {workdir / "report" / file}')

@@ -24,6 +24,7 @@ from colorjax.data import masks
 from colorjax.data.engines import BatchStream
 from colorjax.data.screening import Screen
 from colorjax.errors import UserError
+from colorjax.evaluation import answers
 from colorjax.training import loop, optimizers, parallel, totals
 from colorjax.training import state as state_lib
 from colorjax.training import steps as steps_lib
@@ -152,7 +153,7 @@ def _run(
   _check_settings(colorizer)
   feeds = _open_feeds(regions, eval_regions)
   plan = make_plan(colorizer, feeds, workdir)
-  with claim_workdir(workdir, _flags_text(), harmless=_HARMLESS):
+  with claim_workdir(workdir, common.flags_text(), harmless=_HARMLESS):
     spec.save(workdir / inference.SPEC_FILE)
     figures_path = workdir / run_report.FIGURES_FILE
     if embed_photos is not None and not figures_path.exists():
@@ -166,9 +167,10 @@ def _run(
             f'{int(result.state.step)}; a new --workdir starts another')
       return 0
     variables = restore_variables(workdir, which=spec.checkpoint)
-    summary = measure(
-        colorizer, variables, feeds.test, mean_ab=feeds.train.mean_colour(),
-        num_proposals=FLAGS.num_proposals)
+    summary = measure(answers.of_colorizer(
+        colorizer, image_size=FLAGS.image_size,
+        num_proposals=FLAGS.num_proposals,
+        mean_colour=feeds.train.mean_colour()), variables, feeds.test)
     run_report.write(workdir, colorizer, variables, feeds.test, summary,
                      row_titles=row_titles)
   for field in dataclasses.fields(feeds):
@@ -229,17 +231,6 @@ def _backbone_weights(colorizer: Colorizer, workdir: pathlib.Path
   if not path.is_file():  # Said now: networks take their time to be made.
     raise UserError(f'--backbone_weights={path}: no such file')
   return path
-
-
-def _flags_text() -> str:
-  """All flags of our scripts, one a line, as --flagfile reads them."""
-  lines = {
-      flag.name: flag.serialize()
-      for module, defined in FLAGS.flags_by_module_dict().items()
-      # The script itself goes by its path.
-      if module.startswith('experiments.') or module.endswith('.py')
-      for flag in defined}
-  return ''.join(f'{lines[name]}\n' for name in sorted(lines) if lines[name])
 
 
 def _open_feeds(regions: masks.MaskSource | None,

@@ -77,7 +77,8 @@ def test_a_run_leaves_what_the_readme_says(finished):
   assert [x['step'] for x in lines if x['split'] == 'validation'] == [2, 4]
   assert all(np.isfinite(x['loss']) for x in lines)
   figures = json.loads((workdir / 'report/metrics.json').read_text())
-  for name in ('grey', 'mean_colour', 'predicted', 'best_of_k'):
+  for name in ('ab_distance_grey', 'ab_distance_mean_colour',
+               'ab_distance', 'best_of_k'):
     assert set(figures[name]) == {'mean', 'low', 'high', 'n'}
     assert figures[name]['n'] == 4
     assert name in done.stdout
@@ -122,28 +123,6 @@ def test_wrong_usage_is_one_line(arguments, message, tmp_path):
   assert len(done.stderr.splitlines()) == 1, done.stderr
   assert message in done.stderr
   assert not (tmp_path / 'run').exists()
-
-
-def test_runs_side_by_side(finished, folder, tmp_path):
-  workdir, _ = finished
-  done = _run('experiments.side_by_side', f'--runs={workdir}',
-              f'--data=folder:{folder}', f'--output={tmp_path}')
-  assert done.returncode == 0, done.stderr
-  figures = json.loads((workdir / 'report/metrics.json').read_text())
-  _, _, row, _, note = (tmp_path / 'table.md').read_text().splitlines()
-  cells = [cell.strip() for cell in row.strip('|').split('|')]
-  assert cells[0] == workdir.name
-  for cell, name in zip(cells[1:], [
-      'predicted', 'best_of_k', 'psnr_predicted', 'chroma_predicted',
-      'bits_per_dim'], strict=False):
-    assert cell.split()[0] == f"{figures[name]['mean']:.2f}", name
-  assert float(cells[-1]) > 0  # seconds of training
-  assert note.startswith('4 photographs')
-  with Image.open(tmp_path / 'sheet.png') as sheet:
-    assert sheet.height > sheet.width  # four rows of three pictures
-  done = _run('experiments.side_by_side', f'--runs={workdir},{workdir}',
-              f'--output={tmp_path}')
-  assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
 
 
 def test_another_configuration_is_refused_and_nothing_changes(finished):

@@ -8,7 +8,7 @@ nothing.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -111,10 +111,11 @@ def train_stream(photos: Source | Screen, spec: TrainSpec, seed: int, *,
 
 def eval_stream(photos: Source | Screen, *, batch_size: int, image_size: int,
                 fit: str = 'crop', regions: masks.MaskSource | None = None,
-                shard: tuple[int, int] = (0, 1),
-                engine: str = 'auto', num_threads: int | None = None,
-                prefetch: int = 2) -> BatchStream:
-  """Every photograph once, in the order of the source.
+                indices: Sequence[int] | None = None,
+                shard: tuple[int, int] = (0, 1), engine: str = 'auto',
+                num_threads: int | None = None, prefetch: int = 2
+                ) -> BatchStream:
+  """Every photograph once, in the order of the source; or some of them.
 
   The last batch is filled up with padding, and where the screen leaves a
   photograph out its row is padding: zeros, mask 0, index -1.
@@ -126,13 +127,16 @@ def eval_stream(photos: Source | Screen, *, batch_size: int, image_size: int,
     fit: 'crop' or 'squash', see augment.fit_square.
     regions: where 'region' comes from, None for batches without it; a
       photograph has the same region in every evaluation.
+    indices: numbers in the source of those that are wanted, in this order;
+      None for all.
     shard: as in `train_batch`.
     engine: as in `train_stream`.
     num_threads: as in `train_stream`.
     prefetch: as in `train_stream`.
 
   Returns:
-    A stream of `num_eval_batches` batches, to be closed. It raises what
+    A stream of `num_eval_batches` batches, to be closed; 'index' is the number
+    in the source, whichever were asked for. It raises what
     `train_batch` raises, but SourceError.
   """
   if fit not in augment_lib.FITS:
@@ -142,9 +146,12 @@ def eval_stream(photos: Source | Screen, *, batch_size: int, image_size: int,
   padding = _padding(image_size, regions)
   make_row = _row_maker(screen.source, image_size, regions)
 
+  wanted = range(screen.source.size) if indices is None else indices
+
   def load(number):
-    index = number_of(number)
-    pixels = screen.read(index) if index < screen.source.size else None
+    place = number_of(number)
+    index = wanted[place] if place < len(wanted) else -1
+    pixels = screen.read(index) if index >= 0 else None
     if pixels is None:
       return padding
     height, width = pixels.shape[:2]
@@ -154,7 +161,7 @@ def eval_stream(photos: Source | Screen, *, batch_size: int, image_size: int,
 
   plan = engines.Plan(
       load=load, padding=padding, batch_size=local_size, start=0,
-      stop=num_eval_batches(screen.source.size, batch_size))
+      stop=num_eval_batches(len(wanted), batch_size))
   return engines.stream(
       plan, engine=engine, num_threads=num_threads, prefetch=prefetch,
       prefers_tf_data=screen.source.prefers_tf_data)

@@ -10,7 +10,8 @@ class Progress:
   """Says how far it is and how long it will take, now and then."""
 
   def __init__(self, name: str, total: int, noun: str,
-               report: Callable[[str], None], *, note: str = ''):
+               report: Callable[[str], None], *, note: str = '',
+               done: int = 0):
     """Says that it begins.
 
     Args:
@@ -19,12 +20,14 @@ class Progress:
       noun: what they are, in the plural.
       report: is told of progress, a line at a time.
       note: what the first line ends with.
+      done: how many of them an earlier run has computed.
     """
     self._name, self._total, self._noun = name, total, noun
     self._report = report
-    self._count = 0
+    self._count = self._before = done
     self._start = self._said = time.monotonic()
-    report(f'{name}: computing {total} {noun}{note}')
+    begun = f', {done} of them done' if done else ''
+    report(f'{name}: computing {total} {noun}{begun}{note}')
 
   def add(self, count: int) -> None:
     """So many more are done; says so if the last line is old."""
@@ -33,7 +36,7 @@ class Progress:
     if now - self._said < _SECONDS_BETWEEN_REPORTS:
       return
     self._said = now
-    rate = self._count / (now - self._start)
+    rate = (self._count - self._before) / (now - self._start)
     minutes = (self._total - self._count) / rate / 60
     self._report(f'{self._name}: {self._count} of {self._total} {self._noun}, '
                  f'{rate:.1f} a second, {minutes:.1f} minutes left')

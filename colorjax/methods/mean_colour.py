@@ -15,8 +15,8 @@ from colorjax.methods import untrained
 def build() -> Colorizer:
   """The mean colour as a Colorizer.
 
-  Its one parameter is 'mean_ab' [2], Lab units, as `evaluation.mean_colour`
-  measures it.
+  Its one parameter is 'mean_ab' [2], Lab units, as
+  `evaluation.measuring.mean_colour` measures it.
   """
   def predict(variables: Variables, lightness: jax.Array) -> jax.Array:
     return untrained.constant(lightness, variables['params']['mean_ab'])

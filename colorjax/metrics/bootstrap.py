@@ -1,16 +1,29 @@
-"""Confidence intervals over photographs by resampling (Efron 1979)."""
+"""Confidence intervals over photographs by resampling (Efron 1979).
+
+Photographs are drawn with replacement; the same seed and number of photographs
+give the same draws, so that figures of two methods are resampled together and
+their difference is a paired one.
+"""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
+
+NUM_RESAMPLES = 1000
+
+Reduce = Callable[[np.ndarray], float]
+"""A figure of a set, from the statistics [N, ...] of its photographs."""
+
+_CHUNK = 2**22  # numbers drawn at a time
 
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-  """A mean over photographs with its bootstrap interval.
+  """A figure of a set of photographs with its bootstrap interval.
 
   Attributes:
-    mean: the plain mean.
+    mean: the plain mean, or what another reduction gives of the whole set.
     low: lower end of the interval.
     high: upper end of the interval.
     n: number of photographs.
@@ -22,7 +35,8 @@ class Interval:
 
 
 def mean_interval(values: np.ndarray, *, level: float = 0.95,
-                  num_resamples: int = 1000, seed: int = 0) -> Interval:
+                  num_resamples: int = NUM_RESAMPLES, seed: int = 0
+                  ) -> Interval:
   """Mean and percentile-bootstrap interval over photographs.
 
   Args:
@@ -38,8 +52,93 @@ def mean_interval(values: np.ndarray, *, level: float = 0.95,
   if values.ndim != 1 or not values.size:
     raise ValueError(
         f'needs one value for each photograph, got shape {list(values.shape)}')
-  draws = np.random.default_rng(seed).integers(
-      0, values.size, (num_resamples, values.size))
-  low, high = np.quantile(
-      values[draws].mean(1), [(1 - level) / 2, (1 + level) / 2])
-  return Interval(float(values.mean()), float(low), float(high), values.size)
+  return interval(values.mean(), replicates(
+      values, num_resamples=num_resamples, seed=seed), len(values), level=level)
+
+
+def interval(figure: float, resampled: np.ndarray, n: int, *,
+             level: float = 0.95, recentre: bool = False) -> Interval:
+  """An Interval from replicates.
+
+  Args:
+    figure: of the set itself.
+    resampled: what `replicates` gave, [R].
+    n: number of photographs.
+    level: coverage.
+    recentre: shift the ends by what the replicates lie beside the figure in
+      the mean. A resample holds each photograph more than once or not at all,
+      which biases what is no mean of photographs: the FID of a resample is too
+      large.
+
+  Returns:
+    The Interval. An infinite figure (PSNR of equal pictures) is its own ends.
+  """
+  figure = float(figure)
+  if not np.isfinite(figure) or not np.isfinite(resampled).all():
+    return Interval(figure, figure, figure, n)
+  low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
+  shift = resampled.mean() - figure if recentre else 0.0
+  return Interval(figure, float(low - shift), float(high - shift), n)
+
+
+def replicates(statistics: np.ndarray, reduce: Reduce | None = None, *,
+               num_resamples: int = NUM_RESAMPLES, seed: int = 0
+               ) -> np.ndarray:
+  """The figure of resampled sets of photographs.
+
+  Args:
+    statistics: of each photograph, [N] or [N, ...].
+    reduce: what makes a figure of them; None for the mean of [N].
+    num_resamples: R.
+    seed: of the draws.
+
+  Returns:
+    float64 [R].
+  """
+  statistics = np.asarray(statistics, np.float64)
+  n = len(statistics)
+  rng = np.random.default_rng(seed)
+  rows = max(1, _CHUNK // n)
+  found: list[np.ndarray] = []
+  for start in range(0, num_resamples, rows):
+    draws = rng.integers(0, n, (min(rows, num_resamples - start), n))
+    if reduce is None:
+      found.append(statistics[draws].mean(1))
+    else:
+      found.append(np.array([reduce(statistics[draw]) for draw in draws]))
+  return np.concatenate(found)
+
+
+def over_seeds(by_seed: np.ndarray, *, seed: int = 0) -> np.ndarray:
+  """Replicates of a mean over training seeds, seeds drawn again too.
+
+  Args:
+    by_seed: replicates of each training seed from the same draws of
+      photographs, [S, R].
+    seed: of the draws of training seeds.
+
+  Returns:
+    [R]: the spread over photographs and over seeds together; with one seed,
+    that over photographs.
+  """
+  number, resamples = by_seed.shape
+  drawn = np.random.default_rng(seed).integers(
+      0, number, (number, resamples))
+  return np.take_along_axis(by_seed, drawn, axis=0).mean(0)
+
+
+def sign_probability(differences: np.ndarray) -> float:
+  """Two-sided bootstrap p-value of a paired difference.
+
+  Twice the smaller share of replicates on one side of zero, zero itself
+  counted on both; at least 2 / (R + 1), for R replicates cannot say less.
+
+  Args:
+    differences: replicates of A minus those of B, [R].
+
+  Returns:
+    In (0, 1].
+  """
+  below = int((differences <= 0).sum())
+  above = int((differences >= 0).sum())
+  return min(1.0, 2 * (min(below, above) + 1) / (len(differences) + 1))

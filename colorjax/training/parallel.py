@@ -79,6 +79,26 @@ def pmap_step(
   return call
 
 
+def pmap_photos(measure: Callable[..., Any]) -> Callable[..., Any]:
+  """Runs a pure function of independent photographs on all local devices.
+
+  Args:
+    measure: `(state, batch) -> tree of [B, ...]`, a row for each photograph.
+
+  Returns:
+    `(state, host batch [B, ...]) -> tree of [B, ...]`; entries of the batch
+    that are no arrays of photographs are not to be there. UserError where B is
+    not divisible by the number of devices.
+  """
+  mapped = jax.pmap(measure, axis_name=AXIS, in_axes=(None, 0))
+
+  def call(state, batch):
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]),
+                        mapped(state, shard_batch(batch)))
+
+  return call
+
+
 def sum_over_devices(tree: Tree, axis_name: str | None) -> Tree:
   """Sum of each leaf over the mapped axis; the tree itself for None."""
   return tree if axis_name is None else jax.lax.psum(tree, axis_name)

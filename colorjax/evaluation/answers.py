@@ -1,0 +1,233 @@
+"""What is judged: the answers to a batch of photographs.
+
+Every figure of a colouring is one of the 8-bit picture that a person is given
+(`painting.picture`), so that a checkpoint of ours and the files of another
+program stand on one footing. Densities and draws are judged as they are, at
+the resolution at which the method has them.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from colorjax import color, hints, painting, upsampling
+from colorjax.colorizer import Batch, Colorizer, Variables
+
+NUM_HINTS = 10
+"""Pixels whose true colour a method that takes hints is given."""
+
+REFERENCES = ('truth', 'grey')
+"""Answers that need no method: the photographs themselves, and left grey."""
+
+
+class Answers(NamedTuple):
+  """Photographs [B, S, S] and the answers to them; None for what there is not.
+
+  What may be None has type Any: a metric says by `needs` what it reads.
+
+  Attributes:
+    original: the photographs, uint8 sRGB [B, S, S, 3].
+    picture: the single best answer, uint8 sRGB [B, S, S, 3].
+    lightness: L of the photographs, [B, S, S, 1].
+    ab: of the photographs, Lab units, [B, S, S, 2].
+    picture_ab: of the answer, [B, S, S, 2].
+    networks: variables of the networks that metrics use, by name.
+    mean_colour: mean ab of the training set, [2].
+    proposals: the K answers worth showing, uint8 [K, B, S, S, 3].
+    proposals_ab: their ab, [K, B, S, S, 2].
+    expected_ab: the picture of the proposals averaged by their weights,
+      [B, S, S, 2].
+    samples: random answers, uint8 [n, B, S, S, 3].
+    samples_ab: their ab, [n, B, S, S, 2].
+    hinted_ab: the answer where NUM_HINTS pixels are given, [B, S, S, 2].
+    bits: -log2 of the density in Lab units, for each of its numbers, [B].
+    field: ab of the photographs at the resolution of the draws, [B, h, w, 2].
+    draws: draws of the predictive distribution, [m, B, h, w, 2].
+    keys: a random key for each photograph, [B].
+    nats: log density of the photographs, [B].
+    nats_of_draws: log density of each draw, [m, B].
+  """
+  original: jax.Array
+  picture: jax.Array
+  lightness: jax.Array
+  ab: jax.Array
+  picture_ab: jax.Array
+  networks: Mapping[str, Any]
+  mean_colour: Any = None
+  proposals: Any = None
+  proposals_ab: Any = None
+  expected_ab: Any = None
+  samples: Any = None
+  samples_ab: Any = None
+  hinted_ab: Any = None
+  bits: Any = None
+  field: Any = None
+  draws: Any = None
+  keys: Any = None
+  nats: Any = None
+  nats_of_draws: Any = None
+
+
+AnswerFn = Callable[[Variables, Batch, Mapping[str, Any]], Answers]
+"""`(variables, batch, networks) -> Answers`, pure."""
+
+
+def of_pictures(variables: Variables, batch: Batch,
+                networks: Mapping[str, Any]) -> Answers:
+  """The pictures of any program: batch['picture'], uint8 [B, S, S, 3]."""
+  del variables
+  lightness, ab = color.split_lightness(batch['image'])
+  picture = batch['picture']
+  return Answers(
+      original=batch['image'], picture=picture, lightness=lightness, ab=ab,
+      picture_ab=color.split_lightness(picture)[1], networks=networks)
+
+
+def of_reference(which: Literal['truth', 'grey']) -> AnswerFn:
+  """The answer of one of REFERENCES."""
+  def answer(variables, batch, networks):
+    picture = batch['image']
+    if which == 'grey':
+      lightness, ab = color.split_lightness(picture)
+      picture = painting.picture(lightness, jnp.zeros_like(ab))
+    return of_pictures(variables, {**batch, 'picture': picture}, networks)
+
+  return answer
+
+
+def of_colorizer(
+    colorizer: Colorizer, *, image_size: int, num_proposals: int = 1,
+    num_samples: int = 0, num_draws: int = 0, seed: int = 0,
+    mean_colour: Any = None,
+) -> AnswerFn:
+  """The answers of a method, at the size of the photographs.
+
+  The network sees the photographs' lightness at its own size; its answers are
+  brought back along their edges, as `inference` does it. What is random is
+  drawn with a key of (seed, batch['index']), so that it does not depend on the
+  batch that a photograph comes in.
+
+  Args:
+    colorizer: the method.
+    image_size: side of the square that the network sees.
+    num_proposals: K; fewer where the method has no more, and none where it has
+      one.
+    num_samples: random answers; none for a deterministic method.
+    num_draws: draws for calibration; for a method without a density they are
+      random answers, at the network's size.
+    seed: of samples and draws.
+    mean_colour: mean ab of the training set, [2], if it is known.
+
+  Returns:
+    The function; its batches need 'index'.
+  """
+  k = colorizer.num_proposals(num_proposals)
+  is_random = colorizer.draw is not None or colorizer.max_proposals != 1
+
+  def answer(variables, batch, networks):
+    lightness, ab = color.split_lightness(batch['image'])
+    guide, field = _seen(lightness, image_size), _at(ab, image_size)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(
+        jax.random.key(seed), batch['index'])
+
+    def shown(answers):
+      """ab [..., B, s, s, 2] as pictures, and their ab."""
+      pictures = _painted(answers, guide, lightness)
+      return pictures, color.split_lightness(pictures)[1]
+
+    picture, picture_ab = shown(colorizer.predict(variables, guide))
+    extra: dict[str, Any] = {}
+    if k > 1:
+      proposals, weights = colorizer.propose(variables, guide, k)
+      share = (weights / weights.sum(0))[..., None, None, None]
+      extra['proposals'], extra['proposals_ab'] = shown(proposals)
+      extra['expected_ab'] = shown((share * proposals).sum(0))[1]
+    if is_random and num_samples:
+      extra['samples'], extra['samples_ab'] = shown(_each(
+          colorizer.sample, variables, guide, keys, num_samples))
+    if colorizer.predict_with_hints is not None:
+      extra['hinted_ab'] = shown(colorizer.predict_with_hints(
+          variables, guide, *hints.random_points_of(
+              0, batch['index'], field, NUM_HINTS)))[1]
+    extra |= _density(colorizer, variables, guide, field)
+    if is_random and num_draws:
+      extra |= _draws(colorizer, variables, guide, field, keys, num_draws)
+    if mean_colour is not None:
+      extra['mean_colour'] = jnp.asarray(mean_colour)
+    return Answers(
+        original=batch['image'], picture=picture, lightness=lightness, ab=ab,
+        picture_ab=picture_ab, networks=networks, keys=keys, **extra)
+
+  return answer
+
+
+def _density(colorizer: Colorizer, variables: Variables, guide: jax.Array,
+             field: jax.Array) -> dict[str, jax.Array]:
+  if colorizer.log_prob is None:
+    return {}
+  height, width = colorizer.event_shape((guide.shape[1], guide.shape[2]))
+  nats = colorizer.log_prob(variables, guide, field)
+  return {'nats': nats, 'bits': -nats / (height * width * 2 * jnp.log(2.0))}
+
+
+def _draws(colorizer: Colorizer, variables: Variables, guide: jax.Array,
+           field: jax.Array, keys: jax.Array, number: int
+           ) -> dict[str, jax.Array]:
+  """Draws, the photographs at their resolution, and the draws' densities."""
+  if colorizer.draw is None:
+    return {'draws': _each(colorizer.sample, variables, guide, keys, number),
+            'field': field}
+  draws = _each(colorizer.draw, variables, guide, keys, number)
+  factor = guide.shape[1] // draws.shape[2]
+  log_prob = colorizer.log_prob
+  assert log_prob is not None
+
+  def nats_of(draw):
+    # Averages over blocks of equal numbers give these numbers back.
+    blocks = draw.repeat(factor, 1).repeat(factor, 2)
+    return log_prob(variables, guide, blocks)
+
+  return {'draws': draws, 'field': upsampling.mean_pool(field, factor),
+          'nats_of_draws': jax.vmap(nats_of)(draws)}
+
+
+def _each(draw: Callable[..., jax.Array], variables: Variables,
+          lightness: jax.Array, keys: jax.Array, number: int) -> jax.Array:
+  """[n, B, ...]: each photograph with its own key."""
+  def one(lightness, key):
+    return draw(variables, lightness[None], key, number)[:, 0]
+
+  return jax.vmap(one, out_axes=1)(lightness, keys)
+
+
+def _seen(lightness: jax.Array, size: int) -> jax.Array:
+  """Lightness [B, S, S, 1] as the network sees it, antialiased bicubic."""
+  if lightness.shape[1] == size:
+    return lightness
+  small = jax.image.resize(
+      lightness, (len(lightness), size, size, 1), 'cubic', antialias=True)
+  return jnp.clip(small, 0, 100)  # bicubic rings past black and white
+
+
+def _at(ab: jax.Array, size: int) -> jax.Array:
+  """ab [B, S, S, 2] at the size of the network, by averages."""
+  if ab.shape[1] % size == 0:
+    return upsampling.mean_pool(ab, ab.shape[1] // size)
+  return jax.image.resize(
+      ab, (len(ab), size, size, 2), 'linear', antialias=True)
+
+
+def _painted(ab: jax.Array, guide: jax.Array, lightness: jax.Array
+             ) -> jax.Array:
+  """Answers [..., B, s, s, 2] as pictures, uint8 [..., B, S, S, 3]."""
+  def paint(ab):
+    if guide.shape != lightness.shape:
+      ab = upsampling.follow(ab, guide, lightness)
+    return painting.picture(lightness, ab)
+
+  if ab.ndim == 4:
+    return paint(ab)
+  # One after the other: K large pictures in float32 would not fit.
+  return jax.lax.map(paint, ab)

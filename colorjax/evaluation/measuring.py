@@ -1,0 +1,90 @@
+"""Each photograph measured once, in batches of any size, on all devices.
+
+What is kept is a value (or a row of numbers) for each photograph, never a sum
+over a batch: any grouping of photographs gives the same figures, padding is
+left out, a second run goes on where the first was stopped, and intervals can
+be had by resampling.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from colorjax import color
+from colorjax.colorizer import Batch, Variables
+from colorjax.errors import UserError
+from colorjax.evaluation import catalogue
+from colorjax.evaluation.answers import AnswerFn
+from colorjax.training import parallel
+
+Measure = Callable[[Batch], Mapping[str, jax.Array]]
+"""`batch -> {name: [B, ...]}`."""
+
+
+def compiled(answer: AnswerFn, variables: Variables,
+             networks: Mapping[str, Any] | None = None) -> Measure:
+  """All applicable metrics of a batch, compiled, on all local devices.
+
+  Args:
+    answer: what is judged.
+    variables: its first argument.
+    networks: variables of the networks that metrics use, by name; metrics whose
+      network is not among them are left out.
+
+  Returns:
+    Host batches to the statistics of `catalogue.measure`. UserError for a
+    batch that the devices cannot share.
+  """
+  both = parallel.replicate((variables, dict(networks or {})))
+  mapped = parallel.pmap_photos(
+      lambda state, batch: catalogue.measure(answer(state[0], batch, state[1])))
+  return lambda batch: mapped(both, batch)
+
+
+def collect(measure: Measure, batches: Iterable[Batch]
+            ) -> dict[str, np.ndarray]:
+  """Measures every photograph once; padding is left out.
+
+  Args:
+    measure: `batch -> {name: [B, ...]}`.
+    batches: host batches with 'mask'.
+
+  Returns:
+    {name: [N, ...]} in the order of the photographs. Empty if there are none.
+  """
+  parts: list[dict[str, np.ndarray]] = []
+  for batch in batches:
+    keep = np.asarray(batch['mask']) > 0
+    measured = jax.device_get(measure(batch))
+    parts.append({name: value[keep] for name, value in measured.items()})
+  names = parts[0] if parts else {}
+  return {name: np.concatenate([part[name] for part in parts])
+          for name in names}
+
+
+def mean_colour(batches: Iterable[Batch]) -> np.ndarray:
+  """Mean ab over all pixels of some photographs.
+
+  Args:
+    batches: host batches; padding is left out.
+
+  Returns:
+    ab [2], Lab units, float32.
+  """
+  @jax.jit
+  def add(total, batch):
+    _, ab = color.split_lightness(batch['image'])
+    mask = batch['mask'][:, None]
+    return (total[0] + (ab.mean((1, 2)) * mask).sum(0), total[1] + mask.sum())
+
+  total, count = jnp.zeros(2), jnp.zeros(())
+  for batch in batches:
+    total, count = add((total, count), {
+        'image': jnp.asarray(batch['image']),
+        'mask': jnp.asarray(batch['mask'])})
+  if not count:
+    raise UserError('the training data hold no readable photograph')
+  return np.asarray(total / count)

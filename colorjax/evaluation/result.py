@@ -1,0 +1,154 @@
+"""What an evaluation leaves on disk, written whole or not at all.
+
+  metrics.json      {metric: {mean, low, high, n}}; numbers that are not finite
+                    are null (PSNR of equal pictures is infinite)
+  protocol.json     `protocol.Record`: how it was obtained
+  photographs.csv   a line a photograph, a column a metric
+  statistics.npz    what metrics of sets, and comparisons, are computed from
+"""
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import os
+import pathlib
+import zipfile
+from collections.abc import Mapping
+
+import numpy as np
+
+from colorjax.errors import UserError
+from colorjax.evaluation.protocol import Record
+from colorjax.metrics.bootstrap import Interval
+
+METRICS_FILE = 'metrics.json'
+PROTOCOL_FILE = 'protocol.json'
+PHOTOGRAPHS_FILE = 'photographs.csv'
+STATISTICS_FILE = 'statistics.npz'
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+  """A finished evaluation.
+
+  Attributes:
+    record: how it was obtained.
+    statistics: of each photograph, [N, ...] by the names of `catalogue`.
+    summary: each metric with its interval.
+  """
+  record: Record
+  statistics: Mapping[str, np.ndarray]
+  summary: Mapping[str, Interval]
+
+
+def write(folder: pathlib.Path, result: Result) -> None:
+  """Writes the files; metrics.json last: its presence says that all are there.
+
+  Raises:
+    UserError: the folder cannot be written.
+  """
+  try:
+    write_whole(folder / STATISTICS_FILE, pack(result.statistics))
+    write_whole(folder / PHOTOGRAPHS_FILE, _table(result).encode())
+    write_whole(folder / PROTOCOL_FILE, _json(result.record.as_json()))
+    write_whole(folder / METRICS_FILE, _json({
+        name: _finite(dataclasses.asdict(value))
+        for name, value in result.summary.items()}))
+  except OSError as error:
+    raise UserError(
+        f'cannot write to {folder}: {error.strerror or error}') from error
+
+
+def load(folder: pathlib.Path) -> Result:
+  """Reads what `write` wrote.
+
+  Raises:
+    UserError: the folder holds no finished evaluation, or a damaged one.
+  """
+  if not (folder / METRICS_FILE).is_file():
+    raise UserError(
+        f'{folder} holds no {METRICS_FILE}: name the --workdir of an '
+        'experiments.evaluate that has ended')
+  record = Record.from_json(
+      _read_json(folder / PROTOCOL_FILE), folder / PROTOCOL_FILE)
+  values = _read_json(folder / METRICS_FILE)
+  try:
+    summary = {name: Interval(
+        *(math.nan if fields[end] is None else fields[end]
+          for end in ('mean', 'low', 'high')), n=fields['n'])
+        for name, fields in values.items()}
+  except (TypeError, KeyError) as error:
+    raise UserError(f'{folder / METRICS_FILE} is no file of metrics by this '
+                    f'version: {error}') from error
+  statistics = unpack(folder / STATISTICS_FILE)
+  wrong = [name for name, rows in statistics.items()
+           if len(rows) != len(record.photographs)]
+  if wrong:
+    raise UserError(
+        f'{folder / STATISTICS_FILE}: {wrong[0]} is not of the '
+        f'{len(record.photographs)} photographs of {PROTOCOL_FILE}: evaluate '
+        'again in an empty --workdir')
+  return Result(record, statistics, summary)
+
+
+def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
+  """Named arrays as the bytes of an .npz file."""
+  buffer = io.BytesIO()
+  np.savez_compressed(buffer, **dict(arrays))  # type: ignore[arg-type]
+  return buffer.getvalue()
+
+
+def unpack(path: pathlib.Path) -> dict[str, np.ndarray]:
+  """The arrays of an .npz file; UserError where it is damaged."""
+  try:
+    with np.load(path) as file:
+      return {name: file[name] for name in file.files}
+  except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    raise UserError(f'{path} cannot be read ({error}): evaluate again in an '
+                    'empty --workdir') from error
+
+
+def write_whole(path: pathlib.Path, content: bytes) -> None:
+  """Writes a file under another name and then moves it to its place."""
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+  try:
+    temporary.write_bytes(content)
+    temporary.replace(path)
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def _table(result: Result) -> str:
+  """CSV of what is one number a photograph."""
+  columns = {name: values for name, values in result.statistics.items()
+             if values.ndim == 1}
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator='\n')
+  writer.writerow(['photograph', *columns])
+  for i, name in enumerate(result.record.photographs):
+    writer.writerow([name, *(f'{values[i]:.6g}' for values in
+                             columns.values())])
+  return text.getvalue()
+
+
+def _finite(fields: dict) -> dict:
+  return {key: None if isinstance(value, float) and not math.isfinite(value)
+          else value for key, value in fields.items()}
+
+
+def _json(values: Mapping) -> bytes:
+  return (json.dumps(values, indent=2, allow_nan=False) + '\n').encode()
+
+
+def _read_json(path: pathlib.Path) -> dict:
+  try:
+    values = json.loads(path.read_text())
+  except (OSError, ValueError) as error:
+    raise UserError(f'{path} cannot be read ({error}): evaluate again in an '
+                    'empty --workdir') from error
+  if not isinstance(values, dict):
+    raise UserError(f'{path} holds no JSON object: evaluate again in an empty '
+                    '--workdir')
+  return values
