@@ -76,8 +76,8 @@ def load(folder: pathlib.Path) -> Result:
   values = _read_json(folder / METRICS_FILE)
   try:
     summary = {name: Interval(
-        *(math.nan if fields[end] is None else fields[end]
-          for end in ('mean', 'low', 'high')), n=fields['n'])
+        mean=_number(fields['mean']), low=_number(fields['low']),
+        high=_number(fields['high']), n=fields['n'])
         for name, fields in values.items()}
   except (TypeError, KeyError) as error:
     raise UserError(f'{folder / METRICS_FILE} is no file of metrics by this '
@@ -136,6 +136,10 @@ def _table(result: Result) -> str:
 def _finite(fields: dict) -> dict:
   return {key: None if isinstance(value, float) and not math.isfinite(value)
           else value for key, value in fields.items()}
+
+
+def _number(value: float | None) -> float:
+  return math.nan if value is None else value
 
 
 def _json(values: Mapping) -> bytes:
