@@ -6,6 +6,7 @@ each photograph.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from colorjax.metrics import image
 
@@ -81,18 +82,16 @@ def pairwise_ab_distance(answers: jax.Array) -> jax.Array:
   if k < 2:
     raise ValueError(f'a pair needs 2 answers, got {k}')
 
-  def add(shift, total):
-    return total + image.ab_distance(
-        answers, jnp.roll(answers, shift, axis=0)).sum(0)
+  # One pair at a time: there is never an array of all pairs.
+  answers = jnp.asarray(answers)
+  first, second = (jnp.asarray(x) for x in np.triu_indices(k, 1))
 
-  # Shifts of fewer than K / 2 meet each pair at that distance once; a shift of
-  # K / 2 would meet its pairs twice, so half of the answers are enough.
+  def add(pair, total):
+    return total + image.ab_distance(
+        answers[first[pair]], answers[second[pair]])
+
   zero = jnp.zeros(answers.shape[1:-3], answers.dtype)
-  total = jax.lax.fori_loop(1, (k + 1) // 2, add, zero)
-  if k % 2 == 0:
-    total = total + image.ab_distance(
-        answers[:k // 2], answers[k // 2:]).sum(0)
-  return total / (k * (k - 1) / 2)
+  return jax.lax.fori_loop(0, len(first), add, zero) / len(first)
 
 
 def variance(pictures: jax.Array) -> jax.Array:
