@@ -227,7 +227,7 @@ def test_files_that_are_not_it(files, tmp_path):
   _fails('torchvision', tmp_path / 'none.pth', 'no such weights file')
   with h5py.File(tmp_path / 'k.h5', 'w') as file:
     file.attrs['layer_names'] = []
-  _fails('torchvision', tmp_path / 'k.h5', 'inception_v3_google')
+  _fails('torchvision', tmp_path / 'k.h5', "a file of Keras's: wanted is torch")
 
 
 def test_other_variants_are_refused():
