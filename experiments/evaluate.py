@@ -37,6 +37,8 @@ flags.DEFINE_string('data', 'bundled', f'Photographs: {common.DATA_FORM}')
 flags.DEFINE_string(
     'train_data', None, 'The photographs that the method was trained on: '
     f'near-duplicates of those judged are counted: {common.DATA_FORM}')
+flags.DEFINE_bool('drop_near_duplicates', False, 'Leave those near-duplicates '
+                  'out.')
 flags.DEFINE_enum(
     'protocol', 'folder', ['folder', 'imagenet_val5k', 'imagenet_val50k',
                            'imagenet_ctest10k', 'coco_stuff_val5k'],

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 from absl import flags
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 FLAGS = flags.FLAGS
 
+EXAMPLES_FILE = 'report/examples.npz'
+"""Some photographs and their colourings, for the sheets of comparisons."""
+
 
 def write(workdir: pathlib.Path, judged: 'Judged', photos: 'Photographs',
           finished: result.Result, networks: Mapping[str, Any],
@@ -23,12 +27,27 @@ def write(workdir: pathlib.Path, judged: 'Judged', photos: 'Photographs',
   """Writes `report/`."""
   folder = workdir / 'report'
   folder.mkdir(exist_ok=True)
+  number = min(FLAGS.report_photos, len(indices))
+  # Spread over the source: a folder is sorted by class.
+  chosen = indices[np.linspace(0, len(indices) - 1, number).round().astype(int)]
+  with photos.batches([int(i) for i in chosen], number) as stream:
+    batch = next(stream)
+  shown = jax.device_get(jax.jit(judged.answer)(
+      judged.variables, {name: rows for name, rows in batch.items()
+                         if name != 'mask'}, {}))
+  result.write_whole(workdir / EXAMPLES_FILE, result.pack(
+      {'original': shown.original, 'picture': shown.picture}))
   report_page.write_index(
       folder / 'index.html', title=f'colorjax: {judged.name}',
       tables=[table(finished)], figures=[],
       command='python -m experiments.evaluate '
       f'--flagfile={workdir / "flags.txt"}',
       settings=json.dumps(finished.record.as_json(), indent=2))
+
+
+def load_examples(workdir: pathlib.Path) -> dict[str, np.ndarray]:
+  """Some photographs, 'original', and their colourings, 'picture'."""
+  return result.unpack(workdir / EXAMPLES_FILE)
 
 
 def table(finished: result.Result) -> report_page.Table:

@@ -6,7 +6,7 @@ a run that was stopped goes on with the next part, whatever the batch size.
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,7 @@ _DEFAULT_SIZE = 256
 # What may differ between a run and its continuation.
 _HARMLESS = frozenset({
     'workdir', 'data_dir', 'engine', 'num_threads', 'batch_size',
-    'report_photos', 'train_data'})
+    'report_photos', 'train_data', 'drop_near_duplicates'})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,7 +118,10 @@ def run(*, checkpoint: str | None, outputs: str | None, reference: Any) -> int:
             'another')
       return 0
     measured = _measure(workdir / _PARTS, judged, photos, networks)
-    record = _record(judged, photos, measured)
+    pairs = _near_duplicates(photos.photos)
+    if FLAGS.drop_near_duplicates:
+      measured = _without(measured, {pair.test_index for pair in pairs or ()})
+    record = _record(judged, photos, measured, pairs)
     statistics = {name: values for name, values in measured.items()
                   if name in catalogue.METRICS}
     finished = result.Result(record, statistics,
@@ -253,7 +256,8 @@ def _measured(measure: measuring.Measure, batch: Mapping[str, np.ndarray],
 
 
 def _record(judged: Judged, photos: Photographs,
-            measured: Mapping[str, np.ndarray]) -> protocol.Record:
+            measured: Mapping[str, np.ndarray],
+            pairs: Sequence[near_duplicates.Pair] | None) -> protocol.Record:
   source = photos.photos.source
   return protocol.Record(
       protocol=photos.protocol, data=FLAGS.data,
@@ -263,7 +267,10 @@ def _record(judged: Judged, photos: Photographs,
       num_draws=FLAGS.num_draws, seed=FLAGS.seed, density=_density(judged),
       left_out=tuple(map(str, measured[_LEFT_OUT])),
       num_grey=int((measured['source_chroma'] < _GREY_CHROMA).sum()),
-      near_duplicates=_near_duplicates(photos.photos), judged=judged.name)
+      near_duplicates=None if pairs is None else tuple(
+          f'{pair.test_label} and {pair.train_label}: {pair.distance} bits'
+          for pair in pairs),
+      drops_near_duplicates=FLAGS.drop_near_duplicates, judged=judged.name)
 
 
 def _density(judged: Judged) -> str:
@@ -275,12 +282,23 @@ def _density(judged: Judged) -> str:
   return f'{height} x {width}, {kind}'
 
 
-def _near_duplicates(photos: Screen) -> tuple[str, ...] | None:
+def _near_duplicates(photos: Screen) -> list[near_duplicates.Pair] | None:
   if FLAGS.train_data is None:
+    if FLAGS.drop_near_duplicates:
+      raise UserError('--drop_near_duplicates needs --train_data: the '
+                      'photographs that are not to be among those judged')
     return None
-  pairs = near_duplicates.find(
+  return near_duplicates.find(
       photos, photographs.open_photos(FLAGS.train_data, train=True),
       num_threads=FLAGS.num_threads)
-  return tuple(f'{pair.test_label} and {pair.train_label}: '
-               f'{pair.distance} bits' for pair in pairs)
 
+
+def _without(measured: Mapping[str, np.ndarray], dropped: Collection[int]
+             ) -> dict[str, np.ndarray]:
+  """The statistics of all photographs but some."""
+  keep = ~np.isin(measured['index'], sorted(dropped))
+  if not keep.any():
+    raise UserError(f'--data={FLAGS.data}: all photographs are in '
+                    f'--train_data={FLAGS.train_data} too')
+  return {name: rows if name == _LEFT_OUT else rows[keep]
+          for name, rows in measured.items()}

@@ -5,12 +5,11 @@ is one way to train, evaluate and report. It imports JAX, so scripts import it
 inside their main.
 """
 
-import contextlib
 import dataclasses
 import json
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -158,8 +157,7 @@ def _run(
     figures_path = workdir / run_report.FIGURES_FILE
     if embed_photos is not None and not figures_path.exists():
       feeds = _embedded(feeds, embed_photos, colorizer, plan, workdir)
-    with _timed(workdir):
-      result = _fit(colorizer, feeds, workdir, plan)
+    result = _timed_fit(colorizer, feeds, workdir, plan)
     if result.signal is not None:
       return result.exit_code
     if result.status == 'was_finished' and figures_path.exists():
@@ -178,12 +176,13 @@ def _run(
   return 0
 
 
-@contextlib.contextmanager
-def _timed(workdir: pathlib.Path) -> Iterator[None]:
-  """Notes how long training ran, evaluations and compilation included.
+def _timed_fit(colorizer: Colorizer, feeds: _Feeds, workdir: pathlib.Path,
+               plan: _Plan) -> loop.Result:
+  """`_fit`, with a note of how long it took beside the run.
 
-  Seconds of all processors beside those of the clock: on a machine that others
-  use too, only they compare.
+  `seconds` are by the clock, evaluations and compilation included, and
+  `seconds_per_step` leave both out. Seconds of all processors stand beside
+  them: on a machine that others use too, only they compare.
 
   In a file of its own: metrics.jsonl and checkpoints hold nothing that a
   second run of the same command would not repeat to the last bit.
@@ -192,13 +191,15 @@ def _timed(workdir: pathlib.Path) -> Iterator[None]:
     return max(steps(workdir / DIRECTORY), default=0)
 
   first, begin, cpu = last(), time.monotonic(), time.process_time()
-  yield
+  result = _fit(colorizer, feeds, workdir, plan)
   if last() > first:
     with (workdir / common.SESSIONS_FILE).open('a') as file:
       print(json.dumps({'from_step': first, 'to_step': last(),
                         'seconds': round(time.monotonic() - begin, 1),
-                        'cpu_seconds': round(time.process_time() - cpu, 1)}),
+                        'cpu_seconds': round(time.process_time() - cpu, 1),
+                        'seconds_per_step': result.seconds_per_step}),
             file=file)
+  return result
 
 
 def _check_settings(colorizer: Colorizer) -> None:

@@ -304,7 +304,8 @@ def _record(**changes):
       'protocol': protocol.folder(16, 'crop'), 'data': 'folder:x',
       'photographs': ('a', 'b'), 'pixels': '00', 'num_proposals': 8,
       'num_samples': 8, 'num_draws': 19, 'seed': 0, 'density': '',
-      'left_out': (), 'num_grey': 0, 'near_duplicates': None, 'judged': 'x'}
+      'left_out': (), 'num_grey': 0, 'near_duplicates': None,
+      'drops_near_duplicates': False, 'judged': 'x'}
   return protocol.Record(**(fields | changes))
 
 

@@ -98,6 +98,7 @@ class Record:
     num_grey: photographs among those judged that are grey by nature.
     near_duplicates: test photographs that a training set holds too, a line
       each; None where no training set was named.
+    drops_near_duplicates: whether these are not among `photographs`.
     judged: what was judged: a checkpoint, a folder of pictures, a reference.
   """
   protocol: Protocol
@@ -112,6 +113,7 @@ class Record:
   left_out: tuple[str, ...]
   num_grey: int
   near_duplicates: tuple[str, ...] | None
+  drops_near_duplicates: bool
   judged: str
 
   def as_json(self) -> dict[str, Any]:

@@ -92,7 +92,9 @@ def fit(
             workdir, step=start, num_steps=cadence.num_steps)))
     if start:
       say(f'going on from step {start} in {workdir}')
-    return run.train(start, stack.enter_context(_closing(batches(start))))
+    result = run.train(start, stack.enter_context(_closing(batches(start))))
+    return dataclasses.replace(
+        result, seconds_per_step=run.log.seconds_per_step)
 
 
 def _restore(checkpoints: checkpoint.Checkpoints, state: TrainState

@@ -1,0 +1,268 @@
+"""Results of one protocol in one table, with what chance may have done.
+
+A row is a method: the mean over its training seeds. Intervals are over
+photographs and seeds together, differences from a chosen row are paired: both
+are resampled with the same photographs.
+"""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from colorjax.errors import UserError
+from colorjax.evaluation import catalogue, protocol
+from colorjax.evaluation.result import Result
+from colorjax.metrics import bootstrap
+
+SIGNIFICANT = 0.05
+"""Differences with a smaller two-sided p are marked."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+  """A method of the table.
+
+  Attributes:
+    name: what it is called.
+    results: one for each training seed.
+    seconds: of training, mean over seeds; None where there was none.
+    note: in what it does not compare with the other rows.
+  """
+  name: str
+  results: Sequence[Result]
+  seconds: float | None = None
+  note: str = ''
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cell:
+  """A metric of a row.
+
+  Attributes:
+    interval: mean over seeds, its interval over photographs and seeds.
+    seed_std: standard deviation over seeds (n - 1); None for one seed.
+    difference: from the chosen row, with its paired interval; None for that
+      row itself, and where the two do not compare.
+    p: two-sided bootstrap p-value of the difference.
+  """
+  interval: bootstrap.Interval
+  seed_std: float | None = None
+  difference: bootstrap.Interval | None = None
+  p: float | None = None
+
+  @property
+  def is_significant(self) -> bool:
+    """Whether chance alone would seldom make such a difference."""
+    return self.p is not None and self.p < SIGNIFICANT
+
+
+Table = Mapping[str, Mapping[str, Cell]]
+"""By the row's name and the metric's."""
+
+
+def check(rows: Sequence[Row], *, mixed: bool) -> list[Row]:
+  """The rows, if they compare; those that do not are noted, if that is wanted.
+
+  Args:
+    rows: the first one is what the others are held against.
+    mixed: allow rows of other protocols or photographs.
+
+  Raises:
+    UserError: rows do not compare and `mixed` is not set, or two have one name.
+  """
+  names = [row.name for row in rows]
+  twice = [name for name in names if names.count(name) > 1]
+  if twice:
+    raise UserError(f'two rows are called {twice[0]}: name them NAME=PATH')
+  checked = []
+  for row in rows:
+    found: list[str] = []
+    for one in row.results:
+      found += protocol.differences(rows[0].results[0].record, one.record)
+    if found and not mixed:
+      raise UserError(
+          f'{rows[0].name} and {row.name} do not stand in one table: '
+          f'{"; ".join(dict.fromkeys(found))}. Evaluate both alike, or ask for '
+          '--mixed_protocols')
+    checked.append(dataclasses.replace(
+        row, note='; '.join(dict.fromkeys(found))))
+  return checked
+
+
+def compare(rows: Sequence[Row], *, against: str) -> Table:
+  """All metrics of all rows.
+
+  Args:
+    rows: as `check` gives them.
+    against: name of the row that differences are from.
+
+  Raises:
+    UserError: no row of that name.
+  """
+  by_name = {row.name: row for row in rows}
+  if against not in by_name:
+    raise UserError(f'--against={against}: there are the rows '
+                    f'{", ".join(by_name)}')
+  base = by_name[against]
+  table: dict[str, dict[str, Cell]] = {}
+  for row in rows:
+    table[row.name] = {}
+    for name, metric in catalogue.METRICS.items():
+      own = _replicates(row, name)
+      if own is None:
+        continue
+      figures, replicates = own
+      pooled = bootstrap.over_seeds(replicates)
+      n = len(row.results[0].record.photographs)
+      interval = bootstrap.interval(
+          figures.mean(), pooled, n, recentre=metric.recentre)
+      cell = Cell(interval=interval, seed_std=_deviation(figures))
+      other = None if row is base or row.note or base.note else _replicates(
+          base, name)
+      if other is not None and np.isfinite(pooled).all():
+        # Other draws of seeds than the row's own: its seeds are not paired.
+        paired = pooled - bootstrap.over_seeds(other[1], seed=1)
+        if np.isfinite(paired).all():
+          cell = dataclasses.replace(
+              cell, p=bootstrap.sign_probability(paired),
+              difference=bootstrap.interval(
+                  figures.mean() - other[0].mean(), paired, n))
+      table[row.name][name] = cell
+  return table
+
+
+def markdown(table: Table, rows: Sequence[Row], metrics: Sequence[str], *,
+             against: str) -> str:
+  """The table as Markdown, with what must be known to read it.
+
+  Args:
+    table: what `compare` gave.
+    rows: the same rows.
+    metrics: the columns; those that no row has are left out.
+    against: as in `compare`.
+  """
+  header, lines = texts(table, rows, metrics)
+  text = ['| ' + ' | '.join(header) + ' |',
+          '|---|' + '--:|' * (len(header) - 1)]
+  text += ['| ' + ' | '.join(line) + ' |' for line in lines]
+  return '\n'.join(text) + '\n\n' + '\n'.join(
+      notes(rows, metrics, against=against)) + '\n'
+
+
+def latex(table: Table, rows: Sequence[Row], metrics: Sequence[str], *,
+          against: str) -> str:
+  """The table as LaTeX (booktabs), the notes as comments."""
+  header, lines = texts(table, rows, metrics)
+  text = [f'% {note}' for note in notes(rows, metrics, against=against)]
+  text += ['\\begin{tabular}{l' + 'r' * (len(header) - 1) + '}',
+           '\\toprule', ' & '.join(map(_escaped, header)) + ' \\\\',
+           '\\midrule']
+  text += [' & '.join(map(_escaped, line)) + ' \\\\' for line in lines]
+  return '\n'.join([*text, '\\bottomrule', '\\end{tabular}']) + '\n'
+
+
+def texts(table: Table, rows: Sequence[Row], metrics: Sequence[str]
+           ) -> tuple[list[str], list[list[str]]]:
+  """Header and lines of the table as texts, the row's name first."""
+  columns = [name for name in metrics
+             if any(name in cells for cells in table.values())]
+  lines = []
+  for row in rows:
+    cells = table[row.name]
+    lines.append([row.name + ('†' if row.note else ''), *(
+        _text(cells[name]) if name in cells else '' for name in columns),
+        '' if row.seconds is None else f'{row.seconds:.0f}'])
+  return ['method', *columns, 'training, s'], lines
+
+
+def as_csv(table: Table, rows: Sequence[Row]) -> str:
+  """Every metric of every row, one a line."""
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator='\n')
+  writer.writerow(['row', 'metric', 'mean', 'low', 'high', 'photographs',
+                   'seeds', 'seed_std', 'difference', 'difference_low',
+                   'difference_high', 'p', 'seconds', 'note'])
+  for row in rows:
+    for name, cell in table[row.name].items():
+      difference = cell.difference
+      numbers = [cell.interval.mean, cell.interval.low, cell.interval.high,
+                 cell.interval.n, len(row.results), cell.seed_std,
+                 *((difference.mean, difference.low, difference.high)
+                   if difference else (None,) * 3), cell.p, row.seconds]
+      writer.writerow([row.name, name, *(
+          '' if number is None else f'{number:.6g}' for number in numbers),
+                       row.note])
+  return text.getvalue()
+
+
+def notes(rows: Sequence[Row], metrics: Sequence[str], *, against: str
+          ) -> list[str]:
+  """What must be known to read the table, a sentence each."""
+  record = rows[0].results[0].record
+  seeds = sorted({len(row.results) for row in rows})
+  text = [
+      f'{len(record.photographs)} photographs, protocol '
+      f'{record.protocol.name} version {record.protocol.version}, '
+      f'{record.protocol.image_size} x {record.protocol.image_size} '
+      f'{record.protocol.fit}; mean over photographs and '
+      f'{"/".join(map(str, seeds))} training seeds, with its 95 % bootstrap '
+      'interval over both.',
+      f'* differs from {against} (paired bootstrap, two-sided p < '
+      f'{SIGNIFICANT:g}, not corrected for the number of comparisons).',
+      f'K = {record.num_proposals} proposals, n = {record.num_samples} '
+      'samples, '
+      f'{record.num_draws} draws; pixels {record.pixels[:12]}; '
+      f'{record.num_grey} photographs grey by nature; '
+      f'{len(record.left_out)} left out.']
+  if record.near_duplicates is not None:
+    kept = ('left out' if record.drops_near_duplicates else 'not left out')
+    text.append(f'{len(record.near_duplicates)} photographs were in the '
+                f'training set too ({kept}).')
+  densities = {row.name: row.results[0].record.density for row in rows
+               if row.results[0].record.density}
+  if 'bits_per_dim' in metrics and densities:
+    text.append('bits_per_dim are of the ab field at ' + ', '.join(
+        f'{density} ({name})' for name, density in densities.items())
+        + '; a uniform density over the ab square has 7.78.')
+  text += [f'{row.name} does not compare: {row.note}.'
+           for row in rows if row.note]
+  return text
+
+
+def _replicates(row: Row, name: str
+                ) -> tuple[np.ndarray, np.ndarray] | None:
+  """The metric of each seed [S], and its replicates [S, R]."""
+  figures, replicates = [], []
+  for one in row.results:
+    statistics = catalogue.statistics_of(name, one.statistics)
+    if statistics is None:
+      return None
+    figures.append(catalogue.figure(name, statistics))
+    replicates.append(catalogue.replicates(name, statistics))
+  return np.array(figures), np.array(replicates)
+
+
+def _deviation(figures: np.ndarray) -> float | None:
+  if len(figures) < 2 or not np.isfinite(figures).all():
+    return None
+  return float(figures.std(ddof=1))
+
+
+def _text(cell: Cell) -> str:
+  value = cell.interval
+  if np.isinf(value.mean):
+    return '∞'
+  text = f'{value.mean:.4g} ({value.low:.4g} to {value.high:.4g})'
+  return text + (' *' if cell.is_significant else '')
+
+
+def _escaped(text: str) -> str:
+  for plain, written in (('\\', '\\textbackslash{}'), ('_', '\\_'),
+                         ('%', '\\%'), ('&', '\\&'), ('#', '\\#'),
+                         ('∞', '$\\infty$'), ('†', '$\\dagger$'),
+                         ('*', '$^*$')):
+    text = text.replace(plain, written)
+  return text

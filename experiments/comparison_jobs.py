@@ -1,0 +1,261 @@
+"""The jobs of a comparison: trials, trainings, evaluations. No JAX here.
+
+Each job is a command of this project in a work directory of its own, which
+says by itself whether it is finished and goes on where it was stopped.
+"""
+
+import dataclasses
+import json
+import pathlib
+import shlex
+from collections.abc import Mapping, Sequence
+
+from absl import flags
+
+from colorjax.errors import UserError
+from experiments import common
+from launch import jobs
+
+FLAGS = flags.FLAGS
+
+_TRIAL_STEPS = 20
+_REFERENCES = ('truth', 'grey')
+_BASELINES: Mapping[str, Sequence[str]] = {
+    # The energy of the paper has no unique solution where lightness is flat.
+    'mean_colour': (), 'levin': ('--levin_form=equations',)}
+_METRICS_FILE = 'metrics.json'
+_BUDGET_FILE = 'budget.json'
+_PRIOR_FILE = 'prior.json'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluated:
+  """A row of the table to be, as folders.
+
+  Attributes:
+    name: of the row.
+    evaluations: a finished evaluation for each seed.
+    runs: the training run of each, [] where there was none.
+  """
+  name: str
+  evaluations: Sequence[pathlib.Path]
+  runs: Sequence[pathlib.Path] = ()
+
+
+def finish(workdir: pathlib.Path) -> list[Evaluated]:
+  """Does all that is missing.
+
+  Args:
+    workdir: of the comparison.
+
+  Returns:
+    The rows, references first.
+
+  Raises:
+    UserError: wrong flags, or a job failed: it names its log. The others have
+      been done all the same.
+  """
+  _check()
+  trained = [name for name in FLAGS.methods
+             if name not in _BASELINES and name not in _REFERENCES]
+  if trained:
+    _run(workdir, _prior(workdir, trained))
+  steps = _budget(workdir, trained) if FLAGS.budget_seconds else {}
+  runs = {name: [_rundir(workdir, name, seed) for seed in FLAGS.seeds]
+          for name in trained}
+  runs |= {name: [workdir / 'runs' / name] for name in FLAGS.methods
+           if name in _BASELINES}
+  baselines = [_baseline(workdir, name, runs[name][0]) for name in runs
+               if name in _BASELINES]
+  _run(workdir, [*baselines, *(
+      # Seed by seed: a comparison that is stopped has whole rows of fewer.
+      _training(workdir, name, seed, run, steps.get(name))
+      for seed, same in zip(FLAGS.seeds, zip(*(
+          [(name, run) for run in runs[name]] for name in trained),
+          strict=True), strict=True)
+      for name, run in same)] if trained else baselines)
+  return _evaluated(workdir, runs)
+
+
+def _check() -> None:
+  scripts = pathlib.Path(__file__).parent
+  for name in FLAGS.methods:
+    if name in _BASELINES or name in _REFERENCES:
+      continue
+    if not (scripts / f'{name}.py').is_file():
+      raise UserError(f'--methods: there is no experiment {name!r} and no '
+                      f'baseline: {", ".join([*_REFERENCES, *_BASELINES])}')
+    if not pathlib.Path(FLAGS.flagfiles.format(name)).is_file():
+      raise UserError(f'--flagfiles: {FLAGS.flagfiles.format(name)} is no '
+                      'file; {} in it stands for the method')
+  if any(not seed.isdigit() for seed in FLAGS.seeds) or not FLAGS.seeds:
+    raise UserError(f'--seeds={",".join(FLAGS.seeds)}: whole numbers from 0 '
+                    'with commas between')
+
+
+def _run(workdir: pathlib.Path, wanted: Sequence[jobs.Job]) -> None:
+  failed = jobs.run(wanted, devices=FLAGS.devices, environment={
+      # Seeds and evaluations of one method are the same programs.
+      'JAX_COMPILATION_CACHE_DIR': str((workdir / 'compiled').resolve()),
+      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '1'})
+  if failed:
+    raise UserError(f'{len(failed)} of {len(wanted)} jobs failed; the first, '
+                    f'{failed[0].name}: {jobs.last_line(failed[0].log)} (all '
+                    f'of it is in {failed[0].log}). The same command goes on')
+
+
+def _data_flags() -> list[str]:
+  """The photographs, as all training scripts take them."""
+  return [f'--data={FLAGS.data}', f'--eval_data={FLAGS.eval_data}',
+          *_photo_flags()]
+
+
+def _photo_flags() -> list[str]:
+  given = [f'--{name}={FLAGS[name].value}' for name in (
+      'fit', 'on_bad_image', 'min_chroma', 'engine')]
+  return given + [f'--{name}={FLAGS[name].value}' for name in (
+      'data_dir', 'num_threads') if FLAGS[name].value is not None]
+
+
+def _rundir(workdir: pathlib.Path, name: str, seed: str) -> pathlib.Path:
+  return workdir / 'runs' / name / f'seed{seed}'
+
+
+def _job(workdir: pathlib.Path, name: str, command: Sequence[str],
+         result: pathlib.Path) -> jobs.Job:
+  return jobs.Job(
+      name=name, command=command, is_done=result.is_file,
+      log=workdir / 'logs' / f'{name.replace(" ", "_")}.log')
+
+
+def _prior(workdir: pathlib.Path, trained: Sequence[str]) -> list[jobs.Job]:
+  """The prior of colours of the training data, for methods that take it."""
+  if 'classification' not in trained:
+    return []
+  path = workdir / _PRIOR_FILE
+  return [_job(workdir, 'prior', jobs.python(
+      'experiments.measure_prior', f'--data={FLAGS.data}', '--block_size=2',
+      f'--output={path}', *_photo_flags()), path)]
+
+
+def _training_flags(workdir: pathlib.Path, name: str) -> list[str]:
+  prior = ([f'--prior={workdir / _PRIOR_FILE}'] if name == 'classification'
+           else [])
+  return [f'--flagfile={FLAGS.flagfiles.format(name)}', *_data_flags(), *prior]
+
+
+def _budget(workdir: pathlib.Path, trained: Sequence[str]) -> dict[str, int]:
+  """Steps of each method that fill the time, measured once and then kept."""
+  path = workdir / _BUDGET_FILE
+  if path.is_file():
+    kept = json.loads(path.read_text())
+    if kept['budget_seconds'] != FLAGS.budget_seconds:
+      raise UserError(
+          f'{path} is for --budget_seconds={kept["budget_seconds"]:g}, not '
+          f'{FLAGS.budget_seconds:g}: choose another --workdir')
+    steps = kept['steps']
+    if set(trained) <= set(steps):
+      return steps
+  else:
+    steps = {}
+  missing = [name for name in trained if name not in steps]
+  _run(workdir, [_trial(workdir, name) for name in missing])
+  for name in missing:
+    seconds = _sessions(workdir / 'trials' / name)[-1]['seconds_per_step']
+    steps[name] = max(1, round(FLAGS.budget_seconds / seconds))
+  path.write_text(json.dumps({
+      'budget_seconds': FLAGS.budget_seconds, 'steps': steps}, indent=2))
+  return steps
+
+
+def _trial(workdir: pathlib.Path, name: str) -> jobs.Job:
+  run = workdir / 'trials' / name
+  return _job(workdir, f'{name} trial', jobs.python(
+      f'experiments.{name}', *_training_flags(workdir, name),
+      f'--num_steps={_TRIAL_STEPS}', f'--workdir={run}'),
+      run / 'report' / _METRICS_FILE)
+
+
+def _training(workdir: pathlib.Path, name: str, seed: str, run: pathlib.Path,
+              steps: int | None) -> jobs.Job:
+  # Two evaluations in all: what is compared is the end of training.
+  length = [] if steps is None else [
+      f'--num_steps={steps}', f'--eval_every={-(-steps // 2)}',
+      f'--checkpoint_every={-(-steps // 4)}']
+  return _job(workdir, f'{name} seed {seed}', jobs.python(
+      f'experiments.{name}', *_training_flags(workdir, name), f'--seed={seed}',
+      *length, f'--workdir={run}'), run / 'report' / _METRICS_FILE)
+
+
+def _baseline(workdir: pathlib.Path, name: str, run: pathlib.Path
+              ) -> jobs.Job:
+  size = [word for word in shlex.split(FLAGS.evaluate_flags)
+          if word.startswith('--image_size=')]
+  return _job(workdir, name, jobs.python(
+      'experiments.baselines', f'--method={name}', *_BASELINES[name], *size,
+      *_data_flags(), f'--workdir={run}'), run / 'report' / _METRICS_FILE)
+
+
+def _evaluated(workdir: pathlib.Path,
+               runs: Mapping[str, Sequence[pathlib.Path]]) -> list[Evaluated]:
+  """Evaluates all rows; those of one name are its seeds."""
+  rows = [Evaluated(name=name, evaluations=[workdir / 'evaluations' / name])
+          for name in _REFERENCES]
+  wanted = [_evaluation(workdir, row.name, row.evaluations[0],
+                        f'--reference={row.name}') for row in rows]
+  for name, paths in {**runs, **_grouped('runs')}.items():
+    folders = [workdir / 'evaluations' / name / str(i)
+               for i in range(len(paths))]
+    wanted += [_evaluation(workdir, name, folder, f'--checkpoint={path}')
+               for folder, path in zip(folders, paths, strict=True)]
+    rows.append(Evaluated(name=name, evaluations=folders, runs=paths))
+  for name, paths in _grouped('outputs').items():
+    folder = workdir / 'evaluations' / name
+    wanted.append(_evaluation(workdir, name, folder, f'--outputs={paths[0]}'))
+    rows.append(Evaluated(name=name, evaluations=[folder]))
+  _run(workdir, wanted)
+  return rows + [Evaluated(name=name, evaluations=paths)
+                 for name, paths in _grouped('evaluations').items()]
+
+
+def _evaluation(workdir: pathlib.Path, name: str, folder: pathlib.Path,
+                judged: str) -> jobs.Job:
+  # To count what is in the training set too, one row will do.
+  drops = FLAGS.drop_near_duplicates
+  train = ([f'--train_data={FLAGS.data}', f'--drop_near_duplicates={drops}']
+           if drops or name == 'truth' else [])
+  return _job(workdir, f'evaluate {"/".join(folder.parts[-2:])}', jobs.python(
+      'experiments.evaluate', judged, f'--data={FLAGS.eval_data}', *train,
+      *_photo_flags(), *shlex.split(FLAGS.evaluate_flags),
+      f'--workdir={folder}'), folder / _METRICS_FILE)
+
+
+def _grouped(flag: str) -> dict[str, list[pathlib.Path]]:
+  """Paths by name of a flag of NAME=PATH entries."""
+  groups: dict[str, list[pathlib.Path]] = {}
+  for entry in FLAGS[flag].value or ():
+    name, equals, path = entry.partition('=')
+    if not equals or not name or not path:
+      raise UserError(f'--{flag}={entry}: NAME=PATH is meant')
+    groups.setdefault(name, []).append(pathlib.Path(path))
+  if flag == 'outputs' and any(len(paths) > 1 for paths in groups.values()):
+    raise UserError('--outputs: one folder for each name')
+  return groups
+
+
+def seconds_of(run: pathlib.Path) -> float | None:
+  """Seconds in which a run trained, steps alone; None if it kept no record."""
+  sessions = _sessions(run)
+  if not sessions or any(
+      session.get('seconds_per_step') is None for session in sessions):
+    return None
+  return sum(session['seconds_per_step']
+             * (session['to_step'] - session['from_step'])
+             for session in sessions)
+
+
+def _sessions(run: pathlib.Path) -> list[dict]:
+  path = run / common.SESSIONS_FILE
+  if not path.is_file():
+    return []
+  return [json.loads(line) for line in path.read_text().splitlines()]

@@ -1,0 +1,103 @@
+"""The table, the sheet and the page of a comparison."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from absl import flags
+
+from colorjax import photo, report, report_evaluation, report_page
+from colorjax.errors import UserError
+from colorjax.evaluation import catalogue, comparison, result
+from experiments import comparison_jobs, evaluation_report
+
+FLAGS = flags.FLAGS
+
+_PLOTTED = 'ab_distance'
+
+
+def write(workdir: pathlib.Path,
+          evaluated: Sequence[comparison_jobs.Evaluated],
+          columns: Sequence[str]) -> None:
+  """Writes all files and prints the table.
+
+  Args:
+    workdir: of the comparison.
+    evaluated: the rows.
+    columns: metrics of the table.
+  """
+  unknown = [name for name in columns if name not in catalogue.METRICS]
+  if unknown:
+    raise UserError(f'--metrics: there is no metric {unknown[0]!r}; there are '
+                    f'{", ".join(catalogue.METRICS)}')
+  rows = comparison.check([
+      comparison.Row(
+          name=row.name, seconds=_seconds(row.runs),
+          results=[result.load(path) for path in row.evaluations])
+      for row in evaluated], mixed=FLAGS.mixed_protocols)
+  against = FLAGS.against
+  table = comparison.compare(rows, against=against)
+  text = comparison.markdown(table, rows, columns, against=against)
+  for name, content in (
+      ('table.md', text),
+      ('table.tex', comparison.latex(table, rows, columns, against=against)),
+      ('table.csv', comparison.as_csv(table, rows))):
+    result.write_whole(workdir / name, content.encode())
+  figures = _pictures(workdir, evaluated, rows, table)
+  report_page.write_index(
+      workdir / 'index.html', title=f'colorjax: {workdir.name}',
+      tables=[_page_table(table, rows, columns)], figures=figures,
+      command='', settings='\n'.join(
+          comparison.notes(rows, columns, against=against)))
+  print(f'\n{text}\nWritten to {workdir}: index.html, table.md, table.tex, '
+        f'table.csv, {", ".join(figure.file for figure in figures)}')
+
+
+def _seconds(runs: Sequence[pathlib.Path]) -> float | None:
+  seconds = [comparison_jobs.seconds_of(run) for run in runs]
+  known = [one for one in seconds if one is not None]
+  return float(np.mean(known)) if known and len(known) == len(seconds) else None
+
+
+def _page_table(table: comparison.Table, rows: Sequence[comparison.Row],
+                columns: Sequence[str]) -> report_page.Table:
+  header, lines = comparison.texts(table, rows, columns)
+  return report_page.Table(
+      caption='Mean and 95 % interval; table.csv has every metric',
+      header=header, rows=lines)
+
+
+def _pictures(workdir: pathlib.Path,
+              evaluated: Sequence[comparison_jobs.Evaluated],
+              rows: Sequence[comparison.Row], table: comparison.Table
+              ) -> list[report_page.Figure]:
+  images, painted = _examples(evaluated, rows)
+  photo.write(workdir / 'sheet.png', report.side_by_side(images, painted))
+  figures = [report_page.Figure(
+      'sheet.png', 'Side by side', 'The same photographs by every method; of '
+      'several seeds the first.')]
+  intervals = {name: cells[_PLOTTED].interval for name, cells in table.items()
+               if _PLOTTED in cells}
+  if intervals:
+    photo.write(workdir / 'intervals.png', report_evaluation.interval_plot(
+        {name: (one.mean, one.low, one.high)
+         for name, one in intervals.items()}, _PLOTTED))
+    figures.append(report_page.Figure(
+        'intervals.png', _PLOTTED, catalogue.METRICS[_PLOTTED].meaning))
+  return figures
+
+
+def _examples(evaluated: Sequence[comparison_jobs.Evaluated],
+              rows: Sequence[comparison.Row]
+              ) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
+  """Originals, and the pictures of each row that shows the same ones."""
+  images: np.ndarray | None = None
+  painted = {}
+  for row, one in zip(rows, evaluated, strict=True):
+    examples = evaluation_report.load_examples(one.evaluations[0])
+    if images is None:
+      images = examples['original']
+    if row.name != 'truth' and np.array_equal(images, examples['original']):
+      painted[row.name] = examples['picture']
+  assert images is not None
+  return images, painted

@@ -1,0 +1,150 @@
+"""Commands run one after the other, or one on each device, with logs.
+
+Nothing here imports JAX. A job says by itself whether it is done, so that a
+stopped launcher started again runs what is missing; jobs that can go on where
+they were stopped do so.
+"""
+
+import collections
+import dataclasses
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+_POLL_SECONDS = 0.2
+_SECONDS_BETWEEN_LINES = 60.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+  """A command.
+
+  Attributes:
+    name: for people.
+    command: the program and its arguments.
+    log: file that receives all that it prints; an earlier log is kept and
+      added to.
+    is_done: whether its result is there already.
+  """
+  name: str
+  command: Sequence[str]
+  log: pathlib.Path
+  is_done: Callable[[], bool]
+
+
+@dataclasses.dataclass
+class _Running:
+  job: Job
+  process: subprocess.Popen
+  slot: str | None
+  begun: float
+  said: float
+
+
+def run(jobs: Sequence[Job], *, devices: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        say: Callable[[str], None] = print) -> list[Job]:
+  """Runs the jobs that are not done.
+
+  Ctrl-C, or SIGTERM, is handed on: each running job is asked to save and end,
+  and is waited for, before KeyboardInterrupt is raised.
+
+  Args:
+    jobs: in the order in which they are begun.
+    devices: GPUs by their numbers; a job is given one by CUDA_VISIBLE_DEVICES,
+      and as many run at once. None: one job at a time, with all that there is.
+    environment: set for each job.
+    say: is told what begins, how it goes and what ends, a line at a time.
+
+  Returns:
+    The jobs that failed: the others are not kept from running.
+  """
+  missing = [job for job in jobs if not job.is_done()]
+  waiting = collections.deque(missing)
+  free: list[str | None] = list(devices) or [None]
+  running: list[_Running] = []
+  failed: list[Job] = []
+  begun = time.monotonic()
+  previous = signal.signal(signal.SIGTERM, _interrupt)
+  try:
+    while waiting or running:
+      while waiting and free:
+        running.append(_start(waiting.popleft(), free.pop(0), environment))
+        say(f'{running[-1].job.name}: begins')
+      time.sleep(_POLL_SECONDS)
+      for one in list(running):
+        code = one.process.poll()
+        if code is None:
+          _report(one, say)
+          continue
+        running.remove(one)
+        free.append(one.slot)
+        seconds = time.monotonic() - one.begun
+        ok = code == 0 and one.job.is_done()
+        if not ok:
+          failed.append(one.job)
+        done = len(missing) - len(waiting) - len(running)
+        left = (time.monotonic() - begun) / done * (len(missing) - done)
+        say(f'{one.job.name}: ' + (
+            f'done in {seconds:.0f} s' if ok else
+            f'FAILED ({last_line(one.job.log)}); all of it is in '
+            f'{one.job.log}') + f'; {done} of {len(missing)}'
+            + (f', about {left / 60:.0f} min left' if done < len(missing)
+               else ''))
+  except KeyboardInterrupt:
+    say(f'interrupted: {len(running)} running jobs save and end')
+    for one in running:
+      one.process.send_signal(signal.SIGINT)
+    for one in running:
+      one.process.wait()
+    raise
+  finally:
+    signal.signal(signal.SIGTERM, previous)
+  return failed
+
+
+def last_line(log: pathlib.Path) -> str:
+  """The last line of a log, without what a progress bar wrote over."""
+  try:
+    lines = log.read_text(errors='replace').replace('\r', '\n').split('\n')
+  except OSError:
+    return 'no output'
+  return next((line.strip() for line in reversed(lines) if line.strip()),
+              'no output')
+
+
+def _start(job: Job, slot: str | None, environment: Mapping[str, str] | None
+           ) -> _Running:
+  job.log.parent.mkdir(parents=True, exist_ok=True)
+  env = {**os.environ, **(environment or {})}
+  if slot is not None:
+    env['CUDA_VISIBLE_DEVICES'] = slot
+  with job.log.open('a') as log:
+    print('+', *job.command, file=log, flush=True)
+    # A session of its own: Ctrl-C reaches it once, by us, and not by the
+    # terminal too.
+    process = subprocess.Popen(
+        job.command, stdout=log, stderr=subprocess.STDOUT, env=env,
+        stdin=subprocess.DEVNULL, start_new_session=True)
+  now = time.monotonic()
+  return _Running(job, process, slot, now, now)
+
+
+def _report(one: _Running, say: Callable[[str], None]) -> None:
+  now = time.monotonic()
+  if now - one.said >= _SECONDS_BETWEEN_LINES:
+    one.said = now
+    say(f'{one.job.name}: {last_line(one.job.log)[:120]}')
+
+
+def _interrupt(*_) -> None:
+  raise KeyboardInterrupt
+
+
+def python(module: str, *arguments: str) -> list[str]:
+  """`python -m module arguments` with the interpreter that runs this."""
+  return [sys.executable, '-m', module, *arguments]
