@@ -1,48 +1,64 @@
 """What an evaluation prints, and leaves in `report/` to look at."""
 
-import json
 import pathlib
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
 
-import jax
 import numpy as np
 from absl import flags
 
-from colorjax import report_page
+from colorjax import photo, report_page
+from colorjax.data import listing
 from colorjax.evaluation import catalogue, result
-
-if TYPE_CHECKING:
-  from experiments.evaluation_run import Judged, Photographs
+from colorjax.evaluation.protocol import Record
+from colorjax.metrics.bootstrap import Interval
+from experiments import evaluation_pictures
+from experiments.evaluation_subject import Judged, Photographs
 
 FLAGS = flags.FLAGS
 
 EXAMPLES_FILE = 'report/examples.npz'
 """Some photographs and their colourings, for the sheets of comparisons."""
 
+_INDEX_FILE = 'report/index.html'
+_NAMED = 3  # of those left out; protocol.json names all
 
-def write(workdir: pathlib.Path, judged: 'Judged', photos: 'Photographs',
-          finished: result.Result, networks: Mapping[str, Any],
-          indices: np.ndarray) -> None:
-  """Writes `report/`."""
-  folder = workdir / 'report'
-  folder.mkdir(exist_ok=True)
+
+def write(workdir: pathlib.Path, judged: Judged, photos: Photographs,
+          finished: result.Result, indices: np.ndarray) -> list[str]:
+  """Writes `report/`.
+
+  Args:
+    workdir: of the evaluation.
+    judged: what was judged; the answers that are shown are computed again.
+    photos: the photographs.
+    finished: the figures.
+    indices: numbers in the source of the photographs that were judged, [N].
+
+  Returns:
+    The files, relative to `workdir`.
+  """
+  (workdir / 'report').mkdir(exist_ok=True)
   number = min(FLAGS.report_photos, len(indices))
   # Spread over the source: a folder is sorted by class.
   chosen = indices[np.linspace(0, len(indices) - 1, number).round().astype(int)]
-  with photos.batches([int(i) for i in chosen], number) as stream:
-    batch = next(stream)
-  shown = jax.device_get(jax.jit(judged.answer)(
-      judged.variables, {name: rows for name, rows in batch.items()
-                         if name != 'mask'}, {}))
+  shown = evaluation_pictures.answered(judged, photos, chosen)
   result.write_whole(workdir / EXAMPLES_FILE, result.pack(
       {'original': shown.original, 'picture': shown.picture}))
+  pictures = [
+      evaluation_pictures.histograms(finished),
+      evaluation_pictures.extremes(judged, photos, finished, indices),
+      *evaluation_pictures.uncertainty(shown),
+      *evaluation_pictures.calibrations(finished)]
+  for figure, pixels in pictures:
+    photo.write(workdir / 'report' / figure.file, pixels)
   report_page.write_index(
-      folder / 'index.html', title=f'colorjax: {judged.name}',
-      tables=[table(finished)], figures=[],
+      workdir / _INDEX_FILE, title=f'colorjax: {judged.name}',
+      tables=[table(finished), _origin(finished.record)],
+      figures=[figure for figure, _ in pictures],
       command='python -m experiments.evaluate '
       f'--flagfile={workdir / "flags.txt"}',
-      settings=json.dumps(finished.record.as_json(), indent=2))
+      settings=(workdir / 'flags.txt').read_text())
+  return [_INDEX_FILE, *(f'report/{figure.file}' for figure, _ in pictures)]
 
 
 def load_examples(workdir: pathlib.Path) -> dict[str, np.ndarray]:
@@ -59,14 +75,71 @@ def table(finished: result.Result) -> report_page.Table:
       f'{record.protocol.image_size} x {record.protocol.image_size} '
       f'{record.protocol.fit}; mean and 95 % bootstrap interval',
       header=['figure', 'mean', '95 %', 'better', 'what it is'],
-      rows=[[name, f'{value.mean:.4g}', f'{value.low:.4g} to {value.high:.4g}',
-             catalogue.METRICS[name].better, catalogue.METRICS[name].meaning]
+      rows=[[name, *_texts(value), catalogue.METRICS[name].better,
+             catalogue.METRICS[name].meaning]
             for name, value in finished.summary.items()])
 
 
-def say(workdir: pathlib.Path, finished: result.Result) -> None:
-  """Prints the figures, what was noticed, and the paths."""
+def say(workdir: pathlib.Path, finished: result.Result,
+        files: Sequence[str]) -> None:
+  """Prints the figures, what was noticed, and the paths.
+
+  Args:
+    workdir: of the evaluation.
+    finished: the figures.
+    files: what `write` returned.
+  """
   printed = table(finished)
   print(f'\n{printed.caption}:')
   for name, mean, interval, _, meaning in printed.rows:
     print(f'  {name:<31} {mean:>8}  ({interval})  {meaning}')
+  print()
+  for name, text in _noticed(finished.record):
+    print(f'{name}: {text}')
+  print(f'\nWritten to {workdir}:')
+  for file in (result.METRICS_FILE, result.PROTOCOL_FILE,
+               result.PHOTOGRAPHS_FILE, result.STATISTICS_FILE, *files):
+    print(f'  {workdir / file}')
+
+
+def _texts(value: Interval) -> tuple[str, str]:
+  """Mean and interval; an infinite figure has none."""
+  if np.isinf(value.mean):
+    return ('∞' if value.mean > 0 else '-∞'), 'equal pictures among them'
+  return f'{value.mean:.4g}', f'{value.low:.4g} to {value.high:.4g}'
+
+
+def _noticed(record: Record) -> list[tuple[str, str]]:
+  """What a reader of the figures has to know of the photographs."""
+  noticed = [
+      ('left out', _count(record.left_out)),
+      ('grey by nature', f'{record.num_grey} of {len(record.photographs)} '
+       'photographs judged')]
+  if record.near_duplicates is not None:
+    what = 'dropped' if record.drops_near_duplicates else 'kept'
+    noticed.append(('near-duplicates of training photographs', _count(
+        record.near_duplicates, what)))
+  return noticed
+
+
+def _count(lines: Sequence[str], what: str = '') -> str:
+  if not lines:
+    return 'none'
+  named = list(lines[:_NAMED])
+  if len(lines) > _NAMED:
+    named.append(f'{len(lines) - _NAMED} more')
+  return f'{len(lines)}{f", {what}" if what else ""} ({"; ".join(named)})'
+
+
+def _origin(record: Record) -> report_page.Table:
+  """How the figures were obtained; protocol.json has every name."""
+  rows = [('photographs', f'{record.data}: {len(record.photographs)}, '
+           f'{listing.examples(record.photographs)}'),
+          ('SHA-256 of the pixels', record.pixels), *_noticed(record),
+          ('proposals, samples, draws', f'at most {record.num_proposals}, '
+           f'{record.num_samples}, {record.num_draws}; seed {record.seed}')]
+  if record.density:
+    rows.append(('density', f'of the ab field at {record.density}'))
+  return report_page.Table(
+      caption='How this was obtained; protocol.json has it whole',
+      header=['', ''], rows=rows)
