@@ -62,6 +62,10 @@ class Cell:
 Table = Mapping[str, Mapping[str, Cell]]
 """By the row's name and the metric's."""
 
+_OF_DENSITIES = 'bits_per_dim'  # of fields whose resolution is the method's
+
+_Resampled = tuple[np.ndarray, np.ndarray]  # figures [S], replicates [S, R]
+
 
 def check(rows: Sequence[Row], *, mixed: bool) -> list[Row]:
   """The rows, if they compare; those that do not are noted, if that is wanted.
@@ -83,8 +87,10 @@ def check(rows: Sequence[Row], *, mixed: bool) -> list[Row]:
     for one in row.results:
       found += protocol.differences(rows[0].results[0].record, one.record)
     if found and not mixed:
+      both = (f'{rows[0].name} and {row.name}' if row is not rows[0] else
+              f'the seeds of {row.name}')
       raise UserError(
-          f'{rows[0].name} and {row.name} do not stand in one table: '
+          f'{both} do not stand in one table: '
           f'{"; ".join(dict.fromkeys(found))}. Evaluate both alike, or ask for '
           '--mixed_protocols')
     checked.append(dataclasses.replace(
@@ -107,30 +113,17 @@ def compare(rows: Sequence[Row], *, against: str) -> Table:
     raise UserError(f'--against={against}: there are the rows '
                     f'{", ".join(by_name)}')
   base = by_name[against]
-  table: dict[str, dict[str, Cell]] = {}
-  for row in rows:
-    table[row.name] = {}
-    for name, metric in catalogue.METRICS.items():
-      own = _replicates(row, name)
-      if own is None:
-        continue
-      figures, replicates = own
-      pooled = bootstrap.over_seeds(replicates)
-      n = len(row.results[0].record.photographs)
-      interval = bootstrap.interval(
-          figures.mean(), pooled, n, recentre=metric.recentre)
-      cell = Cell(interval=interval, seed_std=_deviation(figures))
-      other = None if row is base or row.note or base.note else _replicates(
-          base, name)
-      if other is not None and np.isfinite(pooled).all():
-        # Other draws of seeds than the row's own: its seeds are not paired.
-        paired = pooled - bootstrap.over_seeds(other[1], seed=1)
-        if np.isfinite(paired).all():
-          cell = dataclasses.replace(
-              cell, p=bootstrap.sign_probability(paired),
-              difference=bootstrap.interval(
-                  figures.mean() - other[0].mean(), paired, n))
-      table[row.name][name] = cell
+  table: dict[str, dict[str, Cell]] = {row.name: {} for row in rows}
+  for name, metric in catalogue.METRICS.items():
+    found = {row.name: _replicates(row, name) for row in rows}
+    for row in rows:
+      own, other = found[row.name], found[against]
+      if row is base or not _comparable(row, base, name):
+        other = None
+      if own is not None:
+        table[row.name][name] = _cell(
+            own, other, len(row.results[0].record.photographs),
+            recentre=metric.recentre)
   return table
 
 
@@ -145,9 +138,10 @@ def markdown(table: Table, rows: Sequence[Row], metrics: Sequence[str], *,
     against: as in `compare`.
   """
   header, lines = texts(table, rows, metrics)
-  text = ['| ' + ' | '.join(header) + ' |',
-          '|---|' + '--:|' * (len(header) - 1)]
-  text += ['| ' + ' | '.join(line) + ' |' for line in lines]
+  written = [[text.replace('|', '\\|') for text in line]
+             for line in (header, *lines)]
+  text = ['| ' + ' | '.join(line) + ' |' for line in written]
+  text.insert(1, '|---|' + '--:|' * (len(header) - 1))
   return '\n'.join(text) + '\n\n' + '\n'.join(
       notes(rows, metrics, against=against)) + '\n'
 
@@ -202,15 +196,13 @@ def notes(rows: Sequence[Row], metrics: Sequence[str], *, against: str
           ) -> list[str]:
   """What must be known to read the table, a sentence each."""
   record = rows[0].results[0].record
-  seeds = sorted({len(row.results) for row in rows})
   text = [
       f'{len(record.photographs)} photographs, protocol '
       f'{record.protocol.name} version {record.protocol.version}, '
       f'{record.protocol.image_size} x {record.protocol.image_size} '
-      f'{record.protocol.fit}; mean over photographs and '
-      f'{"/".join(map(str, seeds))} training seeds, with its 95 % bootstrap '
-      'interval over both.',
-      f'* differs from {against} (paired bootstrap, two-sided p < '
+      f'{record.protocol.fit}; mean with its 95 % bootstrap interval over '
+      f'{_resampled_over(rows)}.',
+      f'A * marks what differs from {against} (paired bootstrap, two-sided p < '
       f'{SIGNIFICANT:g}, not corrected for the number of comparisons).',
       f'K = {record.num_proposals} proposals, n = {record.num_samples} '
       'samples, '
@@ -221,19 +213,27 @@ def notes(rows: Sequence[Row], metrics: Sequence[str], *, against: str
     kept = ('left out' if record.drops_near_duplicates else 'not left out')
     text.append(f'{len(record.near_duplicates)} photographs were in the '
                 f'training set too ({kept}).')
-  densities = {row.name: row.results[0].record.density for row in rows
-               if row.results[0].record.density}
-  if 'bits_per_dim' in metrics and densities:
-    text.append('bits_per_dim are of the ab field at ' + ', '.join(
+  densities = {row.name: _density(row) for row in rows if _density(row)}
+  if _OF_DENSITIES in metrics and densities:
+    text.append(f'{_OF_DENSITIES} are of the ab field at ' + ', '.join(
         f'{density} ({name})' for name, density in densities.items())
         + '; a uniform density over the ab square has 7.78.')
-  text += [f'{row.name} does not compare: {row.note}.'
+  text += [f'† {row.name} does not compare with {rows[0].name}: {row.note}.'
            for row in rows if row.note]
   return text
 
 
-def _replicates(row: Row, name: str
-                ) -> tuple[np.ndarray, np.ndarray] | None:
+def _resampled_over(rows: Sequence[Row]) -> str:
+  several = [f'{len(row.results)} of {row.name}' for row in rows
+             if len(row.results) > 1]
+  if not several:
+    return ('photographs; one training seed each: what another would change '
+            'is not in it')
+  return ('photographs and training seeds, where there are several ('
+          + ', '.join(several) + ')')
+
+
+def _replicates(row: Row, name: str) -> _Resampled | None:
   """The metric of each seed [S], and its replicates [S, R]."""
   figures, replicates = [], []
   for one in row.results:
@@ -245,6 +245,39 @@ def _replicates(row: Row, name: str
   return np.array(figures), np.array(replicates)
 
 
+def _comparable(row: Row, base: Row, name: str) -> bool:
+  if row.note or base.note:
+    return False
+  # Bits of a coarser field are other bits, and a bound is no density.
+  return name != _OF_DENSITIES or _density(row) == _density(base)
+
+
+def _density(row: Row) -> str:
+  return row.results[0].record.density
+
+
+def _cell(own: _Resampled, other: _Resampled | None, n: int, *,
+          recentre: bool) -> Cell:
+  """A metric of a row, and its difference from the `other` row's."""
+  figures, replicates = own
+  figure, pooled = figures.mean(), bootstrap.over_seeds(replicates)
+  cell = Cell(
+      interval=bootstrap.interval(figure, pooled, n, recentre=recentre),
+      seed_std=_deviation(figures))
+  if other is None:
+    return cell
+  # Other draws of seeds than the row's own: its seeds are not paired.
+  base, of_base = other[0].mean(), bootstrap.over_seeds(other[1], seed=1)
+  if not all(np.isfinite(x).all() for x in (figure, base, pooled, of_base)):
+    return cell
+  difference, paired = figure - base, pooled - of_base
+  if recentre:
+    paired = bootstrap.recentred(paired, difference)
+  return dataclasses.replace(
+      cell, p=bootstrap.sign_probability(paired),
+      difference=bootstrap.interval(difference, paired, n))
+
+
 def _deviation(figures: np.ndarray) -> float | None:
   if len(figures) < 2 or not np.isfinite(figures).all():
     return None
@@ -254,15 +287,19 @@ def _deviation(figures: np.ndarray) -> float | None:
 def _text(cell: Cell) -> str:
   value = cell.interval
   if np.isinf(value.mean):
-    return '∞'
-  text = f'{value.mean:.4g} ({value.low:.4g} to {value.high:.4g})'
+    return '∞' if value.mean > 0 else '-∞'
+  text = f'{value.mean:.4g}'
+  if np.isfinite([value.low, value.high]).all():
+    text += f' ({value.low:.4g} to {value.high:.4g})'
   return text + (' *' if cell.is_significant else '')
 
 
 def _escaped(text: str) -> str:
-  for plain, written in (('\\', '\\textbackslash{}'), ('_', '\\_'),
-                         ('%', '\\%'), ('&', '\\&'), ('#', '\\#'),
-                         ('∞', '$\\infty$'), ('†', '$\\dagger$'),
-                         ('*', '$^*$')):
-    text = text.replace(plain, written)
-  return text
+  return text.translate(_LATEX)
+
+
+_LATEX = str.maketrans({
+    **{plain: f'\\{plain}' for plain in '_%&#${}'},
+    '\\': '\\textbackslash{}', '~': '\\textasciitilde{}',
+    '^': '\\textasciicircum{}', '∞': '$\\infty$', '†': '$^\\dagger$',
+    '*': '$^*$'})

@@ -127,7 +127,7 @@ class Record:
       fields = dict(values)
       fields['protocol'] = Protocol(**fields['protocol'])
       for name in ('photographs', 'left_out', 'near_duplicates'):
-        if fields[name] is not None:
+        if fields[name] is not None or name != 'near_duplicates':
           fields[name] = tuple(fields[name])
       return cls(**fields)
     except (TypeError, KeyError) as error:

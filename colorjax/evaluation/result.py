@@ -15,6 +15,7 @@ import math
 import os
 import pathlib
 import zipfile
+import zlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -50,6 +51,8 @@ def write(folder: pathlib.Path, result: Result) -> None:
     UserError: the folder cannot be written.
   """
   try:
+    # An older one would vouch for files that are being replaced.
+    (folder / METRICS_FILE).unlink(missing_ok=True)
     write_whole(folder / STATISTICS_FILE, pack(result.statistics))
     write_whole(folder / PHOTOGRAPHS_FILE, _table(result).encode())
     write_whole(folder / PROTOCOL_FILE, _json(result.record.as_json()))
@@ -84,7 +87,7 @@ def load(folder: pathlib.Path) -> Result:
                     f'version: {error}') from error
   statistics = unpack(folder / STATISTICS_FILE)
   wrong = [name for name, rows in statistics.items()
-           if len(rows) != len(record.photographs)]
+           if rows.shape[:1] != (len(record.photographs),)]
   if wrong:
     raise UserError(
         f'{folder / STATISTICS_FILE}: {wrong[0]} is not of the '
@@ -105,7 +108,8 @@ def unpack(path: pathlib.Path) -> dict[str, np.ndarray]:
   try:
     with np.load(path) as file:
       return {name: file[name] for name in file.files}
-  except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+  except (OSError, ValueError, zipfile.BadZipFile, zlib.error,
+          EOFError) as error:
     raise UserError(f'{path} cannot be read ({error}): evaluate again in an '
                     'empty --workdir') from error
 

@@ -6,6 +6,7 @@ their difference is a paired one.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -71,14 +72,23 @@ def interval(figure: float, resampled: np.ndarray, n: int, *,
       large.
 
   Returns:
-    The Interval. An infinite figure (PSNR of equal pictures) is its own ends.
+    The Interval. An infinite figure (PSNR of equal pictures) is its own ends;
+    those of a finite one are nan where a replicate is not finite.
   """
   figure = float(figure)
-  if not np.isfinite(figure) or not np.isfinite(resampled).all():
+  if not np.isfinite(figure):
     return Interval(figure, figure, figure, n)
+  if not np.isfinite(resampled).all():
+    return Interval(figure, math.nan, math.nan, n)
+  if recentre:
+    resampled = recentred(resampled, figure)
   low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
-  shift = resampled.mean() - figure if recentre else 0.0
-  return Interval(figure, float(low - shift), float(high - shift), n)
+  return Interval(figure, float(low), float(high), n)
+
+
+def recentred(resampled: np.ndarray, figure: float) -> np.ndarray:
+  """Replicates [R] shifted so that their mean is the figure of the set."""
+  return resampled - (resampled.mean() - figure)
 
 
 def replicates(statistics: np.ndarray, reduce: Reduce | None = None, *,
@@ -97,6 +107,8 @@ def replicates(statistics: np.ndarray, reduce: Reduce | None = None, *,
   """
   statistics = np.asarray(statistics, np.float64)
   n = len(statistics)
+  if not n:
+    raise ValueError('needs at least one photograph')
   rng = np.random.default_rng(seed)
   rows = max(1, _CHUNK // n)
   found: list[np.ndarray] = []
@@ -112,6 +124,10 @@ def replicates(statistics: np.ndarray, reduce: Reduce | None = None, *,
 def over_seeds(by_seed: np.ndarray, *, seed: int = 0) -> np.ndarray:
   """Replicates of a mean over training seeds, seeds drawn again too.
 
+  Of S seeds, S - 1 are drawn (McCarthy and Snowden 1985): the variance over
+  seeds is then the unbiased s^2 / S. Drawing all S makes it smaller by
+  (S - 1) / S, which is a half for two seeds.
+
   Args:
     by_seed: replicates of each training seed from the same draws of
       photographs, [S, R].
@@ -123,7 +139,7 @@ def over_seeds(by_seed: np.ndarray, *, seed: int = 0) -> np.ndarray:
   """
   number, resamples = by_seed.shape
   drawn = np.random.default_rng(seed).integers(
-      0, number, (number, resamples))
+      0, number, (max(1, number - 1), resamples))
   return np.take_along_axis(by_seed, drawn, axis=0).mean(0)
 
 
