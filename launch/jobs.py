@@ -6,6 +6,7 @@ they were stopped do so.
 """
 
 import collections
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -13,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _POLL_SECONDS = 0.2
 _SECONDS_BETWEEN_LINES = 60.0
@@ -50,8 +51,9 @@ def run(jobs: Sequence[Job], *, devices: Sequence[str] = (),
         say: Callable[[str], None] = print) -> list[Job]:
   """Runs the jobs that are not done.
 
-  Ctrl-C, or SIGTERM, is handed on: each running job is asked to save and end,
-  and is waited for, before KeyboardInterrupt is raised.
+  Ctrl-C, SIGTERM and SIGHUP are handed on: each running job is asked by SIGINT
+  to save and end, and is waited for, before KeyboardInterrupt is raised. A
+  second one kills the jobs. Whatever else ends this function ends them too.
 
   Args:
     jobs: in the order in which they are begun.
@@ -69,41 +71,33 @@ def run(jobs: Sequence[Job], *, devices: Sequence[str] = (),
   running: list[_Running] = []
   failed: list[Job] = []
   begun = time.monotonic()
-  previous = signal.signal(signal.SIGTERM, _interrupt)
-  try:
-    while waiting or running:
-      while waiting and free:
-        running.append(_start(waiting.popleft(), free.pop(0), environment))
-        say(f'{running[-1].job.name}: begins')
-      time.sleep(_POLL_SECONDS)
-      for one in list(running):
-        code = one.process.poll()
-        if code is None:
-          _report(one, say)
-          continue
-        running.remove(one)
-        free.append(one.slot)
-        seconds = time.monotonic() - one.begun
-        ok = code == 0 and one.job.is_done()
-        if not ok:
-          failed.append(one.job)
-        done = len(missing) - len(waiting) - len(running)
-        left = (time.monotonic() - begun) / done * (len(missing) - done)
-        say(f'{one.job.name}: ' + (
-            f'done in {seconds:.0f} s' if ok else
-            f'FAILED ({last_line(one.job.log)}); all of it is in '
-            f'{one.job.log}') + f'; {done} of {len(missing)}'
-            + (f', about {left / 60:.0f} min left' if done < len(missing)
-               else ''))
-  except KeyboardInterrupt:
-    say(f'interrupted: {len(running)} running jobs save and end')
-    for one in running:
-      one.process.send_signal(signal.SIGINT)
-    for one in running:
-      one.process.wait()
-    raise
-  finally:
-    signal.signal(signal.SIGTERM, previous)
+  with _noticed() as received:
+    try:
+      while waiting or running:
+        while waiting and free:
+          running.append(_start(waiting.popleft(), free.pop(0), environment))
+          say(f'{running[-1].job.name}: begins')
+        time.sleep(_POLL_SECONDS)
+        if received:
+          say(f'interrupted: {len(running)} running jobs save and end')
+          raise KeyboardInterrupt
+        for one in list(running):
+          code = one.process.poll()
+          if code is None:
+            _report(one, say)
+            continue
+          running.remove(one)
+          free.append(one.slot)
+          ok = code == 0 and one.job.is_done()
+          if not ok:
+            failed.append(one.job)
+          done = len(missing) - len(waiting) - len(running)
+          left = (time.monotonic() - begun) / done * (len(missing) - done)
+          say(f'{_outcome(one, ok)}; {done} of {len(missing)}'
+              + (f', about {left / 60:.0f} min left' if left else ''))
+    except BaseException:
+      _stop(running, received)
+      raise
   return failed
 
 
@@ -141,8 +135,46 @@ def _report(one: _Running, say: Callable[[str], None]) -> None:
     say(f'{one.job.name}: {last_line(one.job.log)[:120]}')
 
 
-def _interrupt(*_) -> None:
-  raise KeyboardInterrupt
+def _outcome(one: _Running, ok: bool) -> str:
+  if ok:
+    return f'{one.job.name}: done in {time.monotonic() - one.begun:.0f} s'
+  return (f'{one.job.name}: FAILED ({last_line(one.job.log)}); all of it is in '
+          f'{one.job.log}')
+
+
+@contextlib.contextmanager
+def _noticed() -> Iterator[list[int]]:
+  """The signals that ask to end, as they come: none is lost between jobs."""
+  received: list[int] = []
+
+  def note(number: int, frame: object) -> None:
+    received.append(number)
+
+  before = {}
+  for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    if signal.getsignal(number) != signal.SIG_IGN:
+      before[number] = signal.signal(number, note)
+    elif number == signal.SIGINT:
+      # A shell has what it starts in the background ignore Ctrl-C. Jobs would
+      # inherit that, and could then not be asked to end.
+      before[number] = signal.signal(number, lambda *_: None)
+  try:
+    yield received
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)
+
+
+def _stop(running: Sequence[_Running], received: Sequence[int]) -> None:
+  """Asks jobs to save and end, waits for them; kills at the next signal."""
+  for one in running:
+    one.process.send_signal(signal.SIGINT)
+  heard = len(received)
+  while any(one.process.poll() is None for one in running):
+    if len(received) > heard:
+      for one in running:
+        one.process.kill()
+    time.sleep(_POLL_SECONDS)
 
 
 def python(module: str, *arguments: str) -> list[str]:

@@ -1,0 +1,247 @@
+"""Jobs of a launcher: small programs, really run."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from launch import jobs
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+# Notes when it begins and ends, and on which device.
+_NOTES = """
+import os, pathlib, sys, time
+notes = pathlib.Path(sys.argv[1])
+def note(what):
+  with notes.open('a') as file:
+    print(what, sys.argv[2], os.environ.get('CUDA_VISIBLE_DEVICES'), file=file)
+note('begin')
+time.sleep(0.4)
+note('end')
+pathlib.Path(sys.argv[3]).touch()
+"""
+
+# Saves at Ctrl-C, and takes its time for it.
+_SAVES = """
+import pathlib, signal, sys, time
+folder = pathlib.Path(sys.argv[1])
+try:
+  (folder / 'ready').touch()
+  time.sleep(60)
+except KeyboardInterrupt:
+  time.sleep(0.5)
+  (folder / 'saved').touch()
+"""
+
+# Does not end at Ctrl-C.
+_DEAF = """
+import pathlib, signal, sys, time
+signal.signal(signal.SIGINT, lambda *_: (folder / 'heard').touch())
+folder = pathlib.Path(sys.argv[1])
+(folder / 'ready').touch()
+time.sleep(30)  # goes on after the signal
+"""
+
+_LAUNCHER = """
+import pathlib, sys
+from launch import jobs
+folder = pathlib.Path(sys.argv[1])
+try:
+  jobs.run([jobs.Job(
+      name=name, command=[sys.executable, '-c', sys.argv[2], sys.argv[1]],
+      log=folder / f'{name}.log', is_done=(folder / 'result').exists)
+      for name in ('first', 'second')],
+      say=lambda line: print(line, flush=True))
+except KeyboardInterrupt:
+  print('launcher ends; saved:', (folder / 'saved').exists())
+"""
+
+
+def _job(folder, name, program, *arguments, result=None):
+  result = result or folder / f'{name}.done'
+  return jobs.Job(
+      name=name, log=folder / 'logs' / f'{name}.log', is_done=result.exists,
+      command=[sys.executable, '-c', program, *map(str, arguments)])
+
+
+def _noting(folder, name):
+  return _job(folder, name, _NOTES, folder / 'notes', name,
+              folder / f'{name}.done')
+
+
+def _notes(folder):
+  return [line.split() for line in (folder / 'notes').read_text().splitlines()]
+
+
+def test_what_is_done_is_not_run(tmp_path):
+  (tmp_path / 'a.done').touch()
+  said = []
+  assert jobs.run([_noting(tmp_path, 'a'), _noting(tmp_path, 'b')],
+                  say=said.append) == []
+  assert {name for _, name, _ in _notes(tmp_path)} == {'b'}
+  assert not (tmp_path / 'logs' / 'a.log').exists()
+  assert said[0] == 'b: begins'
+  assert said[1].startswith('b: done in ')
+  assert said[1].endswith('; 1 of 1')
+  assert jobs.run([_noting(tmp_path, 'b')], say=said.append) == []
+  assert len(said) == 2
+
+
+def test_a_job_that_fails_is_said_and_the_others_run(tmp_path):
+  bad = _job(tmp_path, 'bad', 'print("so far"); raise SystemExit("no such x")')
+  # Exit code 0, but nothing to show for it.
+  idle = _job(tmp_path, 'idle', 'print("all is well")')
+  # A result, but also an exit code.
+  late = _job(tmp_path, 'late', 'import pathlib, sys; '
+              'pathlib.Path(sys.argv[1]).touch(); sys.exit(3)',
+              tmp_path / 'late.done')
+  good = _noting(tmp_path, 'good')
+  said = []
+  assert jobs.run([bad, idle, late, good], say=said.append) == [bad, idle, late]
+  assert good.is_done()
+  (line,) = (line for line in said if line.startswith('bad: FAILED'))
+  assert line.startswith(
+      f'bad: FAILED (no such x); all of it is in {bad.log}; 1 of 4, about ')
+  assert any(line.startswith('idle: FAILED (all is well)') for line in said)
+  assert 'about' not in said[-1], 'nothing is left'
+
+
+def test_one_at_a_time_in_order(tmp_path, monkeypatch):
+  monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '7')
+  assert jobs.run([_noting(tmp_path, name) for name in 'ba'],
+                  say=lambda line: None) == []
+  assert _notes(tmp_path) == [['begin', 'b', '7'], ['end', 'b', '7'],
+                              ['begin', 'a', '7'], ['end', 'a', '7']]
+
+
+def test_as_many_at_once_as_there_are_devices(tmp_path):
+  assert jobs.run([_noting(tmp_path, name) for name in 'abc'],
+                  devices=('4', '5'), say=lambda line: None) == []
+  notes = _notes(tmp_path)
+  running, most, shared = {}, 0, []
+  for what, name, device in notes:
+    if what == 'begin':
+      shared += [name] if device in running.values() else []
+      running[name] = device
+      most = max(most, len(running))
+    else:
+      del running[name]
+  assert most == 2
+  assert not shared, 'two jobs on one device'
+  assert {device for _, _, device in notes} == {'4', '5'}
+  assert {name for what, name, _ in notes if what == 'end'} == set('abc')
+
+
+def test_jobs_have_the_environment(tmp_path, monkeypatch):
+  monkeypatch.setenv('INHERITED', 'x')
+  job = _job(tmp_path, 'job', 'import os; '
+             'print(os.environ["INHERITED"], os.environ["GIVEN"])')
+  jobs.run([job], environment={'GIVEN': 'y'}, say=lambda line: None)
+  assert jobs.last_line(job.log) == 'x y'
+  assert 'GIVEN' not in os.environ
+
+
+def test_a_log_is_added_to(tmp_path):
+  job = _job(tmp_path, 'job', 'import sys; print("out", flush=True); '
+             'print("err", file=sys.stderr)')
+  for _ in range(2):
+    assert jobs.run([job], say=lambda line: None) == [job]
+  lines = job.log.read_text().splitlines()
+  assert [line for line in lines if line in ('out', 'err')] == [
+      'out', 'err'] * 2
+  assert sum(line.startswith(f'+ {sys.executable} -c') for line in lines) == 2
+
+
+@pytest.mark.parametrize(('content', 'last'), [
+    ('one\ntwo\n', 'two'), ('one\n\n  \n', 'one'),
+    ('10 %\r50 %\r100 %\r', '100 %'), ('10 %\rdone\n', 'done'),
+    ('', 'no output'), ('a\r\nb\r\n', 'b')])
+def test_last_line(tmp_path, content, last):
+  log = tmp_path / 'log'
+  log.write_text(content, newline='')
+  assert jobs.last_line(log) == last
+  log.write_bytes(b'\xff\xfe' + content.encode())
+  assert jobs.last_line(log)
+  assert jobs.last_line(tmp_path / 'none') == 'no output'
+
+
+def _launch(folder, program, *, before='', until='ready'):
+  process = subprocess.Popen(
+      [sys.executable, '-c', before + _LAUNCHER, str(folder), program],
+      cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+  _wait_for(folder / until)
+  return process
+
+
+def _wait_for(path):
+  for _ in range(200):
+    if path.exists():
+      return
+    time.sleep(0.05)
+  raise AssertionError(f'no {path.name}')
+
+
+_BACKGROUND = ('import signal; '
+               'signal.signal(signal.SIGINT, signal.SIG_IGN)\n')
+
+
+@pytest.mark.parametrize(('number', 'before'), [
+    (signal.SIGINT, ''), (signal.SIGTERM, ''), (signal.SIGHUP, ''),
+    (signal.SIGTERM, _BACKGROUND)],
+    ids=['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGTERM in the background'])
+def test_an_interruption_is_handed_on_and_waits(tmp_path, number, before):
+  launcher = _launch(tmp_path, _SAVES, before=before)
+  launcher.send_signal(number)
+  said, _ = launcher.communicate(timeout=20)
+  assert launcher.returncode == 0, said
+  assert said.splitlines() == [
+      'first: begins', 'interrupted: 1 running jobs save and end',
+      'launcher ends; saved: True']
+  assert not (tmp_path / 'second.log').exists()
+
+
+def test_a_launcher_in_the_background_ignores_ctrl_c(tmp_path):
+  launcher = _launch(tmp_path, _SAVES, before=_BACKGROUND)
+  launcher.send_signal(signal.SIGINT)
+  time.sleep(0.5)
+  assert launcher.poll() is None
+  assert not (tmp_path / 'saved').exists()
+  launcher.send_signal(signal.SIGTERM)
+  launcher.communicate(timeout=20)
+
+
+def test_a_second_interruption_does_not_wait(tmp_path):
+  launcher = _launch(tmp_path, _DEAF)
+  launcher.send_signal(signal.SIGINT)
+  _wait_for(tmp_path / 'heard')
+  time.sleep(0.3)
+  assert launcher.poll() is None
+  launcher.send_signal(signal.SIGINT)
+  said, _ = launcher.communicate(timeout=20)
+  assert said.splitlines()[-1] == 'launcher ends; saved: False'
+
+
+def test_whatever_ends_the_launcher_ends_its_jobs(tmp_path):
+  handlers = [signal.getsignal(number) for number in (
+      signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+  good = _job(tmp_path, 'good', _SAVES, tmp_path)
+  lost = jobs.Job(name='lost', command=['/no/such/program'],
+                  log=tmp_path / 'lost.log', is_done=lambda: False)
+
+  def say(line):
+    _wait_for(tmp_path / 'ready')
+
+  with pytest.raises(FileNotFoundError):
+    jobs.run([good, lost], devices='01', say=say)
+  assert (tmp_path / 'saved').exists()
+  assert handlers == [signal.getsignal(number) for number in (
+      signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+
+
+def test_commands_are_of_this_interpreter():
+  assert jobs.python('a.b', '--c=1') == [sys.executable, '-m', 'a.b', '--c=1']
