@@ -122,7 +122,7 @@ def proposal_drawer(colorizer: Colorizer, *, num_proposals: int
     lightness, ab = color.split_lightness(images)
     proposals, weights = colorizer.propose(variables, lightness, num_proposals)
     distance = jnp.linalg.norm(proposals - ab, axis=-1).mean((-2, -1))
-    return (painting.picture(lightness, jnp.zeros_like(ab)),
+    return (painting.grey_picture(lightness),
             painting.picture(lightness[None], proposals), weights, distance)
 
   def draw(variables: Variables, images: np.ndarray,
@@ -210,8 +210,8 @@ def thumbnail(pixels: np.ndarray, size: int) -> np.ndarray:
 
 def lightness_only(pixels: np.ndarray) -> np.ndarray:
   """The grey picture of equal lightness, uint8 sRGB [..., H, W, 3]."""
-  lightness, ab = color.split_lightness(jnp.asarray(pixels))
-  return np.asarray(painting.picture(lightness, jnp.zeros_like(ab)))
+  lightness, _ = color.split_lightness(jnp.asarray(pixels))
+  return np.asarray(painting.grey_picture(lightness))
 
 
 def lab_split(original: np.ndarray, predicted: np.ndarray) -> np.ndarray:

@@ -30,9 +30,10 @@ flags.DEFINE_string('eval_data', 'bundled', 'Held-out photographs, of '
                     f'validation losses and of the table: {common.DATA_FORM}')
 flags.DEFINE_list(
     'methods', [], 'Methods to train and measure: names of experiments, or '
-    'grey, mean_colour, levin, which need no training.')
+    'ROW=EXPERIMENT for a row of another name, with a flagfile of its own; '
+    'or mean_colour and levin, which need no training.')
 flags.DEFINE_string(
-    'flagfiles', 'launch/flags/{}_small.flags', 'Flagfile of a method; {} '
+    'flagfiles', 'launch/flags/{}_small.flags', 'Flagfile of a row; {} '
     'stands for its name.')
 flags.DEFINE_list('seeds', ['0'], 'Training seeds.')
 flags.DEFINE_float(

@@ -56,14 +56,14 @@ def finish(workdir: pathlib.Path) -> list[Evaluated]:
       been done all the same.
   """
   _check()
-  trained = [name for name in FLAGS.methods
+  trained = [name for name in _methods()
              if name not in _BASELINES and name not in _REFERENCES]
   if trained:
     _run(workdir, _prior(workdir, trained))
   steps = _budget(workdir, trained) if FLAGS.budget_seconds else {}
   runs = {name: [_rundir(workdir, name, seed) for seed in FLAGS.seeds]
           for name in trained}
-  runs |= {name: [workdir / 'runs' / name] for name in FLAGS.methods
+  runs |= {name: [workdir / 'runs' / name] for name in _methods()
            if name in _BASELINES}
   baselines = [_baseline(workdir, name, runs[name][0]) for name in runs
                if name in _BASELINES]
@@ -79,18 +79,24 @@ def finish(workdir: pathlib.Path) -> list[Evaluated]:
 
 def _check() -> None:
   scripts = pathlib.Path(__file__).parent
-  for name in FLAGS.methods:
+  for name, script in _methods().items():
     if name in _BASELINES or name in _REFERENCES:
       continue
-    if not (scripts / f'{name}.py').is_file():
-      raise UserError(f'--methods: there is no experiment {name!r} and no '
-                      f'baseline: {", ".join([*_REFERENCES, *_BASELINES])}')
+    if not (scripts / f'{script}.py').is_file():
+      raise UserError(f'--methods: {script} is no experiment, and none of '
+                      f'{", ".join([*_REFERENCES, *_BASELINES])}')
     if not pathlib.Path(FLAGS.flagfiles.format(name)).is_file():
       raise UserError(f'--flagfiles: {FLAGS.flagfiles.format(name)} is no '
                       'file; {} in it stands for the method')
   if any(not seed.isdigit() for seed in FLAGS.seeds) or not FLAGS.seeds:
     raise UserError(f'--seeds={",".join(FLAGS.seeds)}: whole numbers from 0 '
                     'with commas between')
+
+
+def _methods() -> dict[str, str]:
+  """The experiment of each row by the row's name."""
+  return {entry.partition('=')[0]: entry.rpartition('=')[2]
+          for entry in FLAGS.methods}
 
 
 def _run(workdir: pathlib.Path, wanted: Sequence[jobs.Job]) -> None:
@@ -102,12 +108,6 @@ def _run(workdir: pathlib.Path, wanted: Sequence[jobs.Job]) -> None:
     raise UserError(f'{len(failed)} of {len(wanted)} jobs failed; the first, '
                     f'{failed[0].name}: {jobs.last_line(failed[0].log)} (all '
                     f'of it is in {failed[0].log}). The same command goes on')
-
-
-def _data_flags() -> list[str]:
-  """The photographs, as all training scripts take them."""
-  return [f'--data={FLAGS.data}', f'--eval_data={FLAGS.eval_data}',
-          *_photo_flags()]
 
 
 def _photo_flags() -> list[str]:
@@ -130,7 +130,7 @@ def _job(workdir: pathlib.Path, name: str, command: Sequence[str],
 
 def _prior(workdir: pathlib.Path, trained: Sequence[str]) -> list[jobs.Job]:
   """The prior of colours of the training data, for methods that take it."""
-  if 'classification' not in trained:
+  if not _wants_prior(trained):
     return []
   path = workdir / _PRIOR_FILE
   return [_job(workdir, 'prior', jobs.python(
@@ -138,10 +138,19 @@ def _prior(workdir: pathlib.Path, trained: Sequence[str]) -> list[jobs.Job]:
       f'--output={path}', *_photo_flags()), path)]
 
 
-def _training_flags(workdir: pathlib.Path, name: str) -> list[str]:
-  prior = ([f'--prior={workdir / _PRIOR_FILE}'] if name == 'classification'
-           else [])
-  return [f'--flagfile={FLAGS.flagfiles.format(name)}', *_data_flags(), *prior]
+def _wants_prior(names: Sequence[str]) -> bool:
+  return any(_methods()[name] == 'classification' for name in names)
+
+
+def _command(workdir: pathlib.Path, name: str, run: pathlib.Path,
+             *more: str) -> list[str]:
+  """What trains a method; a flag in `more` wins over that of its flagfile."""
+  prior = [f'--prior={workdir / _PRIOR_FILE}'] if _wants_prior([name]) else []
+  return jobs.python(
+      f'experiments.{_methods()[name]}',
+      f'--flagfile={FLAGS.flagfiles.format(name)}', f'--data={FLAGS.data}',
+      f'--eval_data={FLAGS.eval_data}', *_photo_flags(), *prior, *more,
+      f'--workdir={run}')
 
 
 def _budget(workdir: pathlib.Path, trained: Sequence[str]) -> dict[str, int]:
@@ -170,9 +179,10 @@ def _budget(workdir: pathlib.Path, trained: Sequence[str]) -> dict[str, int]:
 
 def _trial(workdir: pathlib.Path, name: str) -> jobs.Job:
   run = workdir / 'trials' / name
-  return _job(workdir, f'{name} trial', jobs.python(
-      f'experiments.{name}', *_training_flags(workdir, name),
-      f'--num_steps={_TRIAL_STEPS}', f'--workdir={run}'),
+  # Two photographs are enough to evaluate what only the clock is read of.
+  return _job(workdir, f'{name} trial', _command(
+      workdir, name, run, f'--num_steps={_TRIAL_STEPS}', '--schedule=constant',
+      '--warmup_steps=0', '--eval_data=bundled'),
       run / 'report' / _METRICS_FILE)
 
 
@@ -180,11 +190,11 @@ def _training(workdir: pathlib.Path, name: str, seed: str, run: pathlib.Path,
               steps: int | None) -> jobs.Job:
   # Two evaluations in all: what is compared is the end of training.
   length = [] if steps is None else [
-      f'--num_steps={steps}', f'--eval_every={-(-steps // 2)}',
-      f'--checkpoint_every={-(-steps // 4)}']
-  return _job(workdir, f'{name} seed {seed}', jobs.python(
-      f'experiments.{name}', *_training_flags(workdir, name), f'--seed={seed}',
-      *length, f'--workdir={run}'), run / 'report' / _METRICS_FILE)
+      f'--num_steps={steps}', f'--warmup_steps={steps // 10}',
+      f'--eval_every={-(-steps // 2)}', f'--checkpoint_every={-(-steps // 4)}']
+  return _job(workdir, f'{name} seed {seed}', _command(
+      workdir, name, run, f'--seed={seed}', *length),
+      run / 'report' / _METRICS_FILE)
 
 
 def _baseline(workdir: pathlib.Path, name: str, run: pathlib.Path
@@ -193,7 +203,8 @@ def _baseline(workdir: pathlib.Path, name: str, run: pathlib.Path
           if word.startswith('--image_size=')]
   return _job(workdir, name, jobs.python(
       'experiments.baselines', f'--method={name}', *_BASELINES[name], *size,
-      *_data_flags(), f'--workdir={run}'), run / 'report' / _METRICS_FILE)
+      f'--data={FLAGS.data}', f'--eval_data={FLAGS.eval_data}',
+      *_photo_flags(), f'--workdir={run}'), run / 'report' / _METRICS_FILE)
 
 
 def _evaluated(workdir: pathlib.Path,

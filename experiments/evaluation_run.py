@@ -4,10 +4,12 @@ Photographs are measured in parts of fixed size, each written when it is done:
 a run that was stopped goes on with the next part, whatever the batch size.
 """
 
+import math
 import pathlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from absl import flags
 
@@ -31,6 +33,7 @@ _PART = 256  # photographs in a file of the work directory
 _PARTS = 'parts'
 _LEFT_OUT = 'left_out'  # the only array that has no row for each photograph
 _GREY_CHROMA = 2.0  # see screening.Screen
+_PALE_CHROMA = 10.0  # mean chroma, noise included, that no grey one exceeds
 
 # What may differ between a run and its continuation.
 _HARMLESS = frozenset({
@@ -96,7 +99,9 @@ def _measure(folder: pathlib.Path, judged: Judged, photos: Photographs,
   missing = [start for start, path in zip(starts, paths, strict=True)
              if not path.exists()]
   if missing:
-    measure = measuring.compiled(judged.answer, judged.variables, networks)
+    measure = measuring.compiled(
+        judged.answer, judged.variables, networks,
+        few_at_a_time=judged.colorizer is None and not networks)
     progress = Progress(judged.name, size, 'photographs', print,
                         done=size - sum(min(_PART, size - s) for s in missing))
     for start in missing:
@@ -129,13 +134,17 @@ def _joined(parts: Sequence[Mapping[str, np.ndarray]]
 def _measured(measure: measuring.Measure, batch: Mapping[str, np.ndarray],
               progress: Progress) -> dict[str, Any]:
   progress.add(int(batch['mask'].sum()))
+  measured = jax.device_get(measure(batch))
   return {
-      **measure(batch),
+      **measured,
       'index': batch['index'],
       'digest': np.stack([np.frombuffer(
           listing.photo_digest(image), np.uint8) for image in batch['image']]),
+      # A closer look, which takes its time, at those that are pale.
       'source_chroma': np.array([
-          screening.chroma(image) for image in batch['image']])}
+          screening.chroma(image) if pale else math.inf for image, pale in zip(
+              batch['image'], measured['chroma_truth'] < _PALE_CHROMA,
+              strict=True)])}
 
 
 def _record(judged: Judged, photos: Photographs,

@@ -90,8 +90,7 @@ def of_reference(which: Literal['truth', 'grey']) -> AnswerFn:
   def answer(variables, batch, networks):
     picture = batch['image']
     if which == 'grey':
-      lightness, ab = color.split_lightness(picture)
-      picture = painting.picture(lightness, jnp.zeros_like(ab))
+      picture = painting.grey_picture(color.split_lightness(picture)[0])
     return of_pictures(variables, {**batch, 'picture': picture}, networks)
 
   return answer

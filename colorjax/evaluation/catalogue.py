@@ -105,10 +105,6 @@ def _hpd_coverage(level: float) -> bootstrap.Reduce:
   return lambda statistics: calibration.hpd_coverage(statistics, level)
 
 
-def _grey(a: Answers) -> jax.Array:
-  return painting.picture(a.lightness, jnp.zeros_like(a.ab))
-
-
 def _pit(a: Answers) -> jax.Array:
   return calibration.pit_counts(a.draws, a.field, a.keys)
 
@@ -159,7 +155,8 @@ METRICS: Mapping[str, Metric] = {
         needs=('hinted_ab',)),
     # The same photographs with no method at all.
     'psnr_grey': Metric(
-        lambda a: image.psnr(_grey(a), a.original),
+        lambda a: image.psnr(
+            painting.grey_picture(a.lightness), a.original),
         'PSNR of the photograph left grey, dB', ''),
     'ab_distance_grey': Metric(
         lambda a: image.mean_chroma(a.ab),
