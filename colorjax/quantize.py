@@ -36,7 +36,8 @@ UNIFORM_SHARE = 1e-3
 """Share of `log_density` that is uniform over the ab square."""
 
 _REACH = int(color.AB_SCALE // GRID)  # grid points on each side of grey
-_SIDE = 2 * _REACH + 1
+SIDE = 2 * _REACH + 1
+"""Squares of the grid along a and along b."""
 
 # The bins of the published network: lowest and highest b of each row of a.
 _PUBLISHED = {
@@ -83,9 +84,9 @@ def occurring_bins(histogram: np.ndarray) -> np.ndarray:
     float32 [Q, 2], in the order of `published_bins`. ValueError if there is
     no colour.
   """
-  if histogram.shape != (_SIDE, _SIDE) or not (histogram > 0).any():
+  if histogram.shape != (SIDE, SIDE) or not (histogram > 0).any():
     raise ValueError(
-        f'a histogram [{_SIDE}, {_SIDE}] with a colour in it is needed, got '
+        f'a histogram [{SIDE}, {SIDE}] with a colour in it is needed, got '
         f'{list(histogram.shape)} that sums to {histogram.sum()}')
   places = np.argwhere(histogram > 0) - _REACH
   return (places * GRID).astype(np.float32)
@@ -116,8 +117,8 @@ def grid_place(ab: jax.Array) -> jax.Array:
     of a square, the order of `grid_histogram`.
   """
   place = jnp.floor(ab / GRID + 0.5).astype(jnp.int32) + _REACH
-  place = jnp.clip(place, 0, _SIDE - 1)
-  return place[..., 0] * _SIDE + place[..., 1]
+  place = jnp.clip(place, 0, SIDE - 1)
+  return place[..., 0] * SIDE + place[..., 1]
 
 
 def grid_histogram(ab: jax.Array) -> jax.Array:
@@ -131,8 +132,8 @@ def grid_histogram(ab: jax.Array) -> jax.Array:
   """
   place = grid_place(ab).reshape(len(ab), -1)
   rows = jnp.arange(len(ab))[:, None]
-  counts = jnp.zeros((len(ab), _SIDE**2)).at[rows, place].add(1)
-  return counts.reshape(-1, _SIDE, _SIDE) / place.shape[1]
+  counts = jnp.zeros((len(ab), SIDE**2)).at[rows, place].add(1)
+  return counts.reshape(-1, SIDE, SIDE) / place.shape[1]
 
 
 def soft_encode(
@@ -268,8 +269,8 @@ def log_density(logits: jax.Array, ab: jax.Array, bins: np.ndarray
     Nats of one colour with respect to ab units, [...].
   """
   rows, columns = (check_bins(bins) / GRID).astype(int).T + _REACH
-  bin_of_square = np.full(_SIDE**2, -1, np.int32)
-  bin_of_square[rows * _SIDE + columns] = np.arange(len(bins))
+  bin_of_square = np.full(SIDE**2, -1, np.int32)
+  bin_of_square[rows * SIDE + columns] = np.arange(len(bins))
   found = jnp.asarray(bin_of_square)[grid_place(ab)]
   log_share = jnp.take_along_axis(
       jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1),

@@ -9,6 +9,8 @@ comparisons take the work directory as they take that of a trained method.
 
     grey          the photograph as it is
     mean_colour   the mean colour of --data on every pixel
+    marginal      each pixel drawn from the colours of --data: the density to
+                  beat
     reinhard      chroma statistics of --reference; of a grey photograph they
                   make one colour, the mean of the reference
     welsh         each pixel takes the colour of a like pixel of --reference
@@ -26,7 +28,7 @@ from experiments import common
 common.define_measuring_flags()
 flags.adopt_module_key_flags(common)
 
-_METHODS = ('grey', 'mean_colour', 'reinhard', 'welsh', 'levin')
+_METHODS = ('grey', 'mean_colour', 'marginal', 'reinhard', 'welsh', 'levin')
 _NEED_REFERENCE = ('reinhard', 'welsh')
 
 _METHOD = flags.DEFINE_enum('method', None, _METHODS, 'The baseline.',
@@ -74,10 +76,12 @@ def _numbers(method: str, variables: Mapping[str, Any], feed: Any) -> Any:
 
   from colorjax import photo
   from colorjax.data import augment
-  from colorjax.methods import reinhard, welsh
+  from colorjax.methods import marginal, reinhard, welsh
 
   if method == 'mean_colour':
     return {'mean_ab': feed.mean_colour()}
+  if method == 'marginal':
+    return {'shares': feed.mean_of(marginal.histogram)}
   if _REFERENCE.value is None:
     return variables['params']
   image = augment.fit_square(

@@ -22,7 +22,7 @@ _TRIAL_STEPS = 20
 _REFERENCES = ('truth', 'grey')
 _BASELINES: Mapping[str, Sequence[str]] = {
     # The energy of the paper has no unique solution where lightness is flat.
-    'mean_colour': (), 'levin': ('--levin_form=equations',)}
+    'mean_colour': (), 'marginal': (), 'levin': ('--levin_form=equations',)}
 _METRICS_FILE = 'metrics.json'
 _BUDGET_FILE = 'budget.json'
 _PRIOR_FILE = 'prior.json'

@@ -77,7 +77,7 @@ def _pictures(workdir: pathlib.Path,
       'sheet.png', 'Side by side', 'The same photographs by every method; of '
       'several seeds the first.')]
   intervals = {name: cells[_PLOTTED].interval for name, cells in table.items()
-               if _PLOTTED in cells}
+               if _PLOTTED in cells and name != 'truth'}
   if intervals:
     photo.write(workdir / 'intervals.png', report_evaluation.interval_plot(
         {name: (one.mean, one.low, one.high)

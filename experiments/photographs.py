@@ -6,12 +6,13 @@ flags.
 """
 
 import dataclasses
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
 from absl import flags
 
-from colorjax.colorizer import Colorizer, Variables
+from colorjax.colorizer import Batch, Colorizer, Variables
 from colorjax.data import augment, embeddings, masks, pipeline, sources
 from colorjax.data.engines import BatchStream
 from colorjax.data.screening import Screen
@@ -21,7 +22,7 @@ from colorjax.metrics.bootstrap import Interval
 
 FLAGS = flags.FLAGS
 
-_MEAN_COLOUR_PHOTOS = 1024  # enough for a mean of two numbers
+_SOME_PHOTOS = 1024  # enough for the mean of a few numbers
 
 
 def open_photos(text: str, *, train: bool) -> Screen:
@@ -86,9 +87,16 @@ class Feed:
 
   def mean_colour(self) -> np.ndarray:
     """Mean ab [2] of about a thousand augmented photographs, Lab units."""
-    some = min(self.photos.source.size, _MEAN_COLOUR_PHOTOS)
+    return measuring.mean_colour(self._some())
+
+  def mean_of(self, statistic: Callable[[jax.Array], jax.Array]) -> np.ndarray:
+    """`measuring.mean_of` about a thousand augmented photographs."""
+    return measuring.mean_of(statistic, self._some())
+
+  def _some(self) -> Iterator[Batch]:
+    some = min(self.photos.source.size, _SOME_PHOTOS)
     with self.train(0, -(-some // FLAGS.batch_size)) as stream:
-      return measuring.mean_colour(stream)
+      yield from stream
 
 
 def measure(answer: AnswerFn, variables: Variables, feed: Feed

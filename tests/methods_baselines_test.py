@@ -8,9 +8,16 @@ import skimage.color
 from scipy import ndimage
 
 from colorjax.errors import UserError
-from colorjax.methods import grey, levin, mean_colour, reinhard, welsh
+from colorjax.methods import (
+    grey,
+    levin,
+    marginal,
+    mean_colour,
+    reinhard,
+    welsh,
+)
 
-METHODS = [grey, mean_colour, reinhard, welsh, levin]
+METHODS = [grey, mean_colour, marginal, reinhard, welsh, levin]
 
 
 def _image(height=20, width=24, seed=0):
@@ -33,6 +40,8 @@ def _numbers(method):
   """Params of a method as they are measured."""
   return {
       mean_colour: lambda: {'mean_ab': jnp.array([3., -4.])},
+      marginal: lambda: {'shares': marginal.histogram(
+          jnp.asarray(_lab(_image(seed=5)[None])[1])).mean(0)},
       reinhard: lambda: reinhard.statistics(_image(seed=5)),
       welsh: lambda: welsh.candidates(
           jax.random.key(1), _image(60, 56, seed=5)),
@@ -86,6 +95,27 @@ def test_mean_colour_is_everywhere_the_same():
       {'params': {'mean_ab': jnp.array([3., -4.])}}, lightness)
   np.testing.assert_array_equal(
       predicted, np.broadcast_to([3., -4.], predicted.shape))
+
+
+def test_marginal_is_the_histogram_of_colours():
+  """Its bits are the entropy of the squares' shares, plus their area."""
+  ab = np.zeros((1, 8, 8, 2), np.float32)
+  ab[:, :, 4:] = 41, -38
+  ab[:, :2] = -21, 12
+  shares = np.asarray(marginal.histogram(jnp.asarray(ab)))[0]
+  assert sorted(shares[shares > 0]) == [0.25, 0.375, 0.375]
+  colorizer = marginal.build()
+  variables = {'params': {'shares': jnp.asarray(shares)}}
+  lightness = jnp.full((1, 8, 8, 1), 50.)
+  np.testing.assert_allclose(
+      colorizer.predict(variables, lightness)[0, 0, 0],
+      0.25 * np.array([-20, 10]) + 0.375 * np.array([40, -40]), rtol=1e-4)
+  nats = colorizer.log_prob(variables, lightness, jnp.asarray(ab))
+  expected = 4 * np.log(0.25 / 100) + 12 * np.log(0.375 / 100)
+  np.testing.assert_allclose(nats, expected, rtol=1e-3)
+  draws = colorizer.draw(variables, lightness, jax.random.key(0), 400)
+  assert draws.shape == (400, 1, 4, 4, 2)
+  np.testing.assert_allclose((draws[..., 0] < -10).mean(), 0.25, atol=0.03)
 
 
 def test_reinhard_moves_and_stretches_chroma():

@@ -140,7 +140,8 @@ METRICS: Mapping[str, Metric] = {
     'auc_rebalanced': Metric(
         lambda a: accuracy.rebalanced_auc_statistics(a.picture_ab, a.ab),
         'the same with each occurring colour of 313 counting alike, %',
-        'higher', reduce=accuracy.rebalanced_auc, resamples=_FEWER),
+        'higher', reduce=accuracy.rebalanced_auc, resamples=_FEWER,
+        recentre=True),
     'lpips_alex': Metric(
         _lpips('alex'), 'LPIPS v0.1 with AlexNet', network='lpips_alex'),
     'lpips_vgg': Metric(

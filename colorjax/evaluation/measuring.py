@@ -82,26 +82,31 @@ def collect(measure: Measure, batches: Iterable[Batch]
           for name in names}
 
 
-def mean_colour(batches: Iterable[Batch]) -> np.ndarray:
-  """Mean ab over all pixels of some photographs.
+def mean_of(statistic: Callable[[jax.Array], jax.Array],
+            batches: Iterable[Batch]) -> np.ndarray:
+  """Mean of something about the colours of some photographs.
 
   Args:
+    statistic: ab [B, H, W, 2], Lab units, to `[B, ...]`.
     batches: host batches; padding is left out.
 
   Returns:
-    ab [2], Lab units, float32.
+    float32, `[...]`. UserError if there is no photograph.
   """
   @jax.jit
-  def add(total, batch):
-    _, ab = color.split_lightness(batch['image'])
-    mask = batch['mask'][:, None]
-    return (total[0] + (ab.mean((1, 2)) * mask).sum(0), total[1] + mask.sum())
+  def measure(image, mask):
+    values = statistic(color.split_lightness(image)[1])
+    return jnp.tensordot(mask, values, 1), mask.sum()
 
-  total, count = jnp.zeros(2), jnp.zeros(())
-  for batch in batches:
-    total, count = add((total, count), {
-        'image': jnp.asarray(batch['image']),
-        'mask': jnp.asarray(batch['mask'])})
+  parts = [jax.device_get(measure(
+      jnp.asarray(batch['image']), jnp.asarray(batch['mask'], jnp.float32)))
+           for batch in batches]
+  count = sum(number for _, number in parts)
   if not count:
     raise UserError('the training data hold no readable photograph')
-  return np.asarray(total / count)
+  return np.asarray(sum(total for total, _ in parts) / count)
+
+
+def mean_colour(batches: Iterable[Batch]) -> np.ndarray:
+  """Mean ab [2] over all pixels of some photographs, Lab units, float32."""
+  return mean_of(lambda ab: ab.mean((1, 2)), batches)
