@@ -104,7 +104,8 @@ def run(jobs: Sequence[Job], *, devices: Sequence[str] = (),
 def last_line(log: pathlib.Path) -> str:
   """The last line of a log, without what a progress bar wrote over."""
   try:
-    lines = log.read_text(errors='replace').replace('\r', '\n').split('\n')
+    # Read as text, a carriage return ends a line too.
+    lines = log.read_text(errors='replace').split('\n')
   except OSError:
     return 'no output'
   return next((line.strip() for line in reversed(lines) if line.strip()),

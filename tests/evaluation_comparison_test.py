@@ -90,7 +90,8 @@ def test_rows_that_do_not_compare(distance, changes, said):
 def test_seeds_that_do_not_compare(distance):
   statistics = {'ab_distance': distance}
   row = comparison.Row(name='ours', results=[
-      _result(statistics), _result(statistics, pixels='ff')])
+      _result(statistics), _result(statistics, pixels='ff'),
+      _result(statistics)])
   with pytest.raises(UserError, match=r'^the seeds of ours do not stand in one '
                      'table: other pixels'):
     comparison.check([row], mixed=False)
@@ -100,11 +101,11 @@ def test_rows_that_do_not_compare_are_marked_if_wanted(distance):
   worse = {'ab_distance': distance + 5}
   few = {'ab_distance': distance[:7]}
   rows = comparison.check([
-      _row('base', {'ab_distance': distance}), _row('same', worse),
-      _row('other', few, photographs=tuple('abcdefg')),
+      _row('base', {'ab_distance': distance}),
+      _row('other', few, photographs=tuple('abcdefg')), _row('same', worse),
       _row('seeds', worse, worse, pixels='ff')], mixed=True)
   assert [row.note for row in rows] == [
-      '', '', '60 and 7 photographs', 'other pixels']
+      '', '60 and 7 photographs', '', 'other pixels']
   for against, compared in (('base', ['same']), ('other', [])):
     table = comparison.compare(rows, against=against)
     cells = {name: cells['ab_distance'] for name, cells in table.items()}
@@ -361,10 +362,11 @@ def test_notes_say_what_must_be_known(rows):
   assert not any('bits_per_dim' in line for line in alone)
 
 
-@pytest.mark.parametrize(('drops', 'said'), [
-    (True, '2 photographs were in the training set too (left out).'),
-    (False, '2 photographs were in the training set too (not left out).')])
-def test_notes_say_what_was_trained_on(distance, drops, said):
-  row = _row('a', {'ab_distance': distance}, near_duplicates=('x', 'y'),
+@pytest.mark.parametrize(('found', 'drops', 'said'), [
+    (('x', 'y'), True, '2 photographs were in the training set too (left'),
+    (('x', 'y'), False, '2 photographs were in the training set too (not left'),
+    ((), True, '0 photographs were in the training set too')])
+def test_notes_say_what_was_trained_on(distance, found, drops, said):
+  row = _row('a', {'ab_distance': distance}, near_duplicates=found,
              drops_near_duplicates=drops)
-  assert said in comparison.notes([row], [], against='a')
+  assert said in comparison.notes([row], [], against='a')[-1]

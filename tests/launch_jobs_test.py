@@ -146,6 +146,13 @@ def test_jobs_have_the_environment(tmp_path, monkeypatch):
   assert 'GIVEN' not in os.environ
 
 
+def test_ctrl_c_of_the_terminal_reaches_the_launcher_alone(tmp_path):
+  job = _job(tmp_path, 'job', 'import os; '
+             'print(os.getsid(0) == os.getpgrp() == os.getpid())')
+  jobs.run([job], say=lambda line: None)
+  assert jobs.last_line(job.log) == 'True'
+
+
 def test_a_log_is_added_to(tmp_path):
   job = _job(tmp_path, 'job', 'import sys; print("out", flush=True); '
              'print("err", file=sys.stderr)')
@@ -188,6 +195,7 @@ def _wait_for(path):
 
 _BACKGROUND = ('import signal; '
                'signal.signal(signal.SIGINT, signal.SIG_IGN)\n')
+_NOHUP = _BACKGROUND.replace('SIGINT', 'SIGHUP')
 
 
 @pytest.mark.parametrize(('number', 'before'), [
@@ -205,9 +213,12 @@ def test_an_interruption_is_handed_on_and_waits(tmp_path, number, before):
   assert not (tmp_path / 'second.log').exists()
 
 
-def test_a_launcher_in_the_background_ignores_ctrl_c(tmp_path):
-  launcher = _launch(tmp_path, _SAVES, before=_BACKGROUND)
-  launcher.send_signal(signal.SIGINT)
+@pytest.mark.parametrize(('number', 'before'), [
+    (signal.SIGINT, _BACKGROUND), (signal.SIGHUP, _NOHUP)],
+    ids=['background', 'nohup'])
+def test_what_a_launcher_was_told_to_ignore(tmp_path, number, before):
+  launcher = _launch(tmp_path, _SAVES, before=before)
+  launcher.send_signal(number)
   time.sleep(0.5)
   assert launcher.poll() is None
   assert not (tmp_path / 'saved').exists()
