@@ -36,9 +36,10 @@ _GREY_CHROMA = 2.0  # see screening.Screen
 _PALE_CHROMA = 10.0  # mean chroma, noise included, that no grey one exceeds
 
 # What may differ between a run and its continuation.
-_HARMLESS = frozenset({
-    'workdir', 'data_dir', 'engine', 'num_threads', 'batch_size',
-    'report_photos', 'train_data', 'drop_near_duplicates'})
+_HARMLESS = frozenset({'workdir', 'data_dir', 'engine', 'num_threads',
+                       'batch_size', 'report_photos'})
+# Besides, as long as there is no result.
+_APPLIED_LAST = frozenset({'train_data', 'drop_near_duplicates'})
 
 
 def run(*, checkpoint: str | None, outputs: str | None, reference: Any) -> int:
@@ -57,8 +58,10 @@ def run(*, checkpoint: str | None, outputs: str | None, reference: Any) -> int:
   photos = evaluation_subject.photographs(judged)
   train = _train_photographs()
   workdir = pathlib.Path(FLAGS.workdir)
-  with claim_workdir(workdir, common.flags_text(), harmless=_HARMLESS):
-    if (workdir / result.METRICS_FILE).exists():
+  is_finished = (workdir / result.METRICS_FILE).exists()
+  harmless = _HARMLESS if is_finished else _HARMLESS | _APPLIED_LAST
+  with claim_workdir(workdir, common.flags_text(), harmless=harmless):
+    if is_finished:
       print(f'{workdir}: this evaluation is finished; a new --workdir starts '
             'another')
       return 0
