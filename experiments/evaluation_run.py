@@ -123,15 +123,12 @@ def _measure(folder: pathlib.Path, judged: Judged, photos: Photographs,
 def _joined(parts: Sequence[Mapping[str, np.ndarray]]
             ) -> dict[str, np.ndarray]:
   """Parts put together; UserError where there is no photograph in them."""
-  # All photographs of a part may have been left out.
-  rows = [part for part in parts if len(part.get('index', ()))]
-  if not rows:
+  joined = {name: np.concatenate([part[name] for part in parts])
+            for name in parts[0]}
+  if not len(joined['index']):
     raise UserError(f'--data={FLAGS.data}: no photograph can be used; '
-                    f'{sum(len(part[_LEFT_OUT]) for part in parts)} were left '
-                    'out')
-  return {name: np.concatenate([
-      part[name] for part in (parts if name == _LEFT_OUT else rows)])
-      for name in rows[0]}
+                    f'{len(joined[_LEFT_OUT])} were left out')
+  return joined
 
 
 def _measured(measure: measuring.Measure, batch: Mapping[str, np.ndarray],
