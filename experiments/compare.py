@@ -64,19 +64,26 @@ flags.DEFINE_string(
     'between: --protocol, --num_samples, files of weights.')
 
 
+# What may differ when a comparison is gone on with: which rows there are, and
+# what is shown of them. What a row is made with may not.
+_HARMLESS = frozenset({
+    'workdir', 'data_dir', 'engine', 'num_threads', 'devices', 'methods',
+    'seeds', 'runs', 'outputs', 'evaluations', 'metrics', 'against',
+    'mixed_protocols'})
+
+
 def main(argv: Sequence[str]) -> int:
   """Runs what is missing, then writes and prints the table."""
   del argv
-  from experiments import comparison_jobs
+  from colorjax.training.workdir import claim_workdir
+  from experiments import comparison_jobs, comparison_report
 
+  # Wrong flags are found now, and not after an hour.
+  comparison_report.check_flags(comparison_jobs.names())
   workdir = pathlib.Path(flags.FLAGS.workdir)
-  workdir.mkdir(parents=True, exist_ok=True)
-  rows = comparison_jobs.finish(workdir)
-  # This imports JAX, which the jobs do not share.
-  from experiments import comparison_report
-
-  columns = flags.FLAGS.metrics
-  comparison_report.write(workdir, rows, columns)
+  with claim_workdir(workdir, common.flags_text(), harmless=_HARMLESS):
+    rows = comparison_jobs.finish(workdir)
+    comparison_report.write(workdir, rows, flags.FLAGS.metrics)
   return 0
 
 

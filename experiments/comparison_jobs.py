@@ -6,6 +6,7 @@ says by itself whether it is finished and goes on where it was stopped.
 
 import dataclasses
 import json
+import os
 import pathlib
 import shlex
 from collections.abc import Mapping, Sequence
@@ -42,6 +43,19 @@ class Evaluated:
   runs: Sequence[pathlib.Path] = ()
 
 
+def names() -> list[str]:
+  """The rows that the flags ask for; UserError for wrong flags."""
+  _check()
+  rows = [*_REFERENCES, *(name for name in _methods()
+                          if name not in _REFERENCES)]
+  for flag in ('runs', 'outputs', 'evaluations'):
+    rows += _grouped(flag)
+  twice = [name for name in rows if rows.count(name) > 1]
+  if twice:
+    raise UserError(f'two rows are called {twice[0]}: name them apart')
+  return rows
+
+
 def finish(workdir: pathlib.Path) -> list[Evaluated]:
   """Does all that is missing.
 
@@ -52,28 +66,23 @@ def finish(workdir: pathlib.Path) -> list[Evaluated]:
     The rows, references first.
 
   Raises:
-    UserError: wrong flags, or a job failed: it names its log. The others have
-      been done all the same.
+    UserError: a job failed: it names its log. The others have been done all
+      the same.
   """
-  _check()
   trained = [name for name in _methods()
              if name not in _BASELINES and name not in _REFERENCES]
   if trained:
     _run(workdir, _prior(workdir, trained))
   steps = _budget(workdir, trained) if FLAGS.budget_seconds else {}
-  runs = {name: [_rundir(workdir, name, seed) for seed in FLAGS.seeds]
-          for name in trained}
-  runs |= {name: [workdir / 'runs' / name] for name in _methods()
-           if name in _BASELINES}
+  runs = {name: [workdir / 'runs' / name] if name in _BASELINES else [
+      _rundir(workdir, name, seed) for seed in FLAGS.seeds]
+          for name in _methods() if name not in _REFERENCES}
   baselines = [_baseline(workdir, name, runs[name][0]) for name in runs
                if name in _BASELINES]
-  _run(workdir, [*baselines, *(
-      # Seed by seed: a comparison that is stopped has whole rows of fewer.
-      _training(workdir, name, seed, run, steps.get(name))
-      for seed, same in zip(FLAGS.seeds, zip(*(
-          [(name, run) for run in runs[name]] for name in trained),
-          strict=True), strict=True)
-      for name, run in same)] if trained else baselines)
+  # Seed by seed: a comparison that is stopped has whole rows of fewer.
+  _run(workdir, baselines + [
+      _training(workdir, name, seed, runs[name][i], steps.get(name))
+      for i, seed in enumerate(FLAGS.seeds) for name in trained])
   return _evaluated(workdir, runs)
 
 
@@ -88,9 +97,14 @@ def _check() -> None:
     if not pathlib.Path(FLAGS.flagfiles.format(name)).is_file():
       raise UserError(f'--flagfiles: {FLAGS.flagfiles.format(name)} is no '
                       'file; {} in it stands for the method')
-  if any(not seed.isdigit() for seed in FLAGS.seeds) or not FLAGS.seeds:
-    raise UserError(f'--seeds={",".join(FLAGS.seeds)}: whole numbers from 0 '
-                    'with commas between')
+  seeds = FLAGS.seeds
+  if (not seeds or len(set(seeds)) < len(seeds)
+      or not all(seed.isascii() and seed.isdigit() for seed in seeds)):
+    raise UserError(f'--seeds={",".join(seeds)}: whole numbers from 0, each '
+                    'once, with commas between')
+  if len(_methods()) < len(FLAGS.methods):
+    raise UserError('--methods: two rows have one name; ROW=EXPERIMENT gives '
+                    'another')
 
 
 def _methods() -> dict[str, str]:
@@ -102,7 +116,8 @@ def _methods() -> dict[str, str]:
 def _run(workdir: pathlib.Path, wanted: Sequence[jobs.Job]) -> None:
   failed = jobs.run(wanted, devices=FLAGS.devices, environment={
       # Seeds and evaluations of one method are the same programs.
-      'JAX_COMPILATION_CACHE_DIR': str((workdir / 'compiled').resolve()),
+      'JAX_COMPILATION_CACHE_DIR': os.environ.get(
+          'JAX_COMPILATION_CACHE_DIR', str((workdir / 'compiled').resolve())),
       'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '1'})
   if failed:
     raise UserError(f'{len(failed)} of {len(wanted)} jobs failed; the first, '
@@ -122,9 +137,18 @@ def _rundir(workdir: pathlib.Path, name: str, seed: str) -> pathlib.Path:
 
 
 def _job(workdir: pathlib.Path, name: str, command: Sequence[str],
-         result: pathlib.Path) -> jobs.Job:
+         result: pathlib.Path, flag: str = '') -> jobs.Job:
+  """A command that is done when its result is there, made with that flag.
+
+  Where the result is that of another flag, the command says so itself.
+  """
+  def is_done() -> bool:
+    used = result.parent / 'flags.txt'
+    return result.is_file() and (
+        not flag or flag in used.read_text().splitlines())
+
   return jobs.Job(
-      name=name, command=command, is_done=result.is_file,
+      name=name, command=command, is_done=is_done,
       log=workdir / 'logs' / f'{name.replace(" ", "_")}.log')
 
 
@@ -156,24 +180,25 @@ def _command(workdir: pathlib.Path, name: str, run: pathlib.Path,
 def _budget(workdir: pathlib.Path, trained: Sequence[str]) -> dict[str, int]:
   """Steps of each method that fill the time, measured once and then kept."""
   path = workdir / _BUDGET_FILE
+  steps: dict[str, int] = {}
   if path.is_file():
-    kept = json.loads(path.read_text())
-    if kept['budget_seconds'] != FLAGS.budget_seconds:
-      raise UserError(
-          f'{path} is for --budget_seconds={kept["budget_seconds"]:g}, not '
-          f'{FLAGS.budget_seconds:g}: choose another --workdir')
-    steps = kept['steps']
-    if set(trained) <= set(steps):
-      return steps
-  else:
-    steps = {}
+    try:
+      steps = json.loads(path.read_text())
+    except ValueError as error:
+      raise UserError(f'{path} is damaged ({error}): remove it, and the trials '
+                      'are read again') from error
   missing = [name for name in trained if name not in steps]
   _run(workdir, [_trial(workdir, name) for name in missing])
   for name in missing:
-    seconds = _sessions(workdir / 'trials' / name)[-1]['seconds_per_step']
+    sessions = _sessions(workdir / 'trials' / name)
+    seconds = sessions[-1]['seconds_per_step'] if sessions else None
+    if not seconds:
+      raise UserError(f'{workdir / "trials" / name} does not say how long its '
+                      'steps took: remove the folder and start again')
     steps[name] = max(1, round(FLAGS.budget_seconds / seconds))
-  path.write_text(json.dumps({
-      'budget_seconds': FLAGS.budget_seconds, 'steps': steps}, indent=2))
+  unfinished = path.with_suffix('.tmp')
+  unfinished.write_text(json.dumps(steps, indent=2))
+  unfinished.replace(path)
   return steps
 
 
@@ -238,7 +263,7 @@ def _evaluation(workdir: pathlib.Path, name: str, folder: pathlib.Path,
   return _job(workdir, f'evaluate {"/".join(folder.parts[-2:])}', jobs.python(
       'experiments.evaluate', judged, f'--data={FLAGS.eval_data}', *train,
       *_photo_flags(), *shlex.split(FLAGS.evaluate_flags),
-      f'--workdir={folder}'), folder / _METRICS_FILE)
+      f'--workdir={folder}'), folder / _METRICS_FILE, judged)
 
 
 def _grouped(flag: str) -> dict[str, list[pathlib.Path]]:

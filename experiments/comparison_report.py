@@ -16,6 +16,21 @@ FLAGS = flags.FLAGS
 _PLOTTED = 'ab_distance'
 
 
+def check_flags(names: Sequence[str]) -> None:
+  """UserError for a row or a metric that there is not.
+
+  Args:
+    names: of the rows to be.
+  """
+  unknown = [name for name in FLAGS.metrics if name not in catalogue.METRICS]
+  if unknown:
+    raise UserError(f'--metrics: there is no metric {unknown[0]!r}; there are '
+                    f'{", ".join(catalogue.METRICS)}')
+  if FLAGS.against not in names:
+    raise UserError(f'--against={FLAGS.against}: there are the rows '
+                    f'{", ".join(names)}')
+
+
 def write(workdir: pathlib.Path,
           evaluated: Sequence[comparison_jobs.Evaluated],
           columns: Sequence[str]) -> None:
@@ -26,10 +41,6 @@ def write(workdir: pathlib.Path,
     evaluated: the rows.
     columns: metrics of the table.
   """
-  unknown = [name for name in columns if name not in catalogue.METRICS]
-  if unknown:
-    raise UserError(f'--metrics: there is no metric {unknown[0]!r}; there are '
-                    f'{", ".join(catalogue.METRICS)}')
   rows = comparison.check([
       comparison.Row(
           name=row.name, seconds=_seconds(row.runs),

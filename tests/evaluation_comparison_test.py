@@ -246,7 +246,7 @@ def test_infinite_figures(table, rows):
 def test_texts(table, rows):
   header, lines = comparison.texts(table, rows, COLUMNS)
   assert header == ['method', *COLUMNS[:-1], 'training, s'], 'no LPIPS'
-  assert lines[0][1:3] == ['∞', '0 (0 to 0) *']
+  assert lines[0][1:3] == ['∞', '0.000 (0.000 to 0.000) *']
   assert lines[0][3:] == [''] * 4
   assert lines[1][1].startswith('20 (19.')
   assert not lines[1][1].endswith('*'), 'no difference from itself'

@@ -288,9 +288,11 @@ def _text(cell: Cell) -> str:
   value = cell.interval
   if np.isinf(value.mean):
     return '∞' if value.mean > 0 else '-∞'
-  text = f'{value.mean:.4g}'
+  # Figures of [0, 1] need a digit more than distances.
+  digits = 3 if max(abs(value.mean), abs(value.high)) < 2 else 2
+  text = f'{value.mean:.{digits}f}'
   if np.isfinite([value.low, value.high]).all():
-    text += f' ({value.low:.4g} to {value.high:.4g})'
+    text += f' ({value.low:.{digits}f} to {value.high:.{digits}f})'
   return text + (' *' if cell.is_significant else '')
 
 

@@ -159,8 +159,9 @@ class RunLog:
     self._images = 0
     self._since: float | None = None
     self._steps = 0
-    self._begun: float | None = None
+    self._stepping = 0.0
     self._last = 0.0
+    self._away = 0.0
 
   def __enter__(self) -> 'RunLog':
     """Returns itself."""
@@ -173,20 +174,19 @@ class RunLog:
   def advance(self, step: int, num_images: int) -> None:
     """Notes that a step of so many photographs is over."""
     self._progress.advance(step)
-    self._last = time.monotonic()
+    now = time.monotonic()
     if self._since is None:
-      # The first step compiles: not counted.
-      self._since = self._begun = self._last
+      self._since = now  # The first step compiles: not counted.
     else:
       self._images += num_images
       self._steps += 1
+      self._stepping += now - self._last - self._away
+    self._last, self._away = now, 0.0
 
   @property
   def seconds_per_step(self) -> float | None:
     """Mean over all steps but the first; None while there is no other."""
-    if self._begun is None or not self._steps:
-      return None
-    return (self._last - self._begun) / self._steps
+    return self._stepping / self._steps if self._steps else None
 
   def train(self, step: int, figures: Mapping[str, float]) -> None:
     """Logs training figures; the speed goes to board and terminal only."""
@@ -215,7 +215,7 @@ class RunLog:
     """Time within does not count for the speed of training."""
     begun = time.monotonic()
     yield
-    if self._since is not None and self._begun is not None:
-      away = time.monotonic() - begun
+    away = time.monotonic() - begun
+    self._away += away
+    if self._since is not None:
       self._since += away
-      self._begun += away
