@@ -21,9 +21,11 @@ FLAGS = flags.FLAGS
 
 _TRIAL_STEPS = 20
 _REFERENCES = ('truth', 'grey')
-_BASELINES: Mapping[str, Sequence[str]] = {
+BASELINES: Mapping[str, Sequence[str]] = {
     # The energy of the paper has no unique solution where lightness is flat.
     'mean_colour': (), 'marginal': (), 'levin': ('--levin_form=equations',)}
+"""Rows that need no training, and the flags of `experiments.baselines`."""
+
 _METRICS_FILE = 'metrics.json'
 _BUDGET_FILE = 'budget.json'
 _PRIOR_FILE = 'prior.json'
@@ -70,15 +72,15 @@ def finish(workdir: pathlib.Path) -> list[Evaluated]:
       the same.
   """
   trained = [name for name in _methods()
-             if name not in _BASELINES and name not in _REFERENCES]
+             if name not in BASELINES and name not in _REFERENCES]
   if trained:
     _run(workdir, _prior(workdir, trained))
   steps = _budget(workdir, trained) if FLAGS.budget_seconds else {}
-  runs = {name: [workdir / 'runs' / name] if name in _BASELINES else [
+  runs = {name: [workdir / 'runs' / name] if name in BASELINES else [
       _rundir(workdir, name, seed) for seed in FLAGS.seeds]
           for name in _methods() if name not in _REFERENCES}
   baselines = [_baseline(workdir, name, runs[name][0]) for name in runs
-               if name in _BASELINES]
+               if name in BASELINES]
   # Seed by seed: a comparison that is stopped has whole rows of fewer.
   _run(workdir, baselines + [
       _training(workdir, name, seed, runs[name][i], steps.get(name))
@@ -89,11 +91,11 @@ def finish(workdir: pathlib.Path) -> list[Evaluated]:
 def _check() -> None:
   scripts = pathlib.Path(__file__).parent
   for name, script in _methods().items():
-    if name in _BASELINES or name in _REFERENCES:
+    if name in BASELINES or name in _REFERENCES:
       continue
     if not (scripts / f'{script}.py').is_file():
       raise UserError(f'--methods: {script} is no experiment, and none of '
-                      f'{", ".join([*_REFERENCES, *_BASELINES])}')
+                      f'{", ".join([*_REFERENCES, *BASELINES])}')
     if not pathlib.Path(FLAGS.flagfiles.format(name)).is_file():
       raise UserError(f'--flagfiles: {FLAGS.flagfiles.format(name)} is no '
                       'file; {} in it stands for the method')
@@ -227,7 +229,7 @@ def _baseline(workdir: pathlib.Path, name: str, run: pathlib.Path
   size = [word for word in shlex.split(FLAGS.evaluate_flags)
           if word.startswith('--image_size=')]
   return _job(workdir, name, jobs.python(
-      'experiments.baselines', f'--method={name}', *_BASELINES[name], *size,
+      'experiments.baselines', f'--method={name}', *BASELINES[name], *size,
       f'--data={FLAGS.data}', f'--eval_data={FLAGS.eval_data}',
       *_photo_flags(), f'--workdir={run}'), run / 'report' / _METRICS_FILE)
 

@@ -4,6 +4,7 @@ Photographs are measured in parts of fixed size, each written when it is done:
 a run that was stopped goes on with the next part, whatever the batch size.
 """
 
+import json
 import math
 import pathlib
 from collections.abc import Collection, Mapping, Sequence
@@ -13,7 +14,12 @@ import jax
 import numpy as np
 from absl import flags
 
-from colorjax.data import listing, near_duplicates, screening
+from colorjax.data import (
+    embeddings,
+    listing,
+    near_duplicates,
+    screening,
+)
 from colorjax.data.progress import Progress
 from colorjax.data.screening import Screen
 from colorjax.errors import UserError
@@ -31,6 +37,7 @@ FLAGS = flags.FLAGS
 
 _PART = 256  # photographs in a file of the work directory
 _PARTS = 'parts'
+_WEIGHTS_FILE = 'weights.json'
 _LEFT_OUT = 'left_out'  # the only array that has no row for each photograph
 _GREY_CHROMA = 2.0  # see screening.Screen
 _PALE_CHROMA = 10.0  # mean chroma, noise included, that no grey one exceeds
@@ -65,12 +72,15 @@ def run(*, checkpoint: str | None, outputs: str | None, reference: Any) -> int:
       print(f'{workdir}: this evaluation is finished; a new --workdir starts '
             'another')
       return 0
+    weights = {name: embeddings.fingerprint(jax.device_get(tree))
+               for name, tree in {'': judged.variables, **networks}.items()}
+    _check_parts(workdir, weights)
     measured = _measure(workdir / _PARTS, judged, photos, networks)
     pairs = None if train is None else near_duplicates.find(
         photos.photos, train, num_threads=FLAGS.num_threads)
     if FLAGS.drop_near_duplicates:
       measured = _without(measured, {pair.test_index for pair in pairs or ()})
-    record = _record(judged, photos, measured, pairs)
+    record = _record(judged, photos, measured, pairs, weights)
     statistics = {name: values for name, values in measured.items()
                   if name in catalogue.METRICS}
     finished = result.Result(record, statistics,
@@ -92,10 +102,22 @@ def _say_missing_networks(networks: Mapping[str, Any]) -> None:
           '--inception_torchvision name the files)')
 
 
+def _check_parts(workdir: pathlib.Path, weights: Mapping[str, str]) -> None:
+  """UserError where parts that are there were measured with other weights."""
+  path = workdir / _PARTS / _WEIGHTS_FILE
+  path.parent.mkdir(exist_ok=True)
+  text = json.dumps(weights, sort_keys=True, indent=2)
+  if not path.exists():
+    result.write_whole(path, text.encode())
+  elif path.read_text() != text:
+    raise UserError(f'{workdir} was begun with other weights: those of the '
+                    'checkpoint, or of a network of the metrics, have changed '
+                    'since; choose another --workdir')
+
+
 def _measure(folder: pathlib.Path, judged: Judged, photos: Photographs,
              networks: Mapping[str, Any]) -> dict[str, np.ndarray]:
   """Statistics of all photographs, 'index', 'digest' and 'source_chroma'."""
-  folder.mkdir(exist_ok=True)
   size = photos.photos.source.size
   starts = range(0, size, _PART)
   paths = [folder / f'{start:08d}.npz' for start in starts]
@@ -149,7 +171,8 @@ def _measured(measure: measuring.Measure, batch: Mapping[str, np.ndarray],
 
 def _record(judged: Judged, photos: Photographs,
             measured: Mapping[str, np.ndarray],
-            pairs: Sequence[near_duplicates.Pair] | None) -> protocol.Record:
+            pairs: Sequence[near_duplicates.Pair] | None,
+            weights: Mapping[str, str]) -> protocol.Record:
   source = photos.photos.source
   return protocol.Record(
       protocol=photos.protocol, data=FLAGS.data,
@@ -162,7 +185,9 @@ def _record(judged: Judged, photos: Photographs,
       near_duplicates=None if pairs is None else tuple(
           f'{pair.test_label} and {pair.train_label}: {pair.distance} bits'
           for pair in pairs),
-      drops_near_duplicates=FLAGS.drop_near_duplicates, judged=judged.name)
+      drops_near_duplicates=FLAGS.drop_near_duplicates, judged=judged.name,
+      weights=weights[''] if judged.colorizer else '',
+      networks={name: one for name, one in weights.items() if name})
 
 
 def _density(judged: Judged) -> str:

@@ -24,7 +24,7 @@ def _record(**changes):
       'pixels': '0123456789abcdef', 'num_proposals': 8, 'num_samples': 4,
       'num_draws': 19, 'seed': 0, 'density': '', 'left_out': ('bad.png: no',),
       'num_grey': 3, 'near_duplicates': None, 'drops_near_duplicates': False,
-      'judged': 'x'}
+      'judged': 'x', 'weights': '', 'networks': {}}
   return protocol.Record(**(fields | changes))
 
 

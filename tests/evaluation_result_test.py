@@ -20,7 +20,8 @@ def written(tmp_path):
       photographs=tuple(map(str, range(500))), pixels='00', num_proposals=8,
       num_samples=8, num_draws=19, seed=0, density='', left_out=(),
       num_grey=0, near_duplicates=None, drops_near_duplicates=False,
-      judged='x'), statistics, catalogue.summarize(statistics))
+      judged='x', weights='', networks={}), statistics,
+                        catalogue.summarize(statistics))
   result.write(tmp_path, found)
   return tmp_path, found
 

@@ -305,7 +305,8 @@ def _record(**changes):
       'photographs': ('a', 'b'), 'pixels': '00', 'num_proposals': 8,
       'num_samples': 8, 'num_draws': 19, 'seed': 0, 'density': '',
       'left_out': (), 'num_grey': 0, 'near_duplicates': None,
-      'drops_near_duplicates': False, 'judged': 'x'}
+      'drops_near_duplicates': False, 'judged': 'x', 'weights': '',
+      'networks': {}}
   return protocol.Record(**(fields | changes))
 
 
@@ -318,9 +319,12 @@ def _record(**changes):
       'protocol image_size 16 and 256']),
     ({'pixels': '01'}, ['other pixels']),
     ({'photographs': ('a',), 'pixels': '01'}, ['2 and 1 photographs']),
-    ({'num_samples': 4}, ['num_samples 8 and 4'])])
+    ({'num_samples': 4}, ['num_samples 8 and 4']),
+    ({'weights': '12', 'networks': {'lpips_vgg': '2'}}, []),
+    ({'networks': {'lpips_alex': '2'}}, ['other weights of lpips_alex'])])
 def test_results_that_do_not_compare(changes, said):
-  assert protocol.differences(_record(), _record(**changes)) == said
+  record = _record(networks={'lpips_alex': '1'})
+  assert protocol.differences(record, _record(**changes)) == said
 
 
 def test_a_result_is_read_as_it_was_written(tmp_path):

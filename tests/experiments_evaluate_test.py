@@ -221,7 +221,8 @@ evaluation_run._PART = 3
 write = evaluation_run.result.write_whole
 def write_and_die(path, content):
   write(path, content)
-  os.kill(os.getpid(), signal.SIGKILL)
+  if path.suffix == '.npz':
+    os.kill(os.getpid(), signal.SIGKILL)
 if sys.argv.pop(1) == 'die':
   evaluation_run.result.write_whole = write_and_die
 common.run(evaluate.main)
@@ -248,7 +249,7 @@ def grey(with_broken, tmp_path_factory):
   killed = _python('-c', IN_PARTS, 'die', *flags)
   assert killed.returncode == -signal.SIGKILL, killed.stderr
   first = workdir / 'parts/00000000.npz'
-  assert sorted((workdir / 'parts').iterdir()) == [first]
+  assert sorted((workdir / 'parts').glob('*.npz')) == [first]
   before = first.stat()
   done = _done(_python('-c', IN_PARTS, 'live', *flags, '--batch_size=2'))
   after = first.stat()  # measured again, it would be another file
@@ -259,7 +260,7 @@ def grey(with_broken, tmp_path_factory):
 
 def test_a_killed_evaluation_goes_on(grey, with_broken, tmp_path):
   workdir, done = grey
-  assert len(list((workdir / 'parts').iterdir())) == 4
+  assert len(list((workdir / 'parts').glob('*.npz'))) == 4
   _done(_evaluate(with_broken, tmp_path / 'out', '--reference=grey',
                   f'--image_size={SIZE}'))
   for file in ('metrics.json', 'photographs.csv', 'protocol.json'):
@@ -269,6 +270,15 @@ def test_a_killed_evaluation_goes_on(grey, with_broken, tmp_path):
   assert len(_json(workdir / 'protocol.json')['left_out']) == 3
   assert 'left out: 3 (' in done.stdout
   assert '2a.png' in done.stdout
+
+
+def test_other_weights_do_not_go_on(photos, tmp_path):
+  (tmp_path / 'parts').mkdir()
+  (tmp_path / 'parts/weights.json').write_text('{"": "of another network"}')
+  done = _evaluate(photos, tmp_path, '--reference=grey')
+  assert done.returncode == 2
+  assert 'was begun with other weights' in done.stderr.splitlines()[-1]
+  assert not list((tmp_path / 'parts').glob('*.npz'))
 
 
 def test_a_finished_evaluation_says_so(grey, with_broken):

@@ -11,6 +11,8 @@ import sys
 import pytest
 import skimage
 
+from experiments import comparison_jobs
+
 ROOT = pathlib.Path(__file__).parent.parent
 
 # A network and a run so small that only the compiler takes time.
@@ -90,21 +92,41 @@ def test_commands_name_flags_and_files_that_exist():
   _check_commands(commands)
 
 
-def test_the_script_of_all_methods(tmp_path):
-  """What it would type: every flag is one, every flagfile is there."""
-  done = subprocess.run(
-      ['bash', 'launch/every_method_small.sh', 'photos', tmp_path / 'runs'],
-      cwd=ROOT, env=os.environ | {'PYTHON': 'echo'}, text=True,
-      capture_output=True, check=True)
-  commands = [f'python {line}' for line in done.stdout.splitlines()]
-  trained = [pathlib.Path(re.search(r'--workdir=(\S+)', command)[1]).name
-             for command in commands if '--workdir' in command]
+def test_the_small_comparison_has_every_method():
+  """Each flagfile for two cores is a row of it, and each row has one."""
+  flags = (ROOT / 'launch/flags/compare_small.flags').read_text()
+  rows = {row.partition('=')[0]: row.rpartition('=')[2] for row in
+          re.search(r'--methods=(\S+)', flags)[1].split(',')}
   small = {path.name.removesuffix('_small.flags')
            for path in (ROOT / 'launch/flags').glob('*_small.flags')}
-  assert small <= set(trained)
-  compared = re.search(r'--runs=(\S+)', commands[-1])[1].split(',')
-  assert [pathlib.Path(path).name for path in compared] == trained
-  _check_commands(commands)
+  trained = {name for name, script in rows.items()
+             if (ROOT / f'experiments/{script}.py').exists()}
+  assert small - {'compare'} == trained
+  assert set(rows) - trained <= set(comparison_jobs.BASELINES)
+  comments = [line[1:].strip() for line in flags.splitlines()
+              if line.startswith('#')]
+  command = ' '.join(comments).replace(' \\ ', ' ')
+  _check_commands([re.search(r'python -m experiments\.compare.*?compare ',
+                             command)[0]])
+
+
+def test_add_a_metric(copy):
+  section = _section('Add a metric')
+  function, line = _blocks(section, 'python')
+  image = copy / 'colorjax/metrics/image.py'
+  image.write_text(image.read_text() + '\n\n' + function)
+  catalogue = copy / 'colorjax/evaluation/catalogue.py'
+  before = catalogue.read_text()
+  start = 'METRICS: Mapping[str, Metric] = {\n'
+  catalogue.write_text(before.replace(start, start + line))
+  assert catalogue.read_text() != before
+  done = _run(['experiments.evaluate', '--reference=grey', '--data=bundled',
+               '--image_size=16', '--workdir=out'], copy)
+  assert done.returncode == 0, done.stderr
+  figures = json.loads((copy / 'out/metrics.json').read_text())
+  assert figures['chroma_bias']['mean'] == pytest.approx(
+      -figures['chroma_truth']['mean'], abs=0.01)
+  assert 'chroma less that of the photograph' in done.stdout
 
 
 def _check_commands(commands):

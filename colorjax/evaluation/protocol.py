@@ -100,6 +100,8 @@ class Record:
       each; None where no training set was named.
     drops_near_duplicates: whether these are not among `photographs`.
     judged: what was judged: a checkpoint, a folder of pictures, a reference.
+    weights: of a checkpoint, SHA-256; '' for pictures.
+    networks: SHA-256 of the weights of each network that metrics used, by name.
   """
   protocol: Protocol
   data: str
@@ -115,6 +117,8 @@ class Record:
   near_duplicates: tuple[str, ...] | None
   drops_near_duplicates: bool
   judged: str
+  weights: str
+  networks: Mapping[str, str]
 
   def as_json(self) -> dict[str, Any]:
     """JSON values; `from_json` reads them back."""
@@ -155,4 +159,6 @@ def differences(a: Record, b: Record) -> list[str]:
     one, other = getattr(a, name), getattr(b, name)
     if one != other:
       found.append(f'{name} {one} and {other}')
+  found += [f'other weights of {name}' for name in a.networks
+            if b.networks.get(name, a.networks[name]) != a.networks[name]]
   return found
