@@ -19,7 +19,7 @@ from launch import jobs
 
 FLAGS = flags.FLAGS
 
-_TRIAL_STEPS = 20
+_TRIAL_STEPS = 84  # over an epoch of a small set, which is then in memory
 _REFERENCES = ('truth', 'grey')
 BASELINES: Mapping[str, Sequence[str]] = {
     # The energy of the paper has no unique solution where lightness is flat.
@@ -285,11 +285,9 @@ def seconds_of(run: pathlib.Path) -> float | None:
   """Seconds in which a run trained, steps alone; None if it kept no record."""
   sessions = _sessions(run)
   if not sessions or any(
-      session.get('seconds_per_step') is None for session in sessions):
+      'stepping_seconds' not in session for session in sessions):
     return None
-  return sum(session['seconds_per_step']
-             * (session['to_step'] - session['from_step'])
-             for session in sessions)
+  return sum(session['stepping_seconds'] for session in sessions)
 
 
 def _sessions(run: pathlib.Path) -> list[dict]:

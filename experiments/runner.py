@@ -181,7 +181,8 @@ def _timed_fit(colorizer: Colorizer, feeds: _Feeds, workdir: pathlib.Path,
   """`_fit`, with a note of how long it took beside the run.
 
   `seconds` are by the clock, evaluations and compilation included, and
-  `seconds_per_step` leave both out. Seconds of all processors stand beside
+  `stepping_seconds` leave both out; `seconds_per_step` are those of the last
+  steps. Seconds of all processors stand beside
   them: on a machine that others use too, only they compare.
 
   In a file of its own: metrics.jsonl and checkpoints hold nothing that a
@@ -197,6 +198,7 @@ def _timed_fit(colorizer: Colorizer, feeds: _Feeds, workdir: pathlib.Path,
       print(json.dumps({'from_step': first, 'to_step': last(),
                         'seconds': round(time.monotonic() - begin, 1),
                         'cpu_seconds': round(time.process_time() - cpu, 1),
+                        'stepping_seconds': round(result.stepping_seconds, 1),
                         'seconds_per_step': result.seconds_per_step}),
             file=file)
   return result

@@ -4,6 +4,7 @@ All writing is synchronous and flushed a line at a time, so that a full disk is
 met here, where it can be named, and a killed run leaves what it reached.
 """
 
+import collections
 import contextlib
 import json
 import math
@@ -19,6 +20,8 @@ from tensorboardX.proto import event_pb2
 
 from colorjax.errors import UserError
 from colorjax.training.console import Progress, format_figures, say
+
+_RECENT = 16  # steps that the speed at the end of a run is read of
 
 
 class MetricsLog:
@@ -158,8 +161,8 @@ class RunLog:
       self._stack = stack.pop_all()
     self._images = 0
     self._since: float | None = None
-    self._steps = 0
     self._stepping = 0.0
+    self._recent: collections.deque[float] = collections.deque(maxlen=_RECENT)
     self._last = 0.0
     self._away = 0.0
 
@@ -179,14 +182,23 @@ class RunLog:
       self._since = now  # The first step compiles: not counted.
     else:
       self._images += num_images
-      self._steps += 1
-      self._stepping += now - self._last - self._away
+      seconds = now - self._last - self._away
+      self._stepping += seconds
+      self._recent.append(seconds)
     self._last, self._away = now, 0.0
 
   @property
+  def stepping_seconds(self) -> float:
+    """Of all steps but the first, without evaluations and checkpoints."""
+    return self._stepping
+
+  @property
   def seconds_per_step(self) -> float | None:
-    """Mean over all steps but the first; None while there is no other."""
-    return self._stepping / self._steps if self._steps else None
+    """Mean over the last steps: photographs are in memory then, if they fit.
+
+    None while there is but the first one, which compiles.
+    """
+    return float(np.mean(self._recent)) if self._recent else None
 
   def train(self, step: int, figures: Mapping[str, float]) -> None:
     """Logs training figures; the speed goes to board and terminal only."""

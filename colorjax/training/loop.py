@@ -94,7 +94,8 @@ def fit(
       say(f'going on from step {start} in {workdir}')
     result = run.train(start, stack.enter_context(_closing(batches(start))))
     return dataclasses.replace(
-        result, seconds_per_step=run.log.seconds_per_step)
+        result, stepping_seconds=run.log.stepping_seconds,
+        seconds_per_step=run.log.seconds_per_step)
 
 
 def _restore(checkpoints: checkpoint.Checkpoints, state: TrainState

@@ -80,14 +80,16 @@ class Result:
     best_value: least validation loss, None where none was measured.
     best_step: the step of it.
     signal: number of the signal that interrupted it, or None.
-    seconds_per_step: mean over its steps but the first, which compiles;
-      evaluations and checkpoints left out. None where there were none.
+    stepping_seconds: of all its steps but the first, which compiles;
+      evaluations and checkpoints left out.
+    seconds_per_step: mean over the last of them; None where there were none.
   """
   status: Literal['finished', 'stopped', 'interrupted', 'was_finished']
   state: TrainState
   best_value: float | None
   best_step: int | None
   signal: int | None = None
+  stepping_seconds: float = 0.0
   seconds_per_step: float | None = None
 
   @property
