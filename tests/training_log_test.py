@@ -148,6 +148,12 @@ def test_speed_leaves_out_compilation_and_evaluation(
     with run_log.paused():
       clock.now += 1000
     run_log.train(3, {'loss': 1.0})
+    assert run_log.stepping_seconds == 4
+    for step in range(4, 24):
+      clock.now += 1
+      run_log.advance(step, 32)
+    assert run_log.stepping_seconds == 24
+    assert run_log.seconds_per_step == 1, 'that of the last steps'
   speeds = {value.tag: value.simple_value
             for event in _events(tmp_path / 'tensorboard')
             for value in event.summary.value}
