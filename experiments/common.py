@@ -139,6 +139,8 @@ def _define_run_flags() -> None:
 
 def _define_report_flags() -> None:
   """What a report shows."""
+  flags.DEFINE_bool('report', True, 'Measure the run and write report/ at its '
+                    'end; the same command with --report does so later.')
   flags.DEFINE_integer('num_proposals', 8, 'Colourings shown and measured for '
                        'each photograph; fewer if the method has no more.',
                        lower_bound=1)

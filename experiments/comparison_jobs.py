@@ -9,7 +9,7 @@ import json
 import os
 import pathlib
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from absl import flags
 
@@ -25,6 +25,9 @@ BASELINES: Mapping[str, Sequence[str]] = {
     # The energy of the paper has no unique solution where lightness is flat.
     'mean_colour': (), 'marginal': (), 'levin': ('--levin_form=equations',)}
 """Rows that need no training, and the flags of `experiments.baselines`."""
+
+_EMBED = ('xception_fusion', 'inception_fusion')
+"""Experiments whose runs share what is computed once a photograph."""
 
 _METRICS_FILE = 'metrics.json'
 _BUDGET_FILE = 'budget.json'
@@ -139,16 +142,7 @@ def _rundir(workdir: pathlib.Path, name: str, seed: str) -> pathlib.Path:
 
 
 def _job(workdir: pathlib.Path, name: str, command: Sequence[str],
-         result: pathlib.Path, flag: str = '') -> jobs.Job:
-  """A command that is done when its result is there, made with that flag.
-
-  Where the result is that of another flag, the command says so itself.
-  """
-  def is_done() -> bool:
-    used = result.parent / 'flags.txt'
-    return result.is_file() and (
-        not flag or flag in used.read_text().splitlines())
-
+         is_done: Callable[[], bool]) -> jobs.Job:
   return jobs.Job(
       name=name, command=command, is_done=is_done,
       log=workdir / 'logs' / f'{name.replace(" ", "_")}.log')
@@ -161,7 +155,7 @@ def _prior(workdir: pathlib.Path, trained: Sequence[str]) -> list[jobs.Job]:
   path = workdir / _PRIOR_FILE
   return [_job(workdir, 'prior', jobs.python(
       'experiments.measure_prior', f'--data={FLAGS.data}', '--block_size=2',
-      f'--output={path}', *_photo_flags()), path)]
+      f'--output={path}', *_photo_flags()), path.is_file)]
 
 
 def _wants_prior(names: Sequence[str]) -> bool:
@@ -171,12 +165,27 @@ def _wants_prior(names: Sequence[str]) -> bool:
 def _command(workdir: pathlib.Path, name: str, run: pathlib.Path,
              *more: str) -> list[str]:
   """What trains a method; a flag in `more` wins over that of its flagfile."""
-  prior = [f'--prior={workdir / _PRIOR_FILE}'] if _wants_prior([name]) else []
+  script = _methods()[name]
+  shared = [f'--prior={workdir / _PRIOR_FILE}'] if _wants_prior([name]) else []
+  if script in _EMBED:
+    shared.append(f'--embedding_dir={workdir / "embeddings"}')
+  # No early end, for all have the same time; evaluations come afterwards.
   return jobs.python(
-      f'experiments.{_methods()[name]}',
-      f'--flagfile={FLAGS.flagfiles.format(name)}', f'--data={FLAGS.data}',
-      f'--eval_data={FLAGS.eval_data}', *_photo_flags(), *prior, *more,
+      f'experiments.{script}', f'--flagfile={FLAGS.flagfiles.format(name)}',
+      f'--data={FLAGS.data}', f'--eval_data={FLAGS.eval_data}',
+      *_photo_flags(), *shared, *more, '--patience=0', '--noreport',
       f'--workdir={run}')
+
+
+def _is_trained(run: pathlib.Path) -> bool:
+  """Whether a run has made all the steps that its flags ask for."""
+  try:
+    lines = (run / 'flags.txt').read_text().splitlines()
+  except OSError:
+    return False
+  steps = [int(line.partition('=')[2]) for line in lines
+           if line.startswith('--num_steps=')]
+  return any(session['to_step'] in steps for session in _sessions(run))
 
 
 def _budget(workdir: pathlib.Path, trained: Sequence[str]) -> dict[str, int]:
@@ -209,8 +218,7 @@ def _trial(workdir: pathlib.Path, name: str) -> jobs.Job:
   # Two photographs are enough to evaluate what only the clock is read of.
   return _job(workdir, f'{name} trial', _command(
       workdir, name, run, f'--num_steps={_TRIAL_STEPS}', '--schedule=constant',
-      '--warmup_steps=0', '--eval_data=bundled'),
-      run / 'report' / _METRICS_FILE)
+      '--warmup_steps=0', '--eval_data=bundled'), lambda: _is_trained(run))
 
 
 def _training(workdir: pathlib.Path, name: str, seed: str, run: pathlib.Path,
@@ -221,7 +229,7 @@ def _training(workdir: pathlib.Path, name: str, seed: str, run: pathlib.Path,
       f'--eval_every={-(-steps // 2)}', f'--checkpoint_every={-(-steps // 4)}']
   return _job(workdir, f'{name} seed {seed}', _command(
       workdir, name, run, f'--seed={seed}', *length),
-      run / 'report' / _METRICS_FILE)
+      lambda: _is_trained(run))
 
 
 def _baseline(workdir: pathlib.Path, name: str, run: pathlib.Path
@@ -231,7 +239,8 @@ def _baseline(workdir: pathlib.Path, name: str, run: pathlib.Path
   return _job(workdir, name, jobs.python(
       'experiments.baselines', f'--method={name}', *BASELINES[name], *size,
       f'--data={FLAGS.data}', f'--eval_data={FLAGS.eval_data}',
-      *_photo_flags(), f'--workdir={run}'), run / 'report' / _METRICS_FILE)
+      *_photo_flags(), f'--workdir={run}'),
+      (run / 'report' / _METRICS_FILE).is_file)
 
 
 def _evaluated(workdir: pathlib.Path,
@@ -262,10 +271,15 @@ def _evaluation(workdir: pathlib.Path, name: str, folder: pathlib.Path,
   drops = FLAGS.drop_near_duplicates
   train = ([f'--train_data={FLAGS.data}', f'--drop_near_duplicates={drops}']
            if drops or name == 'truth' else [])
+  def is_done() -> bool:
+    # A result of another flag is refused by the command itself.
+    return (folder / _METRICS_FILE).is_file() and (
+        judged in (folder / 'flags.txt').read_text().splitlines())
+
   return _job(workdir, f'evaluate {"/".join(folder.parts[-2:])}', jobs.python(
       'experiments.evaluate', judged, f'--data={FLAGS.eval_data}', *train,
       *_photo_flags(), *shlex.split(FLAGS.evaluate_flags),
-      f'--workdir={folder}'), folder / _METRICS_FILE, judged)
+      f'--workdir={folder}'), is_done)
 
 
 def _grouped(flag: str) -> dict[str, list[pathlib.Path]]:

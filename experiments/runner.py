@@ -48,7 +48,7 @@ FLAGS = flags.FLAGS
 _HARMLESS = frozenset({
     'workdir', 'data_dir', 'engine', 'num_threads', 'keep_checkpoints',
     'num_proposals', 'report_photos', 'test_data', 'embedding_dir',
-    'class_names'})
+    'class_names', 'report'})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,6 +163,10 @@ def _run(
     if result.status == 'was_finished' and figures_path.exists():
       print(f'{workdir}: this run is finished at step '
             f'{int(result.state.step)}; a new --workdir starts another')
+      return 0
+    if not FLAGS.report:
+      print(f'{workdir}: trained to step {int(result.state.step)}; no report, '
+            'as --noreport asks')
       return 0
     variables = restore_variables(workdir, which=spec.checkpoint)
     summary = measure(answers.of_colorizer(
