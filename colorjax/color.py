@@ -112,8 +112,7 @@ def xyz_to_lab(xyz: jax.typing.ArrayLike) -> jax.Array:
   xyz = _check_channels(_as_float(xyz), 'xyz_to_lab')
   t = xyz / jnp.asarray(_WHITE_D65, xyz.dtype)
   is_low = t <= _DELTA**3
-  # Not cbrt, which XLA compiles for a CPU into something 3 times slower.
-  root = jnp.where(is_low, 1.0, t) ** (1 / 3)
+  root = jnp.cbrt(jnp.where(is_low, 1.0, t))
   f = jnp.where(is_low, t / (3 * _DELTA**2) + 4 / 29, root)
   fx, fy, fz = f[..., 0], f[..., 1], f[..., 2]
   return jnp.stack([116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)], -1)
