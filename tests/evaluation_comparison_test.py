@@ -248,7 +248,7 @@ def test_texts(table, rows):
   assert header == ['method', *COLUMNS[:-1], 'training, s'], 'no LPIPS'
   assert lines[0][1:3] == ['∞', '0.000 (0.000 to 0.000) *']
   assert lines[0][3:] == [''] * 4
-  assert lines[1][1].startswith('20 (19.')
+  assert lines[1][1].startswith('20.00 (19.')
   assert not lines[1][1].endswith('*'), 'no difference from itself'
   assert lines[2][0] == 'my_mbm'
   assert lines[2][2].endswith(') *')
@@ -259,7 +259,7 @@ def test_texts(table, rows):
 def test_a_finite_figure_without_an_interval(rows):
   cell = comparison.Cell(interval=bootstrap.Interval(2.0, np.nan, np.nan, N))
   _, lines = comparison.texts({'truth': {'psnr': cell}}, rows[:1], ['psnr'])
-  assert lines == [['truth', '2', '']]
+  assert lines == [['truth', '2.00', '']]
 
 
 def _cells(line):
