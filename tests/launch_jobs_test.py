@@ -48,8 +48,9 @@ time.sleep(30)  # goes on after the signal
 """
 
 _LAUNCHER = """
-import pathlib, sys
+import pathlib, signal, sys
 from launch import jobs
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup would have it ignored
 folder = pathlib.Path(sys.argv[1])
 try:
   jobs.run([jobs.Job(
