@@ -23,8 +23,9 @@ from colorjax.errors import UserError
 from colorjax.training import checkpoint
 
 Answer = Callable[..., tuple[jax.Array, jax.Array]]
-"""`(variables, lightness [B, H, W, 1], region [B, H, W, 1] or None) ->
-(ab [k, B, H, W, 2], weight [k, B])`."""
+"""`(variables, lightness [B, H, W, 1], region [B, H, W, 1] or None, hints or
+None) -> (ab [k, B, H, W, 2], weight [k, B])`; hints are as `hints` has them,
+[B, H, W, 2] and [B, H, W, 1]."""
 
 SPEC_FILE = 'colorizer.json'
 """Name of the `Spec` in a work directory."""
@@ -53,13 +54,17 @@ def answers(colorizer: Colorizer, *, num_proposals: int = 0) -> Answer:
       proposals, most probable first.
 
   Returns:
-    The function; it is compiled once for each image size. It heeds a region
-    where the method knows regions and one best answer is asked for.
+    The function; it is compiled once for each image size. Where one best
+    answer is asked for it heeds a region if the method knows regions, and
+    hints, which the method then must take.
   """
-  def answer(variables, lightness, region=None):
+  def answer(variables, lightness, region=None, hints=None):
     if num_proposals:
       return colorizer.propose(variables, lightness, num_proposals)
-    if region is not None and colorizer.predict_within is not None:
+    if hints is not None:
+      assert colorizer.predict_with_hints is not None
+      ab = colorizer.predict_with_hints(variables, lightness, *hints)[None]
+    elif region is not None and colorizer.predict_within is not None:
       ab = colorizer.predict_within(variables, lightness, region)[None]
     else:
       ab = colorizer.predict(variables, lightness)[None]
@@ -72,6 +77,7 @@ def colorize(
     answer: Answer, variables: Variables, picture: photo.Photo, *,
     image_size: int, bits: int | None = None,
     region: np.ndarray | None = None,
+    hints: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Iterator[Colouring]:
   """Colours a photograph, one answer after the other.
 
@@ -87,6 +93,8 @@ def colorize(
     bits: depth of the colourings, 8 or 16; the photograph's own if None.
     region: where colour is wanted, bool [H, W]; the rest is exactly grey, with
       every method. None: everywhere.
+    hints: colours that a person gives, as `hints.of_strokes` returns them at
+      `image_size`; None: none.
 
   Yields:
     The colourings, most probable first.
@@ -97,7 +105,9 @@ def colorize(
   if region is not None:
     small = squash(region.astype(np.float32), image_size) > 0.5
     seen = jnp.asarray(small, jnp.float32)[None, ..., None]
-  ab, weight = answer(variables, jnp.asarray(guide)[None, ..., None], seen)
+  given = None if hints is None else tuple(jnp.asarray(x)[None] for x in hints)
+  ab, weight = answer(
+      variables, jnp.asarray(guide)[None, ..., None], seen, given)
   for one_ab, one_weight in zip(ab[:, 0], np.asarray(weight[:, 0]),
                                 strict=True):
     field = upsampling.fit(guide, one_ab)

@@ -31,6 +31,8 @@ from experiments import common
 if TYPE_CHECKING:
   import numpy as np
 
+  from colorjax.photo import Photo
+
 _CHECKPOINT = flags.DEFINE_string(
     'checkpoint', None, 'Work directory of a training run.', required=True)
 _INPUT = flags.DEFINE_string(
@@ -49,6 +51,10 @@ _MASK = flags.DEFINE_string(
     'mask', None, 'Colour only inside a mask: an image, or a folder with one '
     'image for each photograph, of the same name. White is inside; the rest '
     'stays grey.')
+_HINTS = flags.DEFINE_string(
+    'hints', None, 'Colours that you give, for a method that takes hints: a '
+    'copy of the photograph with strokes on it, or a transparent layer of its '
+    'size; or a folder with one for each photograph, of the same name.')
 _OVERWRITE = flags.DEFINE_bool(
     'overwrite', False, 'Colour photographs again whose colourings are there.')
 
@@ -62,13 +68,15 @@ def main(argv: Sequence[str]) -> int:
       pathlib.Path(_CHECKPOINT.value), pathlib.Path(_INPUT.value),
       pathlib.Path(_OUTPUT.value), num_proposals=_PROPOSALS.value,
       file_format=_FORMAT.value, overwrite=_OVERWRITE.value,
-      mask=pathlib.Path(_MASK.value) if _MASK.value else None)
+      mask=pathlib.Path(_MASK.value) if _MASK.value else None,
+      hints=pathlib.Path(_HINTS.value) if _HINTS.value else None)
 
 
 def colorize_all(workdir: pathlib.Path, source: pathlib.Path,
                  output: pathlib.Path, *, num_proposals: int = 0,
                  file_format: str = 'png', overwrite: bool = False,
-                 mask: pathlib.Path | None = None) -> int:
+                 mask: pathlib.Path | None = None,
+                 hints: pathlib.Path | None = None) -> int:
   """Colours a photograph, or all of a folder.
 
   Args:
@@ -79,6 +87,7 @@ def colorize_all(workdir: pathlib.Path, source: pathlib.Path,
     file_format: value of --format.
     overwrite: value of --overwrite.
     mask: value of --mask.
+    hints: value of --hints.
 
   Returns:
     0, or 1 if a photograph was refused.
@@ -94,12 +103,19 @@ def colorize_all(workdir: pathlib.Path, source: pathlib.Path,
   paths = find_photos(source, output, photo.SUFFIXES)
   targets = plan(paths, source, output, file_format,
                  num_proposals=num_proposals)
-  mask_of = _masks(mask, paths, source)
+  if hints is not None and num_proposals:
+    raise UserError('--hints gives one colouring: leave out --proposals')
+  mask_of = _companions('mask', mask, paths, source)
+  hints_of = _companions('hint', hints, paths, source)
   make_folder(output)
 
   from colorjax import inference  # and with it JAX
 
   colorizer, variables, image_size = inference.load(workdir)
+  if hints is not None and colorizer.predict_with_hints is None:
+    raise UserError(
+        f'--hints={hints}: the method of {workdir} takes none; python -m '
+        'experiments.baselines --method=levin makes a work directory that does')
   answer = inference.answers(colorizer, num_proposals=num_proposals)
   kept = refused = 0
   for path in tqdm.tqdm(paths, unit='photo', disable=None):
@@ -113,6 +129,7 @@ def colorize_all(workdir: pathlib.Path, source: pathlib.Path,
       colourings = inference.colorize(
           answer, variables, picture, image_size=image_size,
           region=_region(mask_of.get(path), picture.pixels),
+          hints=_hints(hints_of.get(path), picture, image_size),
           bits=min(8 * picture.pixels.itemsize,
                    photo.output_format(files[0]).bits))
       write_colourings(colourings, picture, files, overwrite=overwrite)
@@ -126,21 +143,31 @@ def colorize_all(workdir: pathlib.Path, source: pathlib.Path,
   return 1 if refused else 0
 
 
-def _masks(mask: pathlib.Path | None, paths: Sequence[pathlib.Path],
-           source: pathlib.Path) -> dict[pathlib.Path, pathlib.Path]:
-  """The mask of each photograph, {} without; UserError if one has none."""
-  if mask is None:
-    return {}
-  if not mask.is_dir():
-    if not mask.exists():
-      raise UserError(f'--mask={mask}: no such file or folder')
-    return dict.fromkeys(paths, mask)
+def _companions(what: str, given: pathlib.Path | None,
+                paths: Sequence[pathlib.Path], source: pathlib.Path
+                ) -> dict[pathlib.Path, pathlib.Path]:
+  """The mask or hints of each photograph, {} without; UserError if one lacks.
 
-  from colorjax.data import masks
+  Args:
+    what: 'mask' or 'hint'.
+    given: the file or folder.
+    paths: the photographs.
+    source: the file or folder that they were found in.
+  """
+  if given is None:
+    return {}
+  if not given.is_dir():
+    if not given.exists():
+      raise UserError(f'{given}: no such file or folder, for a {what}')
+    return dict.fromkeys(paths, given)
+
+  from colorjax.data import companions
 
   root = source if source.is_dir() else source.parent
   names = [path.relative_to(root).as_posix() for path in paths]
-  return dict(zip(paths, masks.paired(mask, names, str(source)), strict=True))
+  found = companions.pair(
+      names, str(source), companions.by_name(given, what), given, what)
+  return dict(zip(paths, found, strict=True))
 
 
 def _region(mask: pathlib.Path | None, pixels: 'np.ndarray'
@@ -152,6 +179,17 @@ def _region(mask: pathlib.Path | None, pixels: 'np.ndarray'
   from colorjax.data import masks
 
   return masks.laid_over(masks.read(mask), *pixels.shape[:2])
+
+
+def _hints(strokes: pathlib.Path | None, picture: 'Photo', image_size: int
+           ) -> 'tuple[np.ndarray, np.ndarray] | None':
+  """The colours that a person gives for a photograph; None for none."""
+  if strokes is None:
+    return None
+
+  from colorjax import hints, photo
+
+  return hints.of_strokes(photo.read(strokes), picture, image_size)
 
 
 def find_photos(source: pathlib.Path, output: pathlib.Path,

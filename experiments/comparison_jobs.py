@@ -26,9 +26,6 @@ BASELINES: Mapping[str, Sequence[str]] = {
     'mean_colour': (), 'marginal': (), 'levin': ('--levin_form=equations',)}
 """Rows that need no training, and the flags of `experiments.baselines`."""
 
-_EMBED = ('xception_fusion', 'inception_fusion')
-"""Experiments whose runs share what is computed once a photograph."""
-
 _METRICS_FILE = 'metrics.json'
 _BUDGET_FILE = 'budget.json'
 _PRIOR_FILE = 'prior.json'
@@ -51,8 +48,7 @@ class Evaluated:
 def names() -> list[str]:
   """The rows that the flags ask for; UserError for wrong flags."""
   _check()
-  rows = [*_REFERENCES, *(name for name in _methods()
-                          if name not in _REFERENCES)]
+  rows = [*_REFERENCES, *_methods()]
   for flag in ('runs', 'outputs', 'evaluations'):
     rows += _grouped(flag)
   twice = [name for name in rows if rows.count(name) > 1]
@@ -74,14 +70,13 @@ def finish(workdir: pathlib.Path) -> list[Evaluated]:
     UserError: a job failed: it names its log. The others have been done all
       the same.
   """
-  trained = [name for name in _methods()
-             if name not in BASELINES and name not in _REFERENCES]
+  trained = [name for name in _methods() if name not in BASELINES]
   if trained:
     _run(workdir, _prior(workdir, trained))
   steps = _budget(workdir, trained) if FLAGS.budget_seconds else {}
   runs = {name: [workdir / 'runs' / name] if name in BASELINES else [
       _rundir(workdir, name, seed) for seed in FLAGS.seeds]
-          for name in _methods() if name not in _REFERENCES}
+          for name in _methods()}
   baselines = [_baseline(workdir, name, runs[name][0]) for name in runs
                if name in BASELINES]
   # Seed by seed: a comparison that is stopped has whole rows of fewer.
@@ -94,28 +89,35 @@ def finish(workdir: pathlib.Path) -> list[Evaluated]:
 def _check() -> None:
   scripts = pathlib.Path(__file__).parent
   for name, script in _methods().items():
-    if name in BASELINES or name in _REFERENCES:
+    if name in BASELINES:
       continue
     if not (scripts / f'{script}.py').is_file():
       raise UserError(f'--methods: {script} is no experiment, and none of '
                       f'{", ".join([*_REFERENCES, *BASELINES])}')
-    if not pathlib.Path(FLAGS.flagfiles.format(name)).is_file():
-      raise UserError(f'--flagfiles: {FLAGS.flagfiles.format(name)} is no '
-                      'file; {} in it stands for the method')
+    if not pathlib.Path(_flagfile(name)).is_file():
+      raise UserError(f'--flagfiles: {_flagfile(name)} is no file; {{}} in it '
+                      'stands for the method')
   seeds = FLAGS.seeds
   if (not seeds or len(set(seeds)) < len(seeds)
       or not all(seed.isascii() and seed.isdigit() for seed in seeds)):
     raise UserError(f'--seeds={",".join(seeds)}: whole numbers from 0, each '
                     'once, with commas between')
-  if len(_methods()) < len(FLAGS.methods):
+  if len(_methods()) < len(set(FLAGS.methods) - set(_REFERENCES)):
     raise UserError('--methods: two rows have one name; ROW=EXPERIMENT gives '
                     'another')
 
 
 def _methods() -> dict[str, str]:
-  """The experiment of each row by the row's name."""
+  """The experiment of each row by the row's name.
+
+  The references stand in every table, asked for or not.
+  """
   return {entry.partition('=')[0]: entry.rpartition('=')[2]
-          for entry in FLAGS.methods}
+          for entry in FLAGS.methods if entry not in _REFERENCES}
+
+
+def _flagfile(name: str) -> str:
+  return FLAGS.flagfiles.format(name)
 
 
 def _run(workdir: pathlib.Path, wanted: Sequence[jobs.Job]) -> None:
@@ -149,8 +151,8 @@ def _job(workdir: pathlib.Path, name: str, command: Sequence[str],
 
 
 def _prior(workdir: pathlib.Path, trained: Sequence[str]) -> list[jobs.Job]:
-  """The prior of colours of the training data, for methods that take it."""
-  if not _wants_prior(trained):
+  """Measures the colours of the training data, for rows that rebalance."""
+  if not any(wants_prior(_flagfile(name)) for name in trained):
     return []
   path = workdir / _PRIOR_FILE
   return [_job(workdir, 'prior', jobs.python(
@@ -158,20 +160,17 @@ def _prior(workdir: pathlib.Path, trained: Sequence[str]) -> list[jobs.Job]:
       f'--output={path}', *_photo_flags()), path.is_file)]
 
 
-def _wants_prior(names: Sequence[str]) -> bool:
-  return any(_methods()[name] == 'classification' for name in names)
-
-
 def _command(workdir: pathlib.Path, name: str, run: pathlib.Path,
              *more: str) -> list[str]:
   """What trains a method; a flag in `more` wins over that of its flagfile."""
-  script = _methods()[name]
-  shared = [f'--prior={workdir / _PRIOR_FILE}'] if _wants_prior([name]) else []
-  if script in _EMBED:
-    shared.append(f'--embedding_dir={workdir / "embeddings"}')
+  # What is computed once a photograph is shared by all runs that embed.
+  shared = ['--undefok=embedding_dir',
+            f'--embedding_dir={workdir / "embeddings"}']
+  if wants_prior(_flagfile(name)):
+    shared.append(f'--prior={workdir / _PRIOR_FILE}')
   # No early end, for all have the same time; evaluations come afterwards.
   return jobs.python(
-      f'experiments.{script}', f'--flagfile={FLAGS.flagfiles.format(name)}',
+      f'experiments.{_methods()[name]}', f'--flagfile={_flagfile(name)}',
       f'--data={FLAGS.data}', f'--eval_data={FLAGS.eval_data}',
       *_photo_flags(), *shared, *more, '--patience=0', '--noreport',
       f'--workdir={run}')
@@ -271,6 +270,7 @@ def _evaluation(workdir: pathlib.Path, name: str, folder: pathlib.Path,
   drops = FLAGS.drop_near_duplicates
   train = ([f'--train_data={FLAGS.data}', f'--drop_near_duplicates={drops}']
            if drops or name == 'truth' else [])
+
   def is_done() -> bool:
     # A result of another flag is refused by the command itself.
     return (folder / _METRICS_FILE).is_file() and (
@@ -293,6 +293,13 @@ def _grouped(flag: str) -> dict[str, list[pathlib.Path]]:
   if flag == 'outputs' and any(len(paths) > 1 for paths in groups.values()):
     raise UserError('--outputs: one folder for each name')
   return groups
+
+
+def wants_prior(flagfile: str) -> bool:
+  """Whether a flagfile asks for rebalancing and names no prior itself."""
+  words = flags.FLAGS.read_flags_from_files([f'--flagfile={flagfile}'])
+  named = {word.lstrip('-').partition('=')[0] for word in words}
+  return 'rebalance' in named and 'prior' not in named
 
 
 def seconds_of(run: pathlib.Path) -> float | None:

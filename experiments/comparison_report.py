@@ -8,7 +8,7 @@ from absl import flags
 
 from colorjax import photo, report, report_evaluation, report_page
 from colorjax.errors import UserError
-from colorjax.evaluation import catalogue, comparison, result
+from colorjax.evaluation import answers, catalogue, comparison, result
 from experiments import comparison_jobs, evaluation_report
 
 FLAGS = flags.FLAGS
@@ -101,14 +101,18 @@ def _pictures(workdir: pathlib.Path,
 def _examples(evaluated: Sequence[comparison_jobs.Evaluated],
               rows: Sequence[comparison.Row]
               ) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
-  """Originals, and the pictures of each row that shows the same ones."""
+  """Originals, and the pictures of each row that shows the same ones.
+
+  The references are the first two columns of any sheet.
+  """
   images: np.ndarray | None = None
   painted = {}
   for row, one in zip(rows, evaluated, strict=True):
     examples = evaluation_report.load_examples(one.evaluations[0])
     if images is None:
       images = examples['original']
-    if row.name != 'truth' and np.array_equal(images, examples['original']):
+    if row.name not in answers.REFERENCES and np.array_equal(
+        images, examples['original']):
       painted[row.name] = examples['picture']
   assert images is not None
   return images, painted

@@ -39,6 +39,7 @@ _PART = 256  # photographs in a file of the work directory
 _PARTS = 'parts'
 _WEIGHTS_FILE = 'weights.json'
 _LEFT_OUT = 'left_out'  # the only array that has no row for each photograph
+_STAMP = 'stamp'  # of the pictures that a part was measured of
 _GREY_CHROMA = 2.0  # see screening.Screen
 _PALE_CHROMA = 10.0  # mean chroma, noise included, that no grey one exceeds
 
@@ -119,27 +120,43 @@ def _measure(folder: pathlib.Path, judged: Judged, photos: Photographs,
              networks: Mapping[str, Any]) -> dict[str, np.ndarray]:
   """Statistics of all photographs, 'index', 'digest' and 'source_chroma'."""
   size = photos.photos.source.size
-  starts = range(0, size, _PART)
-  paths = [folder / f'{start:08d}.npz' for start in starts]
-  missing = [start for start, path in zip(starts, paths, strict=True)
-             if not path.exists()]
+  ranges = [range(start, min(start + _PART, size))
+            for start in range(0, size, _PART)]
+  parts = {indices: _kept(folder, photos, indices) for indices in ranges}
+  missing = [indices for indices, part in parts.items() if part is None]
   if missing:
     measure = measuring.compiled(
         judged.answer, judged.variables, networks,
         few_at_a_time=judged.colorizer is None and not networks)
     progress = Progress(judged.name, size, 'photographs', print,
-                        done=size - sum(min(_PART, size - s) for s in missing))
-    for start in missing:
-      indices = range(start, min(start + _PART, size))
+                        done=size - sum(map(len, missing)))
+    for indices in missing:
+      stamp = photos.stamp(indices)
       with photos.batches(indices, FLAGS.batch_size) as stream:
         part = measuring.collect(
             lambda batch: _measured(measure, batch, progress), stream)
       excluded = photos.photos.exclusions.by_index()
       part[_LEFT_OUT] = np.array(
           [excluded[i].reason for i in indices if i in excluded], str)
-      result.write_whole(folder / f'{start:08d}.npz', result.pack(part))
+      result.write_whole(_part_file(folder, indices), result.pack(
+          {**part, _STAMP: np.array(stamp)}))
+      parts[indices] = part
     progress.finish(size)
-  return _joined([result.unpack(path) for path in paths])
+  return _joined([part for part in parts.values() if part is not None])
+
+
+def _kept(folder: pathlib.Path, photos: Photographs, indices: range
+          ) -> dict[str, np.ndarray] | None:
+  """A part that is there already; None where its pictures have changed."""
+  path = _part_file(folder, indices)
+  if not path.exists():
+    return None
+  part = result.unpack(path)
+  return part if part.pop(_STAMP) == photos.stamp(indices) else None
+
+
+def _part_file(folder: pathlib.Path, indices: range) -> pathlib.Path:
+  return folder / f'{indices.start:08d}.npz'
 
 
 def _joined(parts: Sequence[Mapping[str, np.ndarray]]

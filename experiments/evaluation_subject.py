@@ -69,6 +69,10 @@ class Photographs:
     return pairing.attach(stream, self.paired, fit=self.protocol.fit,
                           num_threads=FLAGS.num_threads)
 
+  def stamp(self, indices: range) -> str:
+    """Changes with any picture of these photographs; '' without pictures."""
+    return self.paired.stamp(indices) if self.paired else ''
+
 
 def judged(checkpoint: str | None, outputs: str | None, reference: Any
            ) -> Judged:

@@ -1,15 +1,16 @@
-"""The benchmark runs, and what it compares is one likelihood."""
+"""The benchmarks run, and what they compare is one likelihood."""
 
 import json
+import re
 import subprocess
 import sys
 
 import pytest
 
 
-def run(*flags):
+def run(*flags, script='benchmarks'):
   return subprocess.run(
-      [sys.executable, '-m', 'experiments.benchmarks', *flags],
+      [sys.executable, '-m', f'experiments.{script}', *flags],
       capture_output=True, text=True, check=False)
 
 
@@ -41,3 +42,13 @@ def test_unusable_output_is_refused_before_the_work(output):
   assert done.returncode == 2
   assert done.stderr.count('\n') == 1
   assert output in done.stderr
+
+
+def test_an_evaluation_is_timed():
+  done = run('--num_photos=3', '--image_size=32', script='benchmark_evaluation')
+  assert done.returncode == 0, done.stderr
+  said = re.fullmatch(
+      r'3 photographs of 32 x 32 on \d+ processors: (\d+\.\d) s, 0 a second\n',
+      done.stdout)
+  assert said
+  assert float(said[1]) > 1

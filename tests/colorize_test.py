@@ -129,6 +129,40 @@ def test_only_inside_a_mask(workdir, tmp_path):
   assert not (tmp_path / 'two').exists()
 
 
+def test_painted_hints(tmp_path):
+  """Levin's method: strokes colour what hangs together with them."""
+  levin = tmp_path / 'levin'
+  tiny_method.write_run(levin, method='colorjax.methods.levin',
+                        form='equations')
+  grey = np.full((60, 80, 3), 60, np.uint8)
+  grey[:, 40:] = 190
+  write(tmp_path / 'in/a.png', grey)
+  write(tmp_path / 'in/b.png', grey)
+  strokes = grey.copy()
+  strokes[20:30, 5:20] = (160, 60, 60)
+  strokes[20:30, 60:70] = (150, 180, 230)
+  write(tmp_path / 'hints/a.png', strokes)
+  write(tmp_path / 'hints/b.png', grey[:10])
+  assert colorize.colorize_all(levin, tmp_path / 'in', tmp_path / 'out',
+                               hints=tmp_path / 'hints') == 1
+  assert not (tmp_path / 'out/b.png').exists()
+  got = photo.read(tmp_path / 'out/a.png').pixels.astype(int)
+  np.testing.assert_array_equal(np.rint(grey_level(got.astype(np.uint8))),
+                                grey[..., 0])
+  left, right = got[:, :34].reshape(-1, 3), got[:, 46:].reshape(-1, 3)
+  assert (left[:, 0] - left[:, 2]).min() > 30
+  assert (right[:, 2] - right[:, 0]).min() > 30
+
+
+def test_hints_that_nobody_takes(workdir, tmp_path):
+  write(tmp_path / 'p.png', np.zeros((4, 4), np.uint8))
+  for flags, message in (({}, 'takes none; python -m'),
+                         ({'num_proposals': 2}, 'leave out --proposals')):
+    with pytest.raises(UserError, match=message):
+      colorize.colorize_all(workdir, tmp_path / 'p.png', tmp_path / 'out',
+                            hints=tmp_path / 'p.png', **flags)
+
+
 def test_a_folder_from_end_to_end(workdir, tmp_path, capsys):
   source, output = tmp_path / 'in', tmp_path / 'out'
   rgb = skimage.data.astronaut()[:90, 150:270]

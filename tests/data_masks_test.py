@@ -326,7 +326,7 @@ class TestFolder:
   def test_refuses_two_masks_of_one_photograph(self, mask_folder, tmp_path):
     spec = mask_folder(a=np.zeros((4, 4), bool))
     (tmp_path / 'a.gif').write_bytes(b'')
-    with pytest.raises(UserError, match=r'a\.gif and .*a\.png are masks of'):
+    with pytest.raises(UserError, match=r'a\.gif and .*a\.png are both'):
       masks.parse(spec)
 
   def test_a_damaged_mask_is_named(self, mask_folder, tmp_path):

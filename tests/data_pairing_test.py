@@ -55,6 +55,18 @@ def test_pictures_by_path_and_by_base_name(tmp_path):
                   'of originals: n.png, z.png']
 
 
+def test_a_stamp_changes_with_the_pictures_that_it_is_of(tmp_path):
+  put(tmp_path, negatives(['x.png', 'y.png']))
+  paired, _ = pair(a_source(['x.jpg', 'y.jpg']), tmp_path)
+  before = [paired.stamp([0]), paired.stamp([1]), paired.stamp(range(2))]
+  assert len(set(before)) == 3
+  assert [paired.stamp([0]), paired.stamp([1])] == before[:2]
+  Image.fromarray(a_photo(7)).save(tmp_path / 'y.png', compress_level=0)
+  assert paired.stamp([0]) == before[0]
+  assert paired.stamp([1]) != before[1]
+  assert paired.stamp(range(2)) != before[2]
+
+
 def test_nothing_is_said_where_all_is_used(tmp_path):
   put(tmp_path, negatives(['x.png']))
   paired, said = pair(a_source(['x.jpg']), tmp_path)

@@ -111,6 +111,25 @@ def test_figures_by_hand(images):
   np.testing.assert_allclose(summary['chroma'].mean, values['chroma'].mean())
 
 
+def test_calibration_errors_lie_well_inside_their_intervals():
+  """Resampling adds to an error that is 0 but for chance: it is taken off."""
+  rng = np.random.default_rng(0)
+  shares = rng.dirichlet(np.full(20, 2.0), (60, 2))
+  ranks = rng.multinomial(400, shares)
+  claimed = (np.arange(10) + 0.5) / 10
+  pixels = rng.multinomial(400, rng.dirichlet(np.ones(10), 60))
+  # Each photograph is harder or easier than it seems, all together are not.
+  true = np.clip(claimed + rng.normal(0, 0.1, (60, 1)), 0, 1)
+  hits = np.stack([pixels, rng.binomial(pixels, true),
+                   rng.binomial(pixels, claimed)], -1)
+  summary = catalogue.summarize(
+      {'pit_error': ranks, 'expected_calibration_error': hits})
+  for name in ('pit_error', 'expected_calibration_error'):
+    one = summary[name]
+    assert one.mean > 0
+    assert 1 / 3 < (one.mean - one.low) / (one.high - one.low) < 2 / 3, name
+
+
 def test_a_method_with_one_answer_has_no_best_of_k_and_no_samples(images):
   warm = _colorizer()
   one = deterministic(init=warm.init, loss=warm.loss, predict=warm.predict)

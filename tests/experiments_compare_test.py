@@ -138,3 +138,18 @@ def test_seconds_of_a_run_leave_evaluations_out(tmp_path):
   (tmp_path / 'sessions.jsonl').write_text(
       '\n'.join(map(json.dumps, lines)))
   assert comparison_jobs.seconds_of(tmp_path) == 6.0
+
+
+def test_a_prior_is_measured_for_rows_that_rebalance(tmp_path):
+  def wants(text):
+    (tmp_path / 'row.flags').write_text(text)
+    (tmp_path / 'over.flags').write_text(f'--flagfile={tmp_path}/row.flags')
+    found = {comparison_jobs.wants_prior(str(tmp_path / name))
+             for name in ('row.flags', 'over.flags')}
+    return found.pop() if len(found) == 1 else found
+
+  assert wants('# rare colours\n--rebalance=0.5\n--num_steps=3') is True
+  assert wants('--rebalance=0.5\n--prior=mine.json') is False
+  assert wants('# --rebalance=0.5\n--num_steps=3') is False
+  assert comparison_jobs.wants_prior(
+      str(ROOT / 'launch/flags/classification_small.flags'))

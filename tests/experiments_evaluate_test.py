@@ -272,6 +272,25 @@ def test_a_killed_evaluation_goes_on(grey, with_broken, tmp_path):
   assert '2a.png' in done.stdout
 
 
+def test_pictures_that_changed_are_measured_again(photos, tmp_path):
+  pictures = tmp_path / 'pictures'
+  pictures.mkdir()
+  for path in photos.iterdir():
+    Image.open(path).convert('L').convert('RGB').save(pictures / path.name)
+  flags = [f'--data=folder:{photos}', f'--outputs={pictures}',
+           f'--workdir={tmp_path / "out"}', f'--image_size={SIZE}']
+  killed = _python('-c', IN_PARTS, 'die', *flags)
+  assert killed.returncode == -signal.SIGKILL, killed.stderr
+  assert list((tmp_path / 'out/parts').glob('*.npz'))
+  shutil.copy(photos / '0.png', pictures)  # now the photograph itself
+  _done(_python('-c', IN_PARTS, 'live', *flags))
+  with (tmp_path / 'out/photographs.csv').open() as file:
+    distances = {row['photograph']: float(row['ab_distance'])
+                 for row in csv.DictReader(file)}
+  assert distances['0.png'] == 0
+  assert min(distances[f'{i}.png'] for i in range(1, COUNT)) > 1
+
+
 def test_other_weights_do_not_go_on(photos, tmp_path):
   (tmp_path / 'parts').mkdir()
   (tmp_path / 'parts/weights.json').write_text('{"": "of another network"}')

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from colorjax import hints
+from colorjax import color, hints, photo
 from colorjax.errors import UserError
 
 AB = jax.random.uniform(
@@ -79,3 +79,96 @@ def test_no_room(n, size):
   with pytest.raises(UserError, match=f'{n} hints of {size} x {size} pixels '
                      'asked of a photograph of 12 x 15'):
     _draw(0, n, size)
+
+
+# What a person paints.
+
+RED, BLUE = (200, 40, 30), (30, 60, 190)
+
+
+def _photo(pixels, alpha=None):
+  return photo.Photo(pixels=pixels, alpha=alpha, icc_profile=None, exif=None,
+                     format='PNG', path='strokes.png')
+
+
+def _ab(colour):
+  return np.asarray(color.split_lightness(
+      jnp.array(colour, jnp.uint8)[None, None])[1])[0, 0]
+
+
+GREY = np.linspace(0, 255, 24 * 32).astype(np.uint8).reshape(24, 32)
+
+
+def _copy():
+  """A copy of GREY with a red stroke on top left and a blue one."""
+  painted = np.repeat(GREY[..., None], 3, -1)
+  painted[2:4, 1:7] = RED
+  painted[20, 24:32] = BLUE
+  return painted
+
+
+def _layer():
+  """The same strokes on a transparent layer, black where it shows nothing."""
+  is_painted = (_copy() != GREY[..., None]).any(-1)
+  return _photo(np.where(is_painted[..., None], _copy(), 0).astype(np.uint8),
+                np.where(is_painted, 255, 0).astype(np.uint8))
+
+
+@pytest.mark.parametrize('strokes', [_photo(_copy()), _layer()],
+                         ids=['copy', 'layer'])
+def test_strokes_are_hints_where_they_lie(strokes):
+  ab, mask = hints.of_strokes(strokes, _photo(GREY), 8)
+  wanted = np.zeros((8, 8, 2))
+  # Cells are 3 rows high and 4 columns wide.
+  wanted[0:2, 0:2] = _ab(RED)
+  wanted[6, 6:8] = _ab(BLUE)
+  np.testing.assert_allclose(ab, wanted, atol=1e-3)
+  np.testing.assert_array_equal(mask[..., 0], wanted.any(-1))
+
+
+def test_strokes_in_one_cell_are_averaged():
+  layer = _layer()
+  layer.pixels[4, 0] = BLUE  # to the twelve red ones of the only cell
+  layer.alpha[4, 0] = 255
+  layer.pixels[20, 24:32] = RED
+  ab, mask = hints.of_strokes(layer, _photo(GREY), 1)
+  assert mask.sum() == 1
+  np.testing.assert_allclose(
+      ab[0, 0], (20 * _ab(RED) + _ab(BLUE)) / 21, atol=1e-3)
+
+
+def test_a_larger_square_than_the_photograph_has_room_between_hints():
+  ab, mask = hints.of_strokes(_layer(), _photo(GREY), 64)
+  assert mask.sum() == 12 + 8
+  np.testing.assert_allclose(
+      ab[2 * 64 // 24, 1 * 64 // 32], _ab(RED), atol=1e-3)
+
+
+def test_a_copy_may_be_noisy_and_have_the_alpha_of_its_photograph():
+  noise = np.random.default_rng(0).integers(-8, 9, (24, 32, 3))
+  alpha = np.full((24, 32), 255, np.uint8)
+  alpha[:, :16] = 0
+  noisy = np.where((_copy() == GREY[..., None]).all(-1, keepdims=True),
+                   np.clip(_copy() + noise, 0, 255), _copy())
+  found = hints.of_strokes(_photo(noisy.astype(np.uint8), alpha),
+                           _photo(GREY, alpha), 8)
+  for got, wanted in zip(found, hints.of_strokes(
+      _photo(_copy()), _photo(GREY), 8), strict=True):
+    np.testing.assert_array_equal(got, wanted)
+
+
+def test_16_bits():
+  for got, wanted in zip(
+      hints.of_strokes(_photo(_copy().astype(np.uint16) * 257),
+                       _photo(GREY.astype(np.uint16) * 257), 8),
+      hints.of_strokes(_photo(_copy()), _photo(GREY), 8), strict=True):
+    np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize(('strokes', 'message'), [
+    (_photo(_copy()[:, :31]), 'strokes.png is 31 x 24 pixels, its photograph '
+     '32 x 24'),
+    (_photo(GREY), 'strokes.png holds no strokes')], ids=['size', 'none'])
+def test_strokes_that_are_none(strokes, message):
+  with pytest.raises(photo.UnreadablePhoto, match=message):
+    hints.of_strokes(strokes, _photo(GREY), 8)

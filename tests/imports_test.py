@@ -15,7 +15,7 @@ ALLOWED = {
     'colorjax.color': set(),
     'colorjax.errors': set(),
     'colorjax.colorizer': {'errors'},
-    'colorjax.hints': {'errors'},
+    'colorjax.hints': {'color', 'errors', 'photo'},
     'colorjax.icc': set(),
     'colorjax.image_decoding': {'icc'},
     'colorjax.image_encoding': {'icc'},

@@ -34,15 +34,17 @@ def build(*, num_components=4):
           variables, lightness, 1)[0][0])
 
 
-def write_run(workdir, image_size=32, **settings):
-  """A work directory as a training run leaves it."""
+def write_run(workdir, image_size=32, method='tiny_method', **settings):
+  """A work directory as a training run of this or another method leaves it."""
   import jax
 
   from colorjax import inference
   from colorjax.colorizer import Spec
   from colorjax.training.checkpoint import DIRECTORY, Checkpoints
 
-  spec = Spec('tiny_method', settings, image_size)
+  spec = Spec(method, settings, image_size)
   with Checkpoints(workdir / DIRECTORY) as checkpoints:
-    checkpoints.save(1, spec.build().init(jax.random.key(0), (32, 32)), {})
+    variables = spec.build().init(jax.random.key(0), (32, 32))
+    # As in a TrainState: a method may have no numbers of its own.
+    checkpoints.save(1, {**variables, 'step': jax.numpy.int32(1)}, {})
   spec.save(workdir / inference.SPEC_FILE)

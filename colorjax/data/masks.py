@@ -15,7 +15,7 @@ import numpy as np
 import skimage.segmentation
 
 from colorjax import photo
-from colorjax.data import mask_patterns
+from colorjax.data import companions, mask_patterns
 from colorjax.data.augment import View
 from colorjax.data.mask_patterns import Draws
 from colorjax.data.source import Source
@@ -25,8 +25,6 @@ SPECS = ('published', 'halves', *mask_patterns.PUBLISHED, 'random',
          *mask_patterns.RANDOM, 'superpixels', 'segments', 'all',
          'folder:PATH')
 """What `parse` understands."""
-
-_NAMED_MISSING = 3  # photographs without a mask that a message names
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -201,10 +199,10 @@ _FROM_PHOTOGRAPH: dict[str, MakeRegion] = {
 def folder(path: str | os.PathLike) -> MaskSource:
   """Mask images, one for each photograph, paired by name.
 
-  The mask of `roses/1.jpg` is `roses/1.png` (or another of photo.SUFFIXES)
-  below the folder. Its size may differ: it is laid over the whole photograph,
-  and the nearest pixel counts. Inside is what is lighter than mid-grey; an
-  image that holds nothing but 0 and 1 is taken at its word.
+  They are paired as `companions` has it. A mask's size may differ from that of
+  its photograph: it is laid over the whole of it, and the nearest pixel counts.
+  Inside is what is lighter than mid-grey; an image that holds nothing but 0 and
+  1 is taken at its word.
 
   Args:
     path: the folder.
@@ -216,32 +214,14 @@ def folder(path: str | os.PathLike) -> MaskSource:
   Raises:
     UserError: no such folder, no images in it, or two for one name.
   """
-  files = _images_by_name(path)
+  images = companions.by_name(path, 'mask')
 
   def open_pairs(photos: Source) -> MakeRegion:
     labels = [photos.label(index) for index in range(photos.size)]
-    paths = _pair(labels, photos.name, files, path)
+    paths = companions.pair(labels, photos.name, images, path, 'mask')
     return lambda example: _view_of_mask(read(paths[example.index]), example)
 
   return MaskSource(name=f'folder:{path}', open=open_pairs)
-
-
-def paired(path: str | os.PathLike, names: Sequence[str], of: str
-           ) -> list[pathlib.Path]:
-  """The mask image of each photograph, paired as `folder` does it.
-
-  Args:
-    path: the folder of masks.
-    names: of the photographs, relative to their folder.
-    of: what messages call the photographs.
-
-  Returns:
-    A path for each name.
-
-  Raises:
-    UserError: as `folder` and its `open`.
-  """
-  return _pair(names, of, _images_by_name(path), path)
 
 
 def read(path: str | os.PathLike) -> np.ndarray:
@@ -258,41 +238,6 @@ def laid_over(mask: np.ndarray, height: int, width: int) -> np.ndarray:
   """A mask [h, w] at the size of its photograph, nearest: [height, width]."""
   return mask[np.ix_(_nearest(0, height, height, height, mask.shape[0]),
                      _nearest(0, width, width, width, mask.shape[1]))]
-
-
-def _images_by_name(path: str | os.PathLike) -> dict[str, pathlib.Path]:
-  """The images of a folder by their names without ending."""
-  root = pathlib.Path(path).expanduser()
-  if not root.is_dir():
-    what = 'is a file, not a folder' if root.exists() else 'does not exist'
-    raise UserError(f'masks folder:{path}: {root} {what}')
-  files: dict[str, pathlib.Path] = {}
-  for file in sorted(root.rglob('*')):
-    if file.suffix.lower() in photo.SUFFIXES and file.is_file():
-      other = files.setdefault(_stem(file.relative_to(root)), file)
-      if other != file:
-        raise UserError(f'masks folder:{path}: {other} and {file} are masks '
-                        'of one photograph; remove one')
-  if not files:
-    raise UserError(f'masks folder:{path}: no images in {root} or below it')
-  return files
-
-
-def _stem(name: str | pathlib.PurePath) -> str:
-  return pathlib.PurePath(name).with_suffix('').as_posix()
-
-
-def _pair(names: Sequence[str], of: str, files: dict[str, pathlib.Path],
-          path: str | os.PathLike) -> list[pathlib.Path]:
-  """The mask of each photograph; UserError if some have none."""
-  missing = [name for name in names if _stem(name) not in files]
-  if missing:
-    first = ', '.join(missing[:_NAMED_MISSING])
-    raise UserError(
-        f'masks folder:{path}: {len(missing)} of the {len(names)} photographs '
-        f'of {of} have no mask, first {first}; the mask of {missing[0]} '
-        f'has to be {_stem(missing[0])}.png')
-  return [files[_stem(name)] for name in names]
 
 
 def _view_of_mask(mask: np.ndarray, example: Example) -> np.ndarray:

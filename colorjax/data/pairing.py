@@ -8,8 +8,9 @@ import collections
 import concurrent.futures
 import copy
 import dataclasses
+import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -33,11 +34,14 @@ class PairedOutputs:
       a photograph which is left out raises SourceError.
     unused: names of the pictures that belong to no photograph.
     shape_of: `number -> (H, W)` of the photograph.
+    stamp: `numbers -> text` that changes with the name, the size or the time
+      of any of their pictures' files.
   """
   photos: Screen
   outputs: Source
   unused: tuple[str, ...]
   shape_of: Callable[[int], tuple[int, int]]
+  stamp: Callable[[Iterable[int]], str]
 
 
 def pair(photos: Source | Screen, folder: str | os.PathLike, *,
@@ -87,8 +91,17 @@ def pair(photos: Source | Screen, folder: str | os.PathLike, *,
     partner = partners[index]
     return labels[index] if partner is None else names[partner]
 
+  def stamp(indices):
+    digest, root = hashlib.sha256(), os.path.expanduser(folder)
+    for index in indices:
+      if partners[index] is not None:
+        status = os.stat(os.path.join(root, label(index)))
+        digest.update(f'{label(index)}\0{status.st_size}\0'
+                      f'{status.st_mtime_ns}\n'.encode())
+    return digest.hexdigest()
+
   outputs = Source(name=found.name, size=len(labels), read=read, label=label)
-  return PairedOutputs(screen, outputs, unused, shape_of)
+  return PairedOutputs(screen, outputs, unused, shape_of, stamp)
 
 
 def output_square(pixels: np.ndarray, shape: tuple[int, int], image_size: int,

@@ -254,7 +254,8 @@ METRICS: Mapping[str, Metric] = {
         'energy score of draws in the ab plane, Lab units', needs=_DRAWS),
     'pit_error': Metric(
         _pit, 'calibration error of the rank of the truth among draws',
-        needs=_DRAWS, reduce=calibration.pit_error, resamples=_FEWER),
+        needs=_DRAWS, reduce=calibration.pit_error, resamples=_FEWER,
+        recentre=True),
     'coverage_50': Metric(
         'pit_error', 'share of values in the central 50 % of the draws', '',
         needs=_DRAWS, reduce=_coverage(0.5), resamples=_FEWER),
@@ -265,7 +266,7 @@ METRICS: Mapping[str, Metric] = {
         lambda a: calibration.bin_reliability(a.draws, a.field),
         'calibration error of the most frequent ab bin of the draws',
         needs=_DRAWS, reduce=calibration.expected_calibration_error,
-        resamples=_FEWER),
+        resamples=_FEWER, recentre=True),
     'hpd_coverage_90': Metric(
         lambda a: calibration.hpd_level(a.nats, a.nats_of_draws),
         'share of photographs in the whole-image density set of 90 %', '',

@@ -159,7 +159,7 @@ def latex(table: Table, rows: Sequence[Row], metrics: Sequence[str], *,
 
 
 def texts(table: Table, rows: Sequence[Row], metrics: Sequence[str]
-           ) -> tuple[list[str], list[list[str]]]:
+          ) -> tuple[list[str], list[list[str]]]:
   """Header and lines of the table as texts, the row's name first."""
   columns = [name for name in metrics
              if any(name in cells for cells in table.values())]

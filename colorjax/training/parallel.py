@@ -86,9 +86,9 @@ def pmap_photos(measure: Callable[..., Any]) -> Callable[..., Any]:
     measure: `(state, batch) -> tree of [B, ...]`, a row for each photograph.
 
   Returns:
-    `(state, host batch [B, ...]) -> tree of [B, ...]`; entries of the batch
-    that are no arrays of photographs are not to be there. UserError where B is
-    not divisible by the number of devices.
+    `(state, host batch [B, ...]) -> tree of [B, ...]`; every entry of the
+    batch has a row for each photograph. UserError where B is not divisible by
+    the number of devices.
   """
   mapped = jax.pmap(measure, axis_name=AXIS, in_axes=(None, 0))
 
