@@ -105,8 +105,8 @@ def colorize_all(workdir: pathlib.Path, source: pathlib.Path,
                  num_proposals=num_proposals)
   if hints is not None and num_proposals:
     raise UserError('--hints gives one colouring: leave out --proposals')
-  mask_of = _companions('mask', mask, paths, source)
-  hints_of = _companions('hint', hints, paths, source)
+  mask_of = _companions('--mask', 'mask', mask, paths, source)
+  hints_of = _companions('--hints', 'hint', hints, paths, source)
   make_folder(output)
 
   from colorjax import inference  # and with it JAX
@@ -143,13 +143,14 @@ def colorize_all(workdir: pathlib.Path, source: pathlib.Path,
   return 1 if refused else 0
 
 
-def _companions(what: str, given: pathlib.Path | None,
+def _companions(flag: str, what: str, given: pathlib.Path | None,
                 paths: Sequence[pathlib.Path], source: pathlib.Path
                 ) -> dict[pathlib.Path, pathlib.Path]:
   """The mask or hints of each photograph, {} without; UserError if one lacks.
 
   Args:
-    what: 'mask' or 'hint'.
+    flag: what names them.
+    what: what messages call one, see `companions`.
     given: the file or folder.
     paths: the photographs.
     source: the file or folder that they were found in.
@@ -158,7 +159,7 @@ def _companions(what: str, given: pathlib.Path | None,
     return {}
   if not given.is_dir():
     if not given.exists():
-      raise UserError(f'{given}: no such file or folder, for a {what}')
+      raise UserError(f'{flag}={given}: no such file or folder')
     return dict.fromkeys(paths, given)
 
   from colorjax.data import companions

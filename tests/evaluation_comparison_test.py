@@ -370,3 +370,20 @@ def test_notes_say_what_was_trained_on(distance, found, drops, said):
   row = _row('a', {'ab_distance': distance}, near_duplicates=found,
              drops_near_duplicates=drops)
   assert said in comparison.notes([row], [], against='a')[-1]
+
+
+def test_rows_of_one_kind_are_named_together(rows):
+  again = dataclasses.replace(rows[-1], name='another_mbm')
+  text = comparison.notes([*rows, again], COLUMNS, against='grey')
+  assert '(2 of my_mbm, another_mbm).' in text[0]
+  assert any('at 4 x 4, exact (my_mbm, another_mbm); a' in line
+             for line in text)
+
+
+@pytest.mark.parametrize(('number', 'is_few'), [(19, True), (20, False)])
+def test_notes_warn_of_few_photographs(distance, number, is_few):
+  row = _row('a', {'ab_distance': distance[:number]},
+             photographs=('x',) * number)
+  said = any(line.startswith(f'{number} photographs are few')
+             for line in comparison.notes([row], [], against='a'))
+  assert said == is_few

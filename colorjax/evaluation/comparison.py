@@ -8,7 +8,8 @@ are resampled with the same photographs.
 import csv
 import dataclasses
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -63,6 +64,11 @@ Table = Mapping[str, Mapping[str, Cell]]
 """By the row's name and the metric's."""
 
 _OF_DENSITIES = 'bits_per_dim'  # of fields whose resolution is the method's
+
+_FEW = 20
+"""Resampling fewer photographs than these understates what chance does."""
+
+_T = TypeVar('_T', bound=Hashable)
 
 _Resampled = tuple[np.ndarray, np.ndarray]  # figures [S], replicates [S, R]
 
@@ -213,10 +219,14 @@ def notes(rows: Sequence[Row], metrics: Sequence[str], *, against: str
     kept = ('left out' if record.drops_near_duplicates else 'not left out')
     text.append(f'{len(record.near_duplicates)} photographs were in the '
                 f'training set too ({kept}).')
-  densities = {row.name: _density(row) for row in rows if _density(row)}
+  if len(record.photographs) < _FEW:
+    text.append(f'{len(record.photographs)} photographs are few: intervals and '
+                'stars are surer than they should be.')
+  densities = _names_by((row.name, _density(row)) for row in rows
+                        if _density(row))
   if _OF_DENSITIES in metrics and densities:
-    text.append(f'{_OF_DENSITIES} are of the ab field at ' + ', '.join(
-        f'{density} ({name})' for name, density in densities.items())
+    text.append(f'{_OF_DENSITIES} are of the ab field at ' + '; '.join(
+        f'{density} ({names})' for density, names in densities.items())
         + '; a uniform density over the ab square has 7.78.')
   text += [f'† {row.name} does not compare with {rows[0].name}: {row.note}.'
            for row in rows if row.note]
@@ -224,13 +234,22 @@ def notes(rows: Sequence[Row], metrics: Sequence[str], *, against: str
 
 
 def _resampled_over(rows: Sequence[Row]) -> str:
-  several = [f'{len(row.results)} of {row.name}' for row in rows
-             if len(row.results) > 1]
+  several = _names_by((row.name, len(row.results)) for row in rows
+                      if len(row.results) > 1)
   if not several:
     return ('photographs; one training seed each: what another would change '
             'is not in it')
   return ('photographs and training seeds, where there are several ('
-          + ', '.join(several) + ')')
+          + '; '.join(f'{number} of {names}'
+                      for number, names in several.items()) + ')')
+
+
+def _names_by(properties: Iterable[tuple[str, _T]]) -> dict[_T, str]:
+  """The names that share a property, 'a, b, c', by the property."""
+  groups: dict[_T, list[str]] = {}
+  for name, value in properties:
+    groups.setdefault(value, []).append(name)
+  return {value: ', '.join(names) for value, names in groups.items()}
 
 
 def _replicates(row: Row, name: str) -> _Resampled | None:
