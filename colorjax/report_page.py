@@ -13,11 +13,13 @@ _STYLE = '''
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #f4f4f4;
        max-width: 75rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2rem; }
-table { border-collapse: collapse; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; margin: 1rem 0; }
 caption { text-align: left; padding-bottom: .5rem; }
-th, td { padding: .25rem .9rem; border-bottom: 1px solid #ccc; }
-th { text-align: left; }
-td { text-align: right; font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem .7rem; border-bottom: 1px solid #ccc; }
+th, .words { text-align: left; }
+td { text-align: right; font-variant-numeric: tabular-nums; white-space: pre; }
+.words { white-space: normal; }
 figure { margin: 1.5rem 0; } img { max-width: 100%; height: auto; }
 figcaption { color: #555; }
 pre { background: #e8e8e8; padding: .8rem; overflow-x: auto; }
@@ -31,11 +33,16 @@ class Table:
   Attributes:
     caption: what it shows.
     header: title of each column; the first is that of the rows' names.
-    rows: texts, as many in each row as the header has.
+    rows: texts, as many in each row as the header has; a line break in a text
+      is one in its cell.
+    words: titles of the columns that hold words and no numbers.
+    notes: sentences below the table.
   """
   caption: str
   header: Sequence[str]
   rows: Sequence[Sequence[str]]
+  words: Sequence[str] = ()
+  notes: Sequence[str] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,12 +114,19 @@ def _table_html(table: Table) -> str:
   if any(len(row) != len(table.header) for row in table.rows):
     raise ValueError(
         f'rows of {table.caption!r} need {len(table.header)} texts each')
-  header = ''.join(f'<th scope="col">{html.escape(text)}</th>'
-                   for text in table.header)
+  # Long names of figures may break after a part.
+  header = ''.join(
+      f'<th scope="col">{html.escape(text).replace("_", "_<wbr />")}</th>'
+      for text in table.header)
+  cell = ['<td class="words">' if title in table.words else '<td>'
+          for title in table.header[1:]]
   rows = []
   for name, *values in table.rows:
-    cells = ''.join(f'<td>{html.escape(text)}</td>' for text in values)
+    cells = ''.join(f'{opening}{html.escape(text)}</td>'
+                    for opening, text in zip(cell, values, strict=True))
     rows.append(f'<tr><th scope="row">{html.escape(name)}</th>{cells}</tr>')
-  return (f'<table>\n<caption>{html.escape(table.caption)}</caption>\n'
+  notes = ''.join(f'\n<p>{html.escape(note)}</p>' for note in table.notes)
+  return ('<div class="wide">\n<table>\n'
+          f'<caption>{html.escape(table.caption)}</caption>\n'
           f'<thead><tr>{header}</tr></thead>\n<tbody>\n' + '\n'.join(rows) +
-          '\n</tbody>\n</table>')
+          f'\n</tbody>\n</table>\n</div>{notes}')

@@ -58,8 +58,9 @@ def write(workdir: pathlib.Path,
   report_page.write_index(
       workdir / 'index.html', title=f'colorjax: {workdir.name}',
       tables=[_page_table(table, rows, columns)], figures=figures,
-      command='', settings='\n'.join(
-          comparison.notes(rows, columns, against=against)))
+      command='python -m experiments.compare '
+      f'--flagfile={workdir / "flags.txt"}',
+      settings=(workdir / 'flags.txt').read_text())
   print(f'\n{text}\nWritten to {workdir}: index.html, table.md, table.tex, '
         f'table.csv, {", ".join(figure.file for figure in figures)}')
 
@@ -75,7 +76,16 @@ def _page_table(table: comparison.Table, rows: Sequence[comparison.Row],
   header, lines = comparison.texts(table, rows, columns)
   return report_page.Table(
       caption='Mean and 95 % interval; table.csv has every metric',
-      header=header, rows=lines)
+      header=header, rows=[[_in_two_lines(text) for text in line]
+                           for line in lines],
+      notes=comparison.notes(rows, columns, against=FLAGS.against))
+
+
+def _in_two_lines(text: str) -> str:
+  """'21.05 (19.75 to 22.62) *' with its interval below."""
+  mean, bracket, rest = text.partition(' (')
+  interval, _, star = rest.partition(')')
+  return f'{mean}{star}\n{interval}' if bracket else text
 
 
 def _pictures(workdir: pathlib.Path,

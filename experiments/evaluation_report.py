@@ -75,6 +75,7 @@ def table(finished: result.Result) -> report_page.Table:
       f'{record.protocol.image_size} x {record.protocol.image_size} '
       f'{record.protocol.fit}; mean and 95 % bootstrap interval',
       header=['figure', 'mean', '95 %', 'better', 'what it is'],
+      words=['better', 'what it is'],
       rows=[[name, *_texts(value), catalogue.METRICS[name].better,
              catalogue.METRICS[name].meaning]
             for name, value in finished.summary.items()])
@@ -142,4 +143,4 @@ def _origin(record: Record) -> report_page.Table:
     rows.append(('density', f'of the ab field at {record.density}'))
   return report_page.Table(
       caption='How this was obtained; protocol.json has it whole',
-      header=['', ''], rows=rows)
+      header=['what', 'value'], words=['value'], rows=rows)

@@ -146,7 +146,7 @@ def _table(feed: Feed, regions: str, summary: Summary) -> report_page.Table:
       caption=f'Held-out photographs ({feed.photos.source.name})'
       + (f', regions {regions!r}' if regions else '')
       + ', mean and 95 % bootstrap interval',
-      header=['figure', 'mean', '95 %', 'what it is'],
+      header=['figure', 'mean', '95 %', 'what it is'], words=['what it is'],
       rows=[[figure, f'{value.mean:.2f}',
              f'{value.low:.2f} to {value.high:.2f}', meanings[figure]]
             for figure, value in summary.items()])

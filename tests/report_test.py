@@ -235,8 +235,10 @@ def test_loss_curves_refuse(lines, match, tmp_path):
 def test_page_is_well_formed_and_escaped(tmp_path):
   report_page.write_index(
       tmp_path / 'index.html', title='<b>run</b> & "more"',
-      tables=[report_page.Table('ab <distance>', ['figure', 'mean'],
-                                [['grey', '27.7'], ['mean & colour', '23.5']])],
+      tables=[report_page.Table(
+          'ab <distance>', ['figure', 'mean', 'is'],
+          [['grey', '27.7', 'a'], ['mean & colour', '23.5\n23 to 24', '<b>']],
+          words=['is'], notes=['1 < 2', 'more'])],
       figures=[report_page.Figure('a b#1.png', 'Lab <split>', 'x < y')],
       command='python -m x --a="<1>"', settings='--a=<1>\n--b=2')
   text = (tmp_path / 'index.html').read_text()
@@ -245,8 +247,11 @@ def test_page_is_well_formed_and_escaped(tmp_path):
   assert root.find('head/title').text == '<b>run</b> & "more"'
   assert root.find('body/h1').text == '<b>run</b> & "more"'
   cells = [[cell.text for cell in row] for row in root.iter('tr')]
-  assert cells == [['figure', 'mean'], ['grey', '27.7'],
-                   ['mean & colour', '23.5']]
+  assert cells == [['figure', 'mean', 'is'], ['grey', '27.7', 'a'],
+                   ['mean & colour', '23.5\n23 to 24', '<b>']]
+  assert [cell.get('class') for cell in root.iter('td')] == [
+      None, 'words'] * 2
+  assert [note.text for note in root.iter('p')] == ['1 < 2', 'more']
   image, = root.iter('img')
   assert image.get('src') == 'a%20b%231.png'
   assert image.get('alt') == 'Lab <split>'
