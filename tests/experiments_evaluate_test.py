@@ -32,14 +32,10 @@ ALEX = {0: (64, 3, 11, 11), 3: (192, 64, 5, 5), 6: (384, 192, 3, 3),
         8: (256, 384, 3, 3), 10: (256, 256, 3, 3)}
 
 
-# Runs of a few steps, where compilation is all that takes time.
-QUICK = {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
-
-
 def _python(*arguments, **environment):
   return subprocess.run(
       [sys.executable, *arguments], cwd=ROOT, text=True, timeout=300,
-      capture_output=True, check=False, env=os.environ | QUICK | environment)
+      capture_output=True, check=False, env=os.environ | environment)
 
 
 def _run(*arguments, **environment):
