@@ -206,8 +206,9 @@ def test_a_region_is_grey_outside_to_the_last_bit():
   outside = got[~region].astype(int)
   assert np.ptp(outside, axis=-1).max() == 0
   assert np.ptp(free[~region].astype(int), axis=-1).max() > 20
-  np.testing.assert_array_equal(outside[:, 0],
-                                np.round(grey_level(pixels)[~region]))
+  # To the nearest level; float32 may not tell 179.49998 from a border.
+  away = np.abs(outside[:, 0] - grey_level(pixels)[~region])
+  assert away.max() < 0.5 + 1e-4
 
 
 def test_a_method_that_knows_regions_is_told():
