@@ -20,7 +20,9 @@ from launch import jobs
 FLAGS = flags.FLAGS
 
 _TRIAL_STEPS = 64  # nearly two epochs of a small set: it is in memory then
-_REFERENCES = ('truth', 'grey')
+REFERENCES = ('truth', 'grey')
+"""Rows of every table: `--reference` of `experiments.evaluate`."""
+
 BASELINES: Mapping[str, Sequence[str]] = {
     # The energy of the paper has no unique solution where lightness is flat.
     'mean_colour': (), 'marginal': (), 'levin': ('--levin_form=equations',)}
@@ -48,7 +50,7 @@ class Evaluated:
 def names() -> list[str]:
   """The rows that the flags ask for; UserError for wrong flags."""
   _check()
-  rows = [*_REFERENCES, *_methods()]
+  rows = [*REFERENCES, *_methods()]
   for flag in ('runs', 'outputs', 'evaluations'):
     rows += _grouped(flag)
   twice = [name for name in rows if rows.count(name) > 1]
@@ -93,7 +95,7 @@ def _check() -> None:
       continue
     if not (scripts / f'{script}.py').is_file():
       raise UserError(f'--methods: {script} is no experiment, and none of '
-                      f'{", ".join([*_REFERENCES, *BASELINES])}')
+                      f'{", ".join([*REFERENCES, *BASELINES])}')
     if not pathlib.Path(_flagfile(name)).is_file():
       raise UserError(f'--flagfiles: {_flagfile(name)} is no file; {{}} in it '
                       'stands for the method')
@@ -102,7 +104,8 @@ def _check() -> None:
       or not all(seed.isascii() and seed.isdigit() for seed in seeds)):
     raise UserError(f'--seeds={",".join(seeds)}: whole numbers from 0, each '
                     'once, with commas between')
-  if len(_methods()) < len(set(FLAGS.methods) - set(_REFERENCES)):
+  if len(_methods()) < sum(
+      entry not in REFERENCES for entry in FLAGS.methods):
     raise UserError('--methods: two rows have one name; ROW=EXPERIMENT gives '
                     'another')
 
@@ -113,7 +116,7 @@ def _methods() -> dict[str, str]:
   The references stand in every table, asked for or not.
   """
   return {entry.partition('=')[0]: entry.rpartition('=')[2]
-          for entry in FLAGS.methods if entry not in _REFERENCES}
+          for entry in FLAGS.methods if entry not in REFERENCES}
 
 
 def _flagfile(name: str) -> str:
@@ -246,7 +249,7 @@ def _evaluated(workdir: pathlib.Path,
                runs: Mapping[str, Sequence[pathlib.Path]]) -> list[Evaluated]:
   """Evaluates all rows; those of one name are its seeds."""
   rows = [Evaluated(name=name, evaluations=[workdir / 'evaluations' / name])
-          for name in _REFERENCES]
+          for name in REFERENCES]
   wanted = [_evaluation(workdir, row.name, row.evaluations[0],
                         f'--reference={row.name}') for row in rows]
   for name, paths in {**runs, **_grouped('runs')}.items():

@@ -8,7 +8,7 @@ from absl import flags
 
 from colorjax import photo, report, report_evaluation, report_page
 from colorjax.errors import UserError
-from colorjax.evaluation import answers, catalogue, comparison, result
+from colorjax.evaluation import catalogue, comparison, result
 from experiments import comparison_jobs, evaluation_report
 
 FLAGS = flags.FLAGS
@@ -121,7 +121,7 @@ def _examples(evaluated: Sequence[comparison_jobs.Evaluated],
     examples = evaluation_report.load_examples(one.evaluations[0])
     if images is None:
       images = examples['original']
-    if row.name not in answers.REFERENCES and np.array_equal(
+    if row.name not in comparison_jobs.REFERENCES and np.array_equal(
         images, examples['original']):
       painted[row.name] = examples['picture']
   assert images is not None

@@ -147,12 +147,15 @@ def _measure(folder: pathlib.Path, judged: Judged, photos: Photographs,
 
 def _kept(folder: pathlib.Path, photos: Photographs, indices: range
           ) -> dict[str, np.ndarray] | None:
-  """A part that is there already; None where its pictures have changed."""
+  """A part that is there already; None where its pictures have changed.
+
+  Parts of earlier versions have no stamp, and are measured again.
+  """
   path = _part_file(folder, indices)
   if not path.exists():
     return None
   part = result.unpack(path)
-  return part if part.pop(_STAMP) == photos.stamp(indices) else None
+  return part if part.pop(_STAMP, None) == photos.stamp(indices) else None
 
 
 def _part_file(folder: pathlib.Path, indices: range) -> pathlib.Path:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from colorjax.evaluation import answers
 from experiments import comparison_jobs
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -153,3 +154,8 @@ def test_a_prior_is_measured_for_rows_that_rebalance(tmp_path):
   assert wants('# --rebalance=0.5\n--num_steps=3') is False
   assert comparison_jobs.wants_prior(
       str(ROOT / 'launch/flags/classification_small.flags'))
+
+
+def test_the_references_are_those_of_evaluations():
+  """Named once more where JAX is not to be imported."""
+  assert comparison_jobs.REFERENCES == answers.REFERENCES
