@@ -166,8 +166,7 @@ def _companions(flag: str, what: str, given: pathlib.Path | None,
 
   root = source if source.is_dir() else source.parent
   names = [path.relative_to(root).as_posix() for path in paths]
-  found = companions.pair(
-      names, str(source), companions.by_name(given, what), given, what)
+  found = companions.folder(given, what)(names, str(source))
   return dict(zip(paths, found, strict=True))
 
 

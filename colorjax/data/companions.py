@@ -6,7 +6,7 @@ their own folder.
 
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from colorjax import photo
 from colorjax.errors import UserError
@@ -14,19 +14,42 @@ from colorjax.errors import UserError
 _NAMED_MISSING = 3  # photographs without an image that a message names
 
 
-def by_name(path: str | os.PathLike, what: str) -> dict[str, pathlib.Path]:
-  """The images of a folder by their names without ending.
+PathsOf = Callable[[Sequence[str], str], list[pathlib.Path]]
+"""`(names, of) -> a path for each name`: names of photographs relative to their
+folder, and what messages call these photographs. UserError where some have no
+image; it counts and names them."""
+
+
+def folder(path: str | os.PathLike, what: str) -> PathsOf:
+  """The images of a folder, to be paired with photographs.
 
   Args:
     path: the folder.
     what: what messages call an image, 'mask' for example.
 
   Returns:
-    Paths by names relative to the folder.
+    What pairs them.
 
   Raises:
     UserError: no such folder, no images in it, or two for one name.
   """
+  images = _by_name(path, what)
+
+  def paths_of(names, of):
+    missing = [name for name in names if _stem(name) not in images]
+    if missing:
+      first = ', '.join(missing[:_NAMED_MISSING])
+      raise UserError(
+          f'{what}s folder:{path}: {len(missing)} of the {len(names)} '
+          f'photographs of {of} have no {what}, first {first}; the {what} of '
+          f'{missing[0]} has to be {_stem(missing[0])}.png')
+    return [images[_stem(name)] for name in names]
+
+  return paths_of
+
+
+def _by_name(path: str | os.PathLike, what: str) -> dict[str, pathlib.Path]:
+  """The images of a folder by their names without ending."""
   root = pathlib.Path(path).expanduser()
   if not root.is_dir():
     kind = 'is a file, not a folder' if root.exists() else 'does not exist'
@@ -42,33 +65,6 @@ def by_name(path: str | os.PathLike, what: str) -> dict[str, pathlib.Path]:
     raise UserError(
         f'{what}s folder:{path}: no images in {root} or below it')
   return images
-
-
-def pair(names: Sequence[str], of: str, images: Mapping[str, pathlib.Path],
-         path: str | os.PathLike, what: str) -> list[pathlib.Path]:
-  """The image of each photograph.
-
-  Args:
-    names: of the photographs, relative to their folder.
-    of: what messages call the photographs.
-    images: what `by_name` gave of `path`.
-    path: as in `by_name`.
-    what: as in `by_name`.
-
-  Returns:
-    A path for each name.
-
-  Raises:
-    UserError: photographs have no image; it counts and names them.
-  """
-  missing = [name for name in names if _stem(name) not in images]
-  if missing:
-    first = ', '.join(missing[:_NAMED_MISSING])
-    raise UserError(
-        f'{what}s folder:{path}: {len(missing)} of the {len(names)} '
-        f'photographs of {of} have no {what}, first {first}; the {what} of '
-        f'{missing[0]} has to be {_stem(missing[0])}.png')
-  return [images[_stem(name)] for name in names]
 
 
 def _stem(name: str | pathlib.PurePath) -> str:

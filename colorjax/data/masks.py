@@ -214,11 +214,11 @@ def folder(path: str | os.PathLike) -> MaskSource:
   Raises:
     UserError: no such folder, no images in it, or two for one name.
   """
-  images = companions.by_name(path, 'mask')
+  paths_of = companions.folder(path, 'mask')
 
   def open_pairs(photos: Source) -> MakeRegion:
     labels = [photos.label(index) for index in range(photos.size)]
-    paths = companions.pair(labels, photos.name, images, path, 'mask')
+    paths = paths_of(labels, photos.name)
     return lambda example: _view_of_mask(read(paths[example.index]), example)
 
   return MaskSource(name=f'folder:{path}', open=open_pairs)
