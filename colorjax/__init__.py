@@ -1,3 +1,3 @@
-"""Image colorization research in JAX: colour as a distribution."""
+"""Image colorization research in JAX: color as a distribution."""
 
 __version__ = '0.1.0'

@@ -1,10 +1,10 @@
-"""Colour spaces: sRGB, linear RGB, CIE XYZ and CIE L*a*b*, both ways.
+"""Color spaces: sRGB, linear RGB, CIE XYZ and CIE L*a*b*, both ways.
 
 Ranges, fixed here and nowhere else:
 
   sRGB and linear RGB   float in [0, 1], last axis R, G, B (IEC 61966-2-1)
   XYZ                   float, Y = 1 for white (D65, 2 degree observer)
-  Lab                   L in [0, 100]; for colours that sRGB can hold a lies in
+  Lab                   L in [0, 100]; for colors that sRGB can hold a lies in
                         about [-86.2, 98.3] and b in about [-107.9, 94.5]
   network lightness     L / 50 - 1, in [-1, 1]
   network ab            ab / 110, inside [-1, 1]
@@ -48,7 +48,7 @@ def _as_float(x: jax.typing.ArrayLike) -> jax.Array:
   x = jnp.asarray(x)
   if not jnp.issubdtype(x.dtype, jnp.floating):
     raise TypeError(
-        f'colours are floats, got {x.dtype}; divide uint8 images by 255 first')
+        f'colors are floats, got {x.dtype}; divide uint8 images by 255 first')
   return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
@@ -140,11 +140,11 @@ def rgb_to_lab(rgb: jax.typing.ArrayLike) -> jax.Array:
 
 
 def lab_to_rgb(lab: jax.typing.ArrayLike) -> jax.Array:
-  """CIE L*a*b* to sRGB; colours that sRGB cannot hold are clipped.
+  """CIE L*a*b* to sRGB; colors that sRGB cannot hold are clipped.
 
   Clipping is per channel, which keeps none of L, hue and chroma exactly: it is
   what scikit-image and published evaluations do. To keep the lightness, pass
-  the colour through `fit_to_gamut` first. The gradient of a clipped channel is
+  the color through `fit_to_gamut` first. The gradient of a clipped channel is
   zero.
 
   Args:
@@ -158,12 +158,12 @@ def lab_to_rgb(lab: jax.typing.ArrayLike) -> jax.Array:
 
 def in_gamut(lab: jax.typing.ArrayLike, *, tolerance: float = 1e-4
              ) -> jax.Array:
-  """Whether sRGB can hold a Lab colour.
+  """Whether sRGB can hold a Lab color.
 
   Args:
-    lab: Lab colours, shape [..., 3].
+    lab: Lab colors, shape [..., 3].
     tolerance: how far outside [0, 1] a linear channel may lie; float32 needs a
-      little for colours on the surface of the cube.
+      little for colors on the surface of the cube.
 
   Returns:
     bool, shape [...].
@@ -174,10 +174,10 @@ def in_gamut(lab: jax.typing.ArrayLike, *, tolerance: float = 1e-4
 
 def fit_to_gamut(lab: jax.typing.ArrayLike, *, num_steps: int = 14
                  ) -> jax.Array:
-  """Lowers chroma, at fixed lightness and hue, until sRGB holds the colour.
+  """Lowers chroma, at fixed lightness and hue, until sRGB holds the color.
 
-  Colours inside the gamut are returned as they are. The largest chroma is
-  found by bisection between the colour and the grey of its lightness; the
+  Colors inside the gamut are returned as they are. The largest chroma is
+  found by bisection between the color and the grey of its lightness; the
   result errs to the grey side by at most 2^-num_steps of the chroma.
 
   Args:

@@ -11,7 +11,7 @@ Shapes and units, the same for all methods:
   ab          float32 [B, H, W, 2], Lab units; [n, B, H, W, 2] for n answers
   batch       {'image': uint8 sRGB [B, H, W, 3], 'mask': float32 [B]}; the mask
               is 1 for a photograph and 0 for padding. Where a method asks for
-              them, 'region': float32 [B, H, W, 1], 1 where colour is wanted,
+              them, 'region': float32 [B, H, W, 1], 1 where color is wanted,
               and 'embedding': float32 [B, E], what `Colorizer.embed` gives
   variables   {'params': ..., 'model_state': ...}, pytrees; `params` and
               `model_state` are dicts
@@ -101,7 +101,7 @@ class Colorizer:
       the region [B, H, W, 1] is 1 and grey where it is 0; None where the
       method knows no regions.
     predict_with_hints: `(variables, lightness, hint_ab [B, H, W, 2], hint_mask
-      [B, H, W, 1]) -> ab`, the answer that agrees with the given colours where
+      [B, H, W, 1]) -> ab`, the answer that agrees with the given colors where
       hint_mask is 1; None where the method takes no hints.
     embed: `(variables, lightness) -> [B, E]`, what is worth computing once a
       photograph and not once a step. `loss` takes batch['embedding'] where it
@@ -209,9 +209,9 @@ class Spec:
       Colorizer, for example `colorjax.methods.mbm`.
     settings: keyword arguments of `build`; JSON values only.
     image_size: side of the square, in pixels, that the network is trained on
-      and that a photograph is brought to before it is coloured.
+      and that a photograph is brought to before it is colored.
     checkpoint: the checkpoint that stands for the run, in its figures and when
-      photographs are coloured: 'best' by validation loss, or 'latest'.
+      photographs are colored: 'best' by validation loss, or 'latest'.
   """
   method: str
   settings: dict[str, Any]

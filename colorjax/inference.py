@@ -1,4 +1,4 @@
-"""A photograph of any size and depth to its colourings.
+"""A photograph of any size and depth to its colorings.
 
 The network sees the photograph's lightness, squashed to its square; the ab
 field that it answers is brought up to the photograph's resolution along the
@@ -17,9 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from colorjax import color, painting, photo, upsampling
+from colorjax import color, photo, resample
 from colorjax.colorizer import Colorizer, Spec, Variables
 from colorjax.errors import UserError
+from colorjax.photo import painting
 from colorjax.training import checkpoint
 
 Answer = Callable[..., tuple[jax.Array, jax.Array]]
@@ -34,8 +35,8 @@ _TILE = 512
 
 
 @dataclasses.dataclass(frozen=True)
-class Colouring:
-  """One colouring of a photograph.
+class Coloring:
+  """One coloring of a photograph.
 
   Attributes:
     pixels: sRGB, uint8 or uint16 [H, W, 3], in the photograph's resolution.
@@ -78,11 +79,11 @@ def colorize(
     image_size: int, bits: int | None = None,
     region: np.ndarray | None = None,
     hints: tuple[np.ndarray, np.ndarray] | None = None,
-) -> Iterator[Colouring]:
-  """Colours a photograph, one answer after the other.
+) -> Iterator[Coloring]:
+  """Colors a photograph, one answer after the other.
 
-  Colours that the photograph may have are not looked at: it is taken as its
-  lightness. Beside the photograph and one colouring, 4 bytes a pixel are held:
+  Colors that the photograph may have are not looked at: it is taken as its
+  lightness. Beside the photograph and one coloring, 4 bytes a pixel are held:
   large photographs are worked on in tiles.
 
   Args:
@@ -90,14 +91,14 @@ def colorize(
     variables: the network's variables.
     picture: the photograph.
     image_size: side of the network's square input, in pixels.
-    bits: depth of the colourings, 8 or 16; the photograph's own if None.
-    region: where colour is wanted, bool [H, W]; the rest is exactly grey, with
+    bits: depth of the colorings, 8 or 16; the photograph's own if None.
+    region: where color is wanted, bool [H, W]; the rest is exactly grey, with
       every method. None: everywhere.
-    hints: colours that a person gives, as `hints.of_strokes` returns them at
+    hints: colors that a person gives, as `hints.of_strokes` returns them at
       `image_size`; None: none.
 
   Yields:
-    The colourings, most probable first.
+    The colorings, most probable first.
   """
   lightness = lightness_of(picture.pixels)
   guide = squash(lightness, image_size)
@@ -110,8 +111,8 @@ def colorize(
       variables, jnp.asarray(guide)[None, ..., None], seen, given)
   for one_ab, one_weight in zip(ab[:, 0], np.asarray(weight[:, 0]),
                                 strict=True):
-    field = upsampling.fit(guide, one_ab)
-    yield Colouring(
+    field = resample.fit(guide, one_ab)
+    yield Coloring(
         pixels=paint(lightness, field, region=region,
                      bits=bits or 8 * picture.pixels.itemsize),
         weight=float(one_weight))
@@ -174,13 +175,13 @@ def squash(lightness: np.ndarray, size: int) -> np.ndarray:
   return np.clip(np.asarray(small), 0, 100)
 
 
-def paint(lightness: np.ndarray, field: upsampling.Field, *, bits: int,
+def paint(lightness: np.ndarray, field: resample.Field, *, bits: int,
           region: np.ndarray | None = None) -> np.ndarray:
-  """Lightness and a colour field to sRGB pixels of that lightness.
+  """Lightness and a color field to sRGB pixels of that lightness.
 
   Args:
     lightness: L in [0, 100], float32 [H, W].
-    field: the colours at low resolution, as `upsampling.fit` returns them.
+    field: the colors at low resolution, as `resample.fit` returns them.
     bits: depth of the pixels, 8 or 16.
     region: bool [H, W], False where the pixel is left grey; None: nowhere.
 
@@ -193,15 +194,15 @@ def paint(lightness: np.ndarray, field: upsampling.Field, *, bits: int,
     painted = _paint_tile(
         _padded(lightness[rows, columns]),
         None if region is None else _padded(region[rows, columns]), field,
-        upsampling.positions(rows.start, _TILE, height),
-        upsampling.positions(columns.start, _TILE, width), bits=bits)
+        resample.positions(rows.start, _TILE, height),
+        resample.positions(columns.start, _TILE, width), bits=bits)
     pixels[rows, columns] = _cut(painted, rows, columns)
   return pixels
 
 
 @functools.partial(jax.jit, static_argnames='bits')
 def _paint_tile(lightness, region, field, y, x, *, bits):
-  ab = upsampling.evaluate(field, lightness, y, x)
+  ab = resample.evaluate(field, lightness, y, x)
   if region is not None:
     ab = jnp.where(region[..., None], ab, 0)
   return painting.picture(lightness[..., None], ab, bits=bits)

@@ -1,13 +1,13 @@
-"""Colours as classes: bins of ab, soft codes, and what is read out of them.
+"""Colors as classes: bins of ab, soft codes, and what is read out of them.
 
 After Zhang, Isola and Efros, "Colorful Image Colorization" (ECCV 2016): the ab
 plane is cut into squares of 10 x 10 units around the points of a grid, a
-colour is spread over the bins nearest to it, and a distribution over bins is
-read as a colour by its annealed mean.
+color is spread over the bins nearest to it, and a distribution over bins is
+read as a color by its annealed mean.
 
-Bins are a NumPy array [Q, 2] of the squares' centres in Lab units, multiples
+Bins are a NumPy array [Q, 2] of the squares' centers in Lab units, multiples
 of GRID within the ab square of `colorjax.color`, no two alike. They are known
-when a function is traced, which makes searching them cheap: a colour is
+when a function is traced, which makes searching them cheap: a color is
 compared with the few bins that can be near it, never with all Q.
 """
 
@@ -24,10 +24,10 @@ GRID = 10.0
 """Side of a bin, ab units."""
 
 NUM_NEIGHBORS = 5
-"""Bins that a colour is spread over, as published."""
+"""Bins that a color is spread over, as published."""
 
 SIGMA = 5.0
-"""Width of the Gaussian that spreads a colour, ab units, as published."""
+"""Width of the Gaussian that spreads a color, ab units, as published."""
 
 TEMPERATURE = 0.38
 """Of the annealed mean, as published: between the mode and the mean."""
@@ -52,7 +52,7 @@ _STEP = 2.5  # side of the cells that `_candidates` is tabulated for
 
 
 class SoftCode(NamedTuple):
-  """Colours as distributions over bins, all but a few of them zero.
+  """Colors as distributions over bins, all but a few of them zero.
 
   Attributes:
     indices: bins, int32 [..., k], the nearest first.
@@ -65,7 +65,7 @@ class SoftCode(NamedTuple):
 def published_bins() -> np.ndarray:
   """The 313 bins of the published network: a in rising order, then b.
 
-  They hold all colours of sRGB, and more.
+  They hold all colors of sRGB, and more.
 
   Returns:
     float32 [313, 2].
@@ -75,18 +75,18 @@ def published_bins() -> np.ndarray:
 
 
 def occurring_bins(histogram: np.ndarray) -> np.ndarray:
-  """Bins of one's own data: the squares in which there is a colour.
+  """Bins of one's own data: the squares in which there is a color.
 
   Args:
     histogram: sum over photographs of what `grid_histogram` returns.
 
   Returns:
     float32 [Q, 2], in the order of `published_bins`. ValueError if there is
-    no colour.
+    no color.
   """
   if histogram.shape != (SIDE, SIDE) or not (histogram > 0).any():
     raise ValueError(
-        f'a histogram [{SIDE}, {SIDE}] with a colour in it is needed, got '
+        f'a histogram [{SIDE}, {SIDE}] with a color in it is needed, got '
         f'{list(histogram.shape)} that sums to {histogram.sum()}')
   places = np.argwhere(histogram > 0) - _REACH
   return (places * GRID).astype(np.float32)
@@ -107,7 +107,7 @@ def check_bins(bins: np.typing.ArrayLike) -> np.ndarray:
 
 
 def grid_place(ab: jax.Array) -> jax.Array:
-  """Number of the square of the grid that holds each colour.
+  """Number of the square of the grid that holds each color.
 
   Args:
     ab: Lab units, [..., 2]; beyond the ab square it counts as its border.
@@ -122,7 +122,7 @@ def grid_place(ab: jax.Array) -> jax.Array:
 
 
 def grid_histogram(ab: jax.Array) -> jax.Array:
-  """Share of each square of the grid in the colours of each photograph.
+  """Share of each square of the grid in the colors of each photograph.
 
   Args:
     ab: Lab units, [B, H, W, 2].
@@ -139,7 +139,7 @@ def grid_histogram(ab: jax.Array) -> jax.Array:
 def soft_encode(
     ab: jax.Array, bins: np.ndarray, *, num_neighbors: int = NUM_NEIGHBORS,
     sigma: float = SIGMA) -> SoftCode:
-  """Spreads colours over their nearest bins, w ~ exp(-d^2 / (2 sigma^2)).
+  """Spreads colors over their nearest bins, w ~ exp(-d^2 / (2 sigma^2)).
 
   Args:
     ab: Lab units, [..., 2]; beyond the ab square it counts as its border.
@@ -156,14 +156,14 @@ def soft_encode(
   bins = check_bins(bins)
   if not 1 <= num_neighbors <= len(bins):
     raise ValueError(
-        f'{num_neighbors} neighbours asked of {len(bins)} bins')
+        f'{num_neighbors} neighbors asked of {len(bins)} bins')
   table = _candidates(bins, num_neighbors)
   ab = jnp.clip(ab, -color.AB_SCALE, color.AB_SCALE)
   cell = jnp.round((ab + color.AB_SCALE) / _STEP).astype(jnp.int32)
   near = jnp.asarray(table)[cell[..., 0], cell[..., 1]]
-  centres = jnp.asarray(bins)
-  squared = (jnp.square(ab[..., :1] - centres[:, 0][near])
-             + jnp.square(ab[..., 1:] - centres[:, 1][near]))
+  centers = jnp.asarray(bins)
+  squared = (jnp.square(ab[..., :1] - centers[:, 0][near])
+             + jnp.square(ab[..., 1:] - centers[:, 1][near]))
   closeness, chosen = jax.lax.top_k(-squared, num_neighbors)
   return SoftCode(
       jnp.take_along_axis(near, chosen, axis=-1),
@@ -171,7 +171,7 @@ def soft_encode(
 
 
 def nearest_bin(ab: jax.Array, bins: np.ndarray) -> jax.Array:
-  """The bin nearest to each colour [..., 2], int32 [...]."""
+  """The bin nearest to each color [..., 2], int32 [...]."""
   return soft_encode(ab, bins, num_neighbors=1).indices[..., 0]
 
 
@@ -232,10 +232,10 @@ def class_weights(prior: np.typing.ArrayLike, uniform_share: float
 
 def annealed_mean(logits: jax.Array, bins: np.ndarray, *,
                   temperature: float = TEMPERATURE) -> jax.Array:
-  """Mean colour of the distribution whose log is divided by T (eq. 5).
+  """Mean color of the distribution whose log is divided by T (eq. 5).
 
   Args:
-    logits: unnormalised log probabilities, [..., Q], of any float type.
+    logits: unnormalized log probabilities, [..., Q], of any float type.
     bins: [Q, 2].
     temperature: T >= 0; 0 is the mode, 1 the mean.
 
@@ -244,29 +244,29 @@ def annealed_mean(logits: jax.Array, bins: np.ndarray, *,
   """
   if temperature < 0:
     raise ValueError(f'the temperature is at least 0, got {temperature}')
-  centres = jnp.asarray(bins, jnp.float32)
+  centers = jnp.asarray(bins, jnp.float32)
   if temperature == 0:
-    return centres[logits.argmax(-1)]
+    return centers[logits.argmax(-1)]
   share = jax.nn.softmax(logits.astype(jnp.float32) / temperature, axis=-1)
-  return jnp.matmul(share, centres, precision=jax.lax.Precision.HIGHEST)
+  return jnp.matmul(share, centers, precision=jax.lax.Precision.HIGHEST)
 
 
 def log_density(logits: jax.Array, ab: jax.Array, bins: np.ndarray
                 ) -> jax.Array:
   """Log density over ab that a distribution over bins stands for.
 
-  The probability of a bin is spread evenly over its square. A colour outside
+  The probability of a bin is spread evenly over its square. A color outside
   all squares would have density 0, so UNIFORM_SHARE of the whole is spread
-  evenly over the ab square. For colours inside that costs 0.0007 bits a
+  evenly over the ab square. For colors inside that costs 0.0007 bits a
   dimension.
 
   Args:
-    logits: unnormalised log probabilities, [..., Q], of any float type.
+    logits: unnormalized log probabilities, [..., Q], of any float type.
     ab: Lab units within the ab square, [..., 2].
     bins: [Q, 2].
 
   Returns:
-    Nats of one colour with respect to ab units, [...].
+    Nats of one color with respect to ab units, [...].
   """
   rows, columns = (check_bins(bins) / GRID).astype(int).T + _REACH
   bin_of_square = np.full(SIDE**2, -1, np.int32)
@@ -282,7 +282,7 @@ def log_density(logits: jax.Array, ab: jax.Array, bins: np.ndarray
 
 
 def draw(key: jax.Array, logits: jax.Array, bins: np.ndarray) -> jax.Array:
-  """One colour for each distribution over bins, from `log_density`.
+  """One color for each distribution over bins, from `log_density`.
 
   Args:
     key: random key.
@@ -304,9 +304,9 @@ def draw(key: jax.Array, logits: jax.Array, bins: np.ndarray) -> jax.Array:
 
 
 def _candidates(bins: np.ndarray, num_neighbors: int) -> np.ndarray:
-  """The bins that can be among the k nearest of a colour, for each cell.
+  """The bins that can be among the k nearest of a color, for each cell.
 
-  Cells are squares of _STEP around c. For a colour p in a cell, |p - c| <= r;
+  Cells are squares of _STEP around c. For a color p in a cell, |p - c| <= r;
   so if a bin is among the k nearest of p, it is at most 2r farther from c than
   the k-th nearest of c is (triangle inequality, twice).
 

@@ -1,20 +1,20 @@
 """Baselines that need no training, in work directories like any other.
 
-    python -m experiments.baselines --method=mean_colour --data=folder:PATH \\
-        --eval_data=folder:PATH --workdir=runs/mean_colour
+    python -m experiments.baselines --method=mean_color --data=folder:PATH \\
+        --eval_data=folder:PATH --workdir=runs/mean_color
 
 The run measures the method's numbers, if it has any, on the training
 photographs or on a reference, and then its held-out figures. `colorize` and
 comparisons take the work directory as they take that of a trained method.
 
     grey          the photograph as it is
-    mean_colour   the mean colour of --data on every pixel
-    marginal      each pixel drawn from the colours of --data: the density to
+    mean_color   the mean color of --data on every pixel
+    marginal      each pixel drawn from the colors of --data: the density to
                   beat
     reinhard      chroma statistics of --reference; of a grey photograph they
-                  make one colour, the mean of the reference
-    welsh         each pixel takes the colour of a like pixel of --reference
-    levin         spreads colour hints along lightness; grey without hints
+                  make one color, the mean of the reference
+    welsh         each pixel takes the color of a like pixel of --reference
+    levin         spreads color hints along lightness; grey without hints
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,19 +28,19 @@ from experiments import common
 common.define_measuring_flags()
 flags.adopt_module_key_flags(common)
 
-_METHODS = ('grey', 'mean_colour', 'marginal', 'reinhard', 'welsh', 'levin')
+_METHODS = ('grey', 'mean_color', 'marginal', 'reinhard', 'welsh', 'levin')
 _NEED_REFERENCE = ('reinhard', 'welsh')
 
 _METHOD = flags.DEFINE_enum('method', None, _METHODS, 'The baseline.',
                             required=True)
 _REFERENCE = flags.DEFINE_string(
-    'reference', None, 'Colour photograph whose colours are transferred, with '
+    'reference', None, 'Color photograph whose colors are transferred, with '
     '--method=reinhard or welsh.')
 _GRID = flags.DEFINE_integer(
     'grid', 14, 'welsh takes grid x grid candidates from the reference.',
     lower_bound=1)
 _LEVIN_FORM = flags.DEFINE_enum(
-    'levin_form', 'energy', ['energy', 'equations'], 'levin minimises the '
+    'levin_form', 'energy', ['energy', 'equations'], 'levin minimizes the '
     "energy of the paper, or solves the equations of its authors' program.")
 
 
@@ -64,7 +64,7 @@ def _check_reference(method: str) -> None:
   """Refuses a reference that is missing, or that nobody asks for."""
   if (_REFERENCE.value is not None) != (method in _NEED_REFERENCE):
     raise UserError(
-        f'--method={method} needs --reference=FILE, a colour photograph'
+        f'--method={method} needs --reference=FILE, a color photograph'
         if method in _NEED_REFERENCE else
         f'--reference={_REFERENCE.value}: --method={method} takes none; '
         f'{" and ".join(_NEED_REFERENCE)} do')
@@ -76,10 +76,10 @@ def _numbers(method: str, variables: Mapping[str, Any], feed: Any) -> Any:
 
   from colorjax import photo
   from colorjax.data import augment
-  from colorjax.methods import marginal, reinhard, welsh
+  from colorjax.methods.baselines import marginal, reinhard, welsh
 
-  if method == 'mean_colour':
-    return {'mean_ab': feed.mean_colour()}
+  if method == 'mean_color':
+    return {'mean_ab': feed.mean_color()}
   if method == 'marginal':
     return {'shares': feed.mean_of(marginal.histogram)}
   if _REFERENCE.value is None:

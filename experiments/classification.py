@@ -4,7 +4,7 @@
     python -m experiments.classification --data=folder:PHOTOS \\
         --prior=prior.json --rebalance=0.5 --workdir=runs/classification
 
-The first command measures the colours of the training photographs, with which
+The first command measures the colors of the training photographs, with which
 the second gives rare ones more weight. Without --prior and --rebalance all
 pixels count alike.
 """
@@ -27,7 +27,7 @@ _FILTERS = flags.DEFINE_multi_integer(
     'conv4 to 7 of the published network, of each scale of the U-Net; repeat '
     'the flag for each.')
 _READOUT = flags.DEFINE_string(
-    'readout', 'annealed_mean', 'Colour read from the distribution of a '
+    'readout', 'annealed_mean', 'Color read from the distribution of a '
     'pixel: annealed_mean, mean, or mode.')
 _TEMPERATURE = flags.DEFINE_float(
     'temperature', 0.38, 'T of the annealed mean: 1 is the mean, towards 0 it '
@@ -45,14 +45,14 @@ _SIGMA = flags.DEFINE_float(
 def main(argv: Sequence[str]) -> int:
   """Trains, evaluates and reports; goes on where an earlier run stopped."""
   del argv
-  colours = prior_file.settings(
+  colors = prior_file.settings(
       num_neighbors=_NUM_NEIGHBORS.value, sigma=_SIGMA.value)
   # These import JAX, which --help does not wait for.
-  from colorjax.training import parallel
+  from colorjax import parallel
   from experiments import runner
 
   return runner.train('colorjax.methods.classification', {
-      **colours,
+      **colors,
       'network': _NETWORK.value,
       'filters': _FILTERS.value,
       'readout': _READOUT.value,

@@ -1,7 +1,7 @@
-"""Colours photographs with a trained method.
+"""Colors photographs with a trained method.
 
     python -m experiments.colorize --checkpoint=runs/quickstart \\
-        --input=photo.jpg --output=coloured --proposals=8
+        --input=photo.jpg --output=colored --proposals=8
 
 A photograph becomes OUTPUT/<stem>.png in its own resolution, with its own
 lightness, alpha and EXIF. With --proposals=K it becomes OUTPUT/<stem>.0.png and
@@ -12,8 +12,8 @@ that share a stem (a.jpg and a.png) keep their whole name: a.jpg.png, a.png.png.
 A file that is there already is kept, so that a run that was stopped goes on;
 with --overwrite it is made again. No photograph of the input is ever replaced.
 
-Exit code: 0 if every photograph was coloured, 1 if some were refused (each with
-a line on stderr; the others are coloured), 2 for wrong usage.
+Exit code: 0 if every photograph was colored, 1 if some were refused (each with
+a line on stderr; the others are colored), 2 for wrong usage.
 """
 
 import math
@@ -38,31 +38,31 @@ _CHECKPOINT = flags.DEFINE_string(
 _INPUT = flags.DEFINE_string(
     'input', None, 'A photograph, or a folder of photographs.', required=True)
 _OUTPUT = flags.DEFINE_string(
-    'output', None, 'Folder for the colourings; made if it is not there.',
+    'output', None, 'Folder for the colorings; made if it is not there.',
     required=True)
 _PROPOSALS = flags.DEFINE_integer(
-    'proposals', 0, 'Write this many different colourings of each photograph, '
+    'proposals', 0, 'Write this many different colorings of each photograph, '
     'and a sheet of them; 0 writes the best single one.', lower_bound=0)
 _FORMAT = flags.DEFINE_enum(
     'format', 'png', ['png', 'jpg', 'tiff', 'webp', 'same'], 'File format of '
-    'the colourings. png and tiff keep 16 bits; all but jpg keep the lightness '
+    'the colorings. png and tiff keep 16 bits; all but jpg keep the lightness '
     'to the last bit. same: the format of the photograph, png for gif.')
 _MASK = flags.DEFINE_string(
-    'mask', None, 'Colour only inside a mask: an image, or a folder with one '
+    'mask', None, 'Color only inside a mask: an image, or a folder with one '
     'image for each photograph, of the same name. White is inside; the rest '
     'stays grey.')
 _HINTS = flags.DEFINE_string(
-    'hints', None, 'Colours that you give, for a method that takes hints: a '
+    'hints', None, 'Colors that you give, for a method that takes hints: a '
     'copy of the photograph with strokes on it, or a transparent layer of its '
     'size; or a folder with one for each photograph, of the same name.')
 _OVERWRITE = flags.DEFINE_bool(
-    'overwrite', False, 'Colour photographs again whose colourings are there.')
+    'overwrite', False, 'Color photographs again whose colorings are there.')
 
 _THUMBNAIL = 256
 
 
 def main(argv: Sequence[str]) -> int:
-  """Colours what the flags name; the exit code is described above."""
+  """Colors what the flags name; the exit code is described above."""
   del argv
   return colorize_all(
       pathlib.Path(_CHECKPOINT.value), pathlib.Path(_INPUT.value),
@@ -77,12 +77,12 @@ def colorize_all(workdir: pathlib.Path, source: pathlib.Path,
                  file_format: str = 'png', overwrite: bool = False,
                  mask: pathlib.Path | None = None,
                  hints: pathlib.Path | None = None) -> int:
-  """Colours a photograph, or all of a folder.
+  """Colors a photograph, or all of a folder.
 
   Args:
     workdir: of a training run.
     source: the photograph or the folder.
-    output: the folder for colourings.
+    output: the folder for colorings.
     num_proposals: value of --proposals.
     file_format: value of --format.
     overwrite: value of --overwrite.
@@ -93,7 +93,7 @@ def colorize_all(workdir: pathlib.Path, source: pathlib.Path,
     0, or 1 if a photograph was refused.
 
   Raises:
-    UserError: wrong usage, found before any photograph is coloured.
+    UserError: wrong usage, found before any photograph is colored.
   """
   # Imported here: --help and mistyped names do not wait for them.
   import tqdm
@@ -104,7 +104,7 @@ def colorize_all(workdir: pathlib.Path, source: pathlib.Path,
   targets = plan(paths, source, output, file_format,
                  num_proposals=num_proposals)
   if hints is not None and num_proposals:
-    raise UserError('--hints gives one colouring: leave out --proposals')
+    raise UserError('--hints gives one coloring: leave out --proposals')
   mask_of = _companions('--mask', 'mask', mask, paths, source)
   hints_of = _companions('--hints', 'hint', hints, paths, source)
   make_folder(output)
@@ -126,18 +126,18 @@ def colorize_all(workdir: pathlib.Path, source: pathlib.Path,
     try:
       make_folder(files[0].parent)
       picture = photo.read(path)
-      colourings = inference.colorize(
+      colorings = inference.colorize(
           answer, variables, picture, image_size=image_size,
           region=_region(mask_of.get(path), picture.pixels),
           hints=_hints(hints_of.get(path), picture, image_size),
           bits=min(8 * picture.pixels.itemsize,
                    photo.output_format(files[0]).bits))
-      write_colourings(colourings, picture, files, overwrite=overwrite)
+      write_colorings(colorings, picture, files, overwrite=overwrite)
     except (photo.UnreadablePhoto, photo.UnwritablePhoto) as error:
       tqdm.tqdm.write(f'refused: {error}', file=sys.stderr)
       refused += 1
-  print(f'{len(paths) - kept - refused} coloured into {output}'
-        + (f', {kept} there already (--overwrite colours them again)'
+  print(f'{len(paths) - kept - refused} colored into {output}'
+        + (f', {kept} there already (--overwrite colors them again)'
            if kept else '')
         + (f', {refused} refused' if refused else ''))
   return 1 if refused else 0
@@ -172,7 +172,7 @@ def _companions(flag: str, what: str, given: pathlib.Path | None,
 
 def _region(mask: pathlib.Path | None, pixels: 'np.ndarray'
             ) -> 'np.ndarray | None':
-  """Where a photograph is to be coloured, bool [H, W]; None: everywhere."""
+  """Where a photograph is to be colored, bool [H, W]; None: everywhere."""
   if mask is None:
     return None
 
@@ -183,32 +183,33 @@ def _region(mask: pathlib.Path | None, pixels: 'np.ndarray'
 
 def _hints(strokes: pathlib.Path | None, picture: 'Photo', image_size: int
            ) -> 'tuple[np.ndarray, np.ndarray] | None':
-  """The colours that a person gives for a photograph; None for none."""
+  """The colors that a person gives for a photograph; None for none."""
   if strokes is None:
     return None
 
-  from colorjax import hints, photo
+  from colorjax import photo
+  from colorjax.photo import strokes as strokes_lib
 
-  return hints.of_strokes(photo.read(strokes), picture, image_size)
+  return strokes_lib.of_strokes(photo.read(strokes), picture, image_size)
 
 
 def find_photos(source: pathlib.Path, output: pathlib.Path,
                 suffixes: Sequence[str]) -> list[pathlib.Path]:
-  """The photographs to colour, sorted.
+  """The photographs to color, sorted.
 
   Hidden files, and the output folder where it lies inside the input, are left
   out.
 
   Args:
     source: a file, whatever its name, or a folder.
-    output: the folder that the colourings go to.
+    output: the folder that the colorings go to.
     suffixes: file name endings of photographs, in lower case.
 
   Returns:
     Paths that begin with `source`.
 
   Raises:
-    UserError: there is nothing to colour, or input and output are one folder.
+    UserError: there is nothing to color, or input and output are one folder.
   """
   if source.is_file():
     return [source]
@@ -233,12 +234,12 @@ def find_photos(source: pathlib.Path, output: pathlib.Path,
 def plan(paths: Sequence[pathlib.Path], source: pathlib.Path,
          output: pathlib.Path, file_format: str, *, num_proposals: int = 0
          ) -> dict[pathlib.Path, pathlib.Path]:
-  """Where the colouring of each photograph goes; no two to one file.
+  """Where the coloring of each photograph goes; no two to one file.
 
   Args:
     paths: the photographs.
     source: the file or folder that they were found in.
-    output: the folder for colourings.
+    output: the folder for colorings.
     file_format: value of --format.
     num_proposals: value of --proposals.
 
@@ -246,7 +247,7 @@ def plan(paths: Sequence[pathlib.Path], source: pathlib.Path,
     The file for each photograph.
 
   Raises:
-    UserError: a colouring would replace a photograph of the input.
+    UserError: a coloring would replace a photograph of the input.
   """
   root = source if source.is_dir() else source.parent
   names = {path: path.stem for path in paths}
@@ -264,7 +265,7 @@ def plan(paths: Sequence[pathlib.Path], source: pathlib.Path,
     files = outputs_of(target, num_proposals)
     if any(file.resolve() in originals for file in files):
       raise UserError(
-          f'--output={output}: the colouring of {path} would replace a '
+          f'--output={output}: the coloring of {path} would replace a '
           'photograph of the input; name another folder')
   return targets
 
@@ -281,7 +282,7 @@ def _use_whole_names(names: dict[pathlib.Path, str],
 
 
 def outputs_of(target: pathlib.Path, num_proposals: int) -> list[pathlib.Path]:
-  """The files made of one photograph: colourings, and the sheet last."""
+  """The files made of one photograph: colorings, and the sheet last."""
   if not num_proposals:
     return [target]
   return [*(target.with_name(f'{target.stem}.{i}{target.suffix}')
@@ -300,32 +301,33 @@ def make_folder(path: pathlib.Path) -> None:
     raise UserError(f'--output: no permission to write in {path}')
 
 
-def write_colourings(colourings, picture, files: Sequence[pathlib.Path], *,
+def write_colorings(colorings, picture, files: Sequence[pathlib.Path], *,
                      overwrite: bool) -> None:
-  """Writes each colouring to its file, and the sheet if there is one.
+  """Writes each coloring to its file, and the sheet if there is one.
 
   Args:
-    colourings: iterator of `inference.Colouring`.
+    colorings: iterator of `inference.Coloring`.
     picture: the `photo.Photo` that they are of.
     files: what `outputs_of` returned.
     overwrite: whether files that are there are written again.
   """
-  from colorjax import photo, report
+  from colorjax import photo
+  from colorjax.report import sheets
 
   def is_wanted(file):
     return overwrite or not file.exists()
 
   cells = []
-  for i, (colouring, file) in enumerate(zip(colourings, files, strict=False)):
+  for i, (coloring, file) in enumerate(zip(colorings, files, strict=False)):
     if is_wanted(file):
-      photo.write(file, colouring.pixels, like=picture)
-    small = report.thumbnail(photo.with_depth(colouring.pixels, 8), _THUMBNAIL)
-    cells.append(report.Cell(small, f'{i}: {colouring.weight:.3f}'))
+      photo.write(file, coloring.pixels, like=picture)
+    small = sheets.thumbnail(photo.with_depth(coloring.pixels, 8), _THUMBNAIL)
+    cells.append(sheets.Cell(small, f'{i}: {coloring.weight:.3f}'))
   if len(files) > 1 and is_wanted(files[-1]):
-    original = report.thumbnail(photo.to_rgb8(picture), _THUMBNAIL)
-    cells.insert(0, report.Cell(report.lightness_only(original), 'lightness'))
+    original = sheets.thumbnail(photo.to_rgb8(picture), _THUMBNAIL)
+    cells.insert(0, sheets.Cell(sheets.lightness_only(original), 'lightness'))
     columns = math.ceil(math.sqrt(len(cells)))
-    photo.write(files[-1], report.contact_sheet(
+    photo.write(files[-1], sheets.contact_sheet(
         [cells[i:i + columns] for i in range(0, len(cells), columns)],
         cell_size=_THUMBNAIL))
 

@@ -8,10 +8,14 @@ import importlib.metadata
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from absl import app, flags, logging
 
 from colorjax.errors import UserError
+
+if TYPE_CHECKING:
+  from colorjax.runs.photographs import PhotoOptions
 
 YNN_FLAG = '--xla_cpu_experimental_ynn_fusion_type'
 
@@ -59,7 +63,7 @@ def define_photo_flags() -> None:
                       'Where TFDS keeps prepared data sets; its own default '
                       'if not given.')
   flags.DEFINE_enum('fit', 'crop', ['crop', 'squash'], 'How a held-out '
-                    'photograph becomes a square: its centre, or squeezed.')
+                    'photograph becomes a square: its center, or squeezed.')
   flags.DEFINE_enum('on_bad_image', 'skip', ['skip', 'fail'],
                     'What to do with a file that cannot be read. Skipped ones '
                     'are counted and listed at the end.')
@@ -89,12 +93,12 @@ def _define_data_flags() -> None:
                      'random training crop takes.', 0.01, 1.0)
   flags.DEFINE_integer('batch_size', 32, 'Photographs a step, over all '
                        'devices.', lower_bound=1)
-  flags.DEFINE_integer('seed', 0, 'Of initialisation, data order, crops and '
+  flags.DEFINE_integer('seed', 0, 'Of initialization, data order, crops and '
                        'dropout.')
 
 
 def _define_optimization_flags() -> None:
-  """Length, optimiser, schedule and compute type."""
+  """Length, optimizer, schedule and compute type."""
   flags.DEFINE_integer('accumulate', 1, 'Parts into which each batch is cut, '
                        'gradients averaged, to save memory.', lower_bound=1)
   flags.DEFINE_integer('num_steps', 1000, 'Updates in all.', lower_bound=1)
@@ -141,11 +145,22 @@ def _define_report_flags() -> None:
   """What a report shows."""
   flags.DEFINE_bool('report', True, 'Measure the run and write report/ at its '
                     'end; the same command with --report does so later.')
-  flags.DEFINE_integer('num_proposals', 8, 'Colourings shown and measured for '
+  flags.DEFINE_integer('num_proposals', 8, 'Colorings shown and measured for '
                        'each photograph; fewer if the method has no more.',
                        lower_bound=1)
   flags.DEFINE_integer('report_photos', 12, 'Held-out photographs in the '
                        "report's pictures.", lower_bound=1)
+
+
+def photo_options() -> 'PhotoOptions':
+  """How the flags of `define_photo_flags` have photographs read."""
+  # This imports JAX, which --help does not wait for.
+  from colorjax.runs.photographs import PhotoOptions
+
+  names = ('data_dir', 'fit', 'on_bad_image', 'min_chroma', 'engine',
+           'num_threads')
+  values: dict[str, Any] = {name: flags.FLAGS[name].value for name in names}
+  return PhotoOptions(**values)
 
 
 def define_backbone_flags() -> None:
@@ -173,7 +188,7 @@ def prepare_xla() -> None:
 
   The flag is known to jaxlib 0.10 to 0.12, and an unknown flag would end the
   process, so other versions are left alone. Whoever sets the flag in XLA_FLAGS
-  keeps that setting. `python -m experiments.benchmark_training` measures what
+  keeps that setting. `python -m experiments.benchmarks.training` measures what
   it is worth.
   """
   version = tuple(map(int, importlib.metadata.version('jaxlib').split('.')[:2]))

@@ -31,7 +31,7 @@ flags.DEFINE_string('eval_data', 'bundled', 'Held-out photographs, of '
 flags.DEFINE_list(
     'methods', [], 'Methods to train and measure: names of experiments, or '
     'ROW=EXPERIMENT for a row of another name, with a flagfile of its own; '
-    'or mean_colour, marginal and levin, which need no training.')
+    'or mean_color, marginal and levin, which need no training.')
 flags.DEFINE_string(
     'flagfiles', 'launch/flags/{}_small.flags', 'Flagfile of a row; {} '
     'stands for its name.')

@@ -25,7 +25,7 @@ REFERENCES = ('truth', 'grey')
 
 BASELINES: Mapping[str, Sequence[str]] = {
     # The energy of the paper has no unique solution where lightness is flat.
-    'mean_colour': (), 'marginal': (), 'levin': ('--levin_form=equations',)}
+    'mean_color': (), 'marginal': (), 'levin': ('--levin_form=equations',)}
 """Rows that need no training, and the flags of `experiments.baselines`."""
 
 _METRICS_FILE = 'metrics.json'
@@ -154,7 +154,7 @@ def _job(workdir: pathlib.Path, name: str, command: Sequence[str],
 
 
 def _prior(workdir: pathlib.Path, trained: Sequence[str]) -> list[jobs.Job]:
-  """Measures the colours of the training data, for rows that rebalance."""
+  """Measures the colors of the training data, for rows that rebalance."""
   if not any(wants_prior(_flagfile(name)) for name in trained):
     return []
   path = workdir / _PRIOR_FILE

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from absl import flags
 
-from colorjax import photo, report, report_evaluation, report_page
+from colorjax import photo
 from colorjax.errors import UserError
 from colorjax.evaluation import catalogue, comparison, result
+from colorjax.report import evaluation, page, sheets
 from experiments import comparison_jobs, evaluation_report
 
 FLAGS = flags.FLAGS
@@ -55,7 +56,7 @@ def write(workdir: pathlib.Path,
       ('table.csv', comparison.as_csv(table, rows))):
     result.write_whole(workdir / name, content.encode())
   figures = _pictures(workdir, evaluated, rows, table)
-  report_page.write_index(
+  page.write_index(
       workdir / 'index.html', title=f'colorjax: {workdir.name}',
       tables=[_page_table(table, rows, columns)], figures=figures,
       command='python -m experiments.compare '
@@ -72,9 +73,9 @@ def _seconds(runs: Sequence[pathlib.Path]) -> float | None:
 
 
 def _page_table(table: comparison.Table, rows: Sequence[comparison.Row],
-                columns: Sequence[str]) -> report_page.Table:
+                columns: Sequence[str]) -> page.Table:
   header, lines = comparison.texts(table, rows, columns)
-  return report_page.Table(
+  return page.Table(
       caption='Mean and 95 % interval; table.csv has every metric',
       header=header, rows=[[_in_two_lines(text) for text in line]
                            for line in lines],
@@ -91,19 +92,19 @@ def _in_two_lines(text: str) -> str:
 def _pictures(workdir: pathlib.Path,
               evaluated: Sequence[comparison_jobs.Evaluated],
               rows: Sequence[comparison.Row], table: comparison.Table
-              ) -> list[report_page.Figure]:
+              ) -> list[page.Figure]:
   images, painted = _examples(evaluated, rows)
-  photo.write(workdir / 'sheet.png', report.side_by_side(images, painted))
-  figures = [report_page.Figure(
+  photo.write(workdir / 'sheet.png', sheets.side_by_side(images, painted))
+  figures = [page.Figure(
       'sheet.png', 'Side by side', 'The same photographs by every method; of '
       'several seeds the first.')]
   intervals = {name: cells[_PLOTTED].interval for name, cells in table.items()
                if _PLOTTED in cells and name != 'truth'}
   if intervals:
-    photo.write(workdir / 'intervals.png', report_evaluation.interval_plot(
+    photo.write(workdir / 'intervals.png', evaluation.interval_plot(
         {name: (one.mean, one.low, one.high)
          for name, one in intervals.items()}, _PLOTTED))
-    figures.append(report_page.Figure(
+    figures.append(page.Figure(
         'intervals.png', _PLOTTED, catalogue.METRICS[_PLOTTED].meaning))
   return figures
 

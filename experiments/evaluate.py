@@ -25,7 +25,7 @@ _CHECKPOINT = flags.DEFINE_string(
     'checkpoint', None, 'Work directory of a finished run: its method is '
     'judged.')
 _OUTPUTS = flags.DEFINE_string(
-    'outputs', None, 'Folder of the colourings of any program: pictures with '
+    'outputs', None, 'Folder of the colorings of any program: pictures with '
     'the names of their photographs, in their size or as the square that is '
     'judged.')
 _REFERENCE = flags.DEFINE_enum(

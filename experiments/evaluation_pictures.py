@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from colorjax import report_evaluation
 from colorjax.evaluation import catalogue, result
 from colorjax.evaluation.answers import Answers
 from colorjax.metrics import calibration, diversity
-from colorjax.report_page import Figure
+from colorjax.report import evaluation
+from colorjax.report.page import Figure
 from experiments.evaluation_subject import Judged, Photographs
 
 FLAGS = flags.FLAGS
@@ -31,7 +31,7 @@ class Shown:
 
   Attributes:
     original: uint8 sRGB [N, S, S, 3].
-    picture: the colouring, alike.
+    picture: the coloring, alike.
     error: ab distance of each pixel to the original, [N, S, S].
     deviation: standard deviation over random answers, ab units, [N, s, s];
       None for a method that has but one answer.
@@ -90,15 +90,15 @@ def histograms(finished: result.Result) -> tuple[Figure, np.ndarray]:
       'its 95 % interval: not where photographs lie, but where the mean of '
       'other photographs of the same kind would. The names are those of the '
       'table; photographs.csv has all values.'),
-          report_evaluation.histograms(values, intervals=intervals))
+          evaluation.histograms(values, intervals=intervals))
 
 
 def extremes(judged: Judged, photos: Photographs, finished: result.Result,
              indices: np.ndarray) -> tuple[Figure, np.ndarray]:
-  """The photographs that were coloured best and worst."""
+  """The photographs that were colored best and worst."""
   values = finished.statistics[_RANKED]
   is_better_high = catalogue.METRICS[_RANKED].better == 'higher'
-  best, worst = report_evaluation.extreme_numbers(
+  best, worst = evaluation.extreme_numbers(
       values, _EXTREMES, is_better_high=is_better_high)
   # In their order, so that equal values are ranked as among all.
   chosen = np.sort(np.concatenate([best, worst]))
@@ -106,10 +106,10 @@ def extremes(judged: Judged, photos: Photographs, finished: result.Result,
   return (Figure(
       'extremes.png', f'Best and worst by {_RANKED}',
       f'Left the photographs with the lowest {_RANKED}, right those with the '
-      'highest, the most extreme on top; the value is under the colouring. '
-      'Photographs with little colour are easy: the best are often nearly '
+      'highest, the most extreme on top; the value is under the coloring. '
+      'Photographs with little color are easy: the best are often nearly '
       'grey by themselves.'),
-          report_evaluation.extremes(
+          evaluation.extremes(
               shown.original, shown.picture, values[chosen],
               [finished.record.photographs[i] for i in chosen], _EXTREMES,
               is_better_high=is_better_high))
@@ -124,11 +124,11 @@ def uncertainty(shown: Shown) -> list[tuple[Figure, np.ndarray]]:
   return [(Figure(
       'uncertainty.png', 'Uncertainty and error',
       f'Uncertainty: standard deviation of {several} of the method in the ab '
-      'plane, at each pixel. Error: ab distance of the colouring to the '
+      'plane, at each pixel. Error: ab distance of the coloring to the '
       'photograph. Both have one scale: a method that knows what it does not '
       'know is bright in the same places; one that is too sure has a dark '
       'uncertainty beside a bright error.'),
-           report_evaluation.uncertainty_sheet(
+           evaluation.uncertainty_sheet(
                shown.original, shown.picture, shown.deviation, shown.error))]
 
 
@@ -140,19 +140,19 @@ def calibrations(finished: result.Result) -> list[tuple[Figure, np.ndarray]]:
     pictures.append((Figure(
         'reliability.png', 'Reliability',
         'Pixels by the share of the draws that fall into the most frequent '
-        'square of 10 x 10 ab units. How often the true colour falls into it '
+        'square of 10 x 10 ab units. How often the true color falls into it '
         '(solid) should be how often a further draw does (dashed). Solid below '
         'dashed: the method is too sure; above: too unsure. The bars say how '
         'many pixels each point stands for.'),
-        report_evaluation.reliability(
+        evaluation.reliability(
             *calibration.reliability_curve(reliability))))
   ranks = finished.statistics.get('pit_error')
   if ranks is not None:
     pictures.append((Figure(
         'pit.png', 'Rank of the truth among draws',
         'All ranks are equally frequent for a calibrated method (dashed). A '
-        'valley: too sure; a hill: too unsure; a slope: colours shifted to '
+        'valley: too sure; a hill: too unsure; a slope: colors shifted to '
         'one side. The outer bars are truths beyond all draws.'),
-        report_evaluation.pit_histogram(
+        evaluation.pit_histogram(
             np.asarray(ranks, np.float64).sum(0))))
   return pictures

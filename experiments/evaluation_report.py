@@ -6,18 +6,18 @@ from collections.abc import Sequence
 import numpy as np
 from absl import flags
 
-from colorjax import photo, report_page
-from colorjax.data import listing
-from colorjax.evaluation import catalogue, result
+from colorjax import photo
+from colorjax.evaluation import catalogue, listing, result
 from colorjax.evaluation.protocol import Record
 from colorjax.metrics.bootstrap import Interval
+from colorjax.report import page
 from experiments import evaluation_pictures
 from experiments.evaluation_subject import Judged, Photographs
 
 FLAGS = flags.FLAGS
 
 EXAMPLES_FILE = 'report/examples.npz'
-"""Some photographs and their colourings, for the sheets of comparisons."""
+"""Some photographs and their colorings, for the sheets of comparisons."""
 
 _INDEX_FILE = 'report/index.html'
 _NAMED = 3  # of those left out; protocol.json names all
@@ -51,7 +51,7 @@ def write(workdir: pathlib.Path, judged: Judged, photos: Photographs,
       *evaluation_pictures.calibrations(finished)]
   for figure, pixels in pictures:
     photo.write(workdir / 'report' / figure.file, pixels)
-  report_page.write_index(
+  page.write_index(
       workdir / _INDEX_FILE, title=f'colorjax: {judged.name}',
       tables=[table(finished), _origin(finished.record)],
       figures=[figure for figure, _ in pictures],
@@ -62,14 +62,14 @@ def write(workdir: pathlib.Path, judged: Judged, photos: Photographs,
 
 
 def load_examples(workdir: pathlib.Path) -> dict[str, np.ndarray]:
-  """Some photographs, 'original', and their colourings, 'picture'."""
+  """Some photographs, 'original', and their colorings, 'picture'."""
   return result.unpack(workdir / EXAMPLES_FILE)
 
 
-def table(finished: result.Result) -> report_page.Table:
+def table(finished: result.Result) -> page.Table:
   """All metrics with their intervals."""
   record = finished.record
-  return report_page.Table(
+  return page.Table(
       caption=f'{record.judged}: {len(record.photographs)} photographs, '
       f'protocol {record.protocol.name} version {record.protocol.version}, '
       f'{record.protocol.image_size} x {record.protocol.image_size} '
@@ -132,7 +132,7 @@ def _count(lines: Sequence[str], what: str = '') -> str:
   return f'{len(lines)}{f", {what}" if what else ""} ({"; ".join(named)})'
 
 
-def _origin(record: Record) -> report_page.Table:
+def _origin(record: Record) -> page.Table:
   """How the figures were obtained; protocol.json has every name."""
   rows = [('photographs', f'{record.data}: {len(record.photographs)}, '
            f'{listing.examples(record.photographs)}'),
@@ -141,6 +141,6 @@ def _origin(record: Record) -> report_page.Table:
            f'{record.num_samples}, {record.num_draws}; seed {record.seed}')]
   if record.density:
     rows.append(('density', f'of the ab field at {record.density}'))
-  return report_page.Table(
+  return page.Table(
       caption='How this was obtained; protocol.json has it whole',
       header=['what', 'value'], words=['value'], rows=rows)

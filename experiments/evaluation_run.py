@@ -14,22 +14,24 @@ import jax
 import numpy as np
 from absl import flags
 
-from colorjax.data import (
-    embeddings,
-    listing,
-    near_duplicates,
-    screening,
-)
+from colorjax.data import embeddings, screening
 from colorjax.data.progress import Progress
 from colorjax.data.screening import Screen
 from colorjax.errors import UserError
-from colorjax.evaluation import catalogue, measuring, protocol, result
+from colorjax.evaluation import (
+  catalogue,
+  listing,
+  measuring,
+  near_duplicates,
+  protocol,
+  result,
+)
+from colorjax.runs import photographs
 from colorjax.training.workdir import claim_workdir
 from experiments import (
-    common,
-    evaluation_report,
-    evaluation_subject,
-    photographs,
+  common,
+  evaluation_report,
+  evaluation_subject,
 )
 from experiments.evaluation_subject import Judged, Photographs
 
@@ -222,7 +224,8 @@ def _density(judged: Judged) -> str:
 def _train_photographs() -> Screen | None:
   """Where near-duplicates are looked for, None if that is not asked for."""
   if FLAGS.train_data is not None:
-    return photographs.open_photos(FLAGS.train_data, train=True)
+    return photographs.open_photos(
+        FLAGS.train_data, common.photo_options(), train=True)
   if FLAGS.drop_near_duplicates:
     raise UserError('--drop_near_duplicates needs --train_data: the '
                     'photographs that are not to be among those judged')

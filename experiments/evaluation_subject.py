@@ -12,11 +12,11 @@ from absl import flags
 
 from colorjax import inference
 from colorjax.colorizer import Colorizer, Variables
-from colorjax.data import listing, pairing, pipeline, sources
+from colorjax.data import pipeline, sources
 from colorjax.data.engines import BatchStream
 from colorjax.data.screening import Screen
 from colorjax.errors import UserError
-from colorjax.evaluation import answers, protocol
+from colorjax.evaluation import answers, listing, pairing, protocol
 from colorjax.metrics import inception_features, lpips
 
 FLAGS = flags.FLAGS

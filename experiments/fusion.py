@@ -35,7 +35,7 @@ def define_flags() -> None:
       'warmup_steps': 0, 'clip_norm': 0, 'ema_decay': 0}.items():
     FLAGS.set_default(name, published)
   flags.DEFINE_string(
-      'loss', 'mse', 'Distance in ab that is minimised: mse as published, l1, '
+      'loss', 'mse', 'Distance in ab that is minimized: mse as published, l1, '
       'huber, smooth (Charbonnier), or one that you have added.')
   flags.DEFINE_float(
       'width', 1.0, 'Share of the published channels, for small machines.',

@@ -32,11 +32,11 @@ _DISCRIMINATOR = flags.DEFINE_enum(
     'One verdict for the picture, as published, or one for every patch.')
 _REAL_PICTURES = flags.DEFINE_enum(
     'real_pictures', 'whole', ['whole', 'within'], 'What the discriminator is '
-    'shown as real: photographs in all their colours, as published, or '
-    'coloured within the region only.')
+    'shown as real: photographs in all their colors, as published, or '
+    'colored within the region only.')
 _OUTSIDE = flags.DEFINE_enum(
     'outside', 'grey', ['grey', 'free'], 'What the regression asks for outside '
-    'the region: no colour, as published, or nothing.')
+    'the region: no color, as published, or nothing.')
 _ADVERSARIAL_WEIGHT = flags.DEFINE_float(
     'adversarial_weight', 1.0, "Of the generator's adversarial loss.",
     lower_bound=0)
@@ -54,8 +54,8 @@ def main(argv: Sequence[str]) -> int:
   """Trains, evaluates and reports; goes on where an earlier run stopped."""
   del argv
   # These import JAX, which --help does not wait for.
+  from colorjax import parallel
   from colorjax.data import masks
-  from colorjax.training import parallel
   from experiments import runner
 
   return runner.train('colorjax.methods.mask_gan', {

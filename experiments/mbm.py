@@ -1,4 +1,4 @@
-"""S1: trains the mixture density network over whole-image colourings.
+"""S1: trains the mixture density network over whole-image colorings.
 
     python -m experiments.mbm --flagfile=launch/flags/quickstart.flags \\
         --workdir=runs/quickstart
@@ -14,7 +14,7 @@ common.define_training_flags()
 flags.adopt_module_key_flags(common)
 
 _NUM_COMPONENTS = flags.DEFINE_integer(
-    'num_components', 8, 'K, the number of whole-image colourings.',
+    'num_components', 8, 'K, the number of whole-image colorings.',
     lower_bound=1)
 _FAMILY = flags.DEFINE_string(
     'family', 'continuous_bernoulli', 'Distribution of each component: '
@@ -29,7 +29,7 @@ _PRIOR_WIDTH = flags.DEFINE_integer(
     'prior_width', 128, 'Units of the dense layer before the priors.',
     lower_bound=1)
 _BATCH_NORM = flags.DEFINE_bool(
-    'batch_norm', False, 'Batch normalisation in the published network.')
+    'batch_norm', False, 'Batch normalization in the published network.')
 _DROPOUT = flags.DEFINE_float(
     'dropout', 0.5, "Dropout of the U-Net's prior head.", 0, 1)
 
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
   """Trains, evaluates and reports; goes on where an earlier run stopped."""
   del argv
   # These import JAX, which --help does not wait for.
-  from colorjax.training import parallel
+  from colorjax import parallel
   from experiments import runner
 
   return runner.train('colorjax.methods.mbm', {

@@ -1,9 +1,9 @@
-"""Measures how often colours occur in a data set: bins and their prior.
+"""Measures how often colors occur in a data set: bins and their prior.
 
     python -m experiments.measure_prior --data=folder:PHOTOS --output=prior.json
 
-Each photograph counts once and alike: its centre square is brought to
---image_size, its colours are averaged over blocks as a network's targets are,
+Each photograph counts once and alike: its center square is brought to
+--image_size, its colors are averaged over blocks as a network's targets are,
 and each is spread over its nearest bins by a Gaussian (Zhang, Isola and Efros
 2016). Experiments take the file by --prior.
 """
@@ -27,16 +27,16 @@ _OUTPUT = flags.DEFINE_string(
     required=True)
 _BINS = flags.DEFINE_enum(
     'bins', 'published', ['published', 'derived'], 'published: the 313 bins '
-    'of Zhang et al. 2016. derived: those in which the data have a colour, '
+    'of Zhang et al. 2016. derived: those in which the data have a color, '
     'found by reading the data once more.')
 _IMAGE_SIZE = flags.DEFINE_integer(
     'image_size', 64, 'Side of the squares, in pixels.', lower_bound=8)
 _BLOCK_SIZE = flags.DEFINE_integer(
-    'block_size', 4, 'Side of the blocks whose mean colour counts, in pixels: '
+    'block_size', 4, 'Side of the blocks whose mean color counts, in pixels: '
     '4 for the targets of --network=published, 2 for those of unet.',
     lower_bound=1)
 _NUM_NEIGHBORS = flags.DEFINE_integer(
-    'num_neighbors', 5, 'Bins that a colour is spread over.', lower_bound=1)
+    'num_neighbors', 5, 'Bins that a color is spread over.', lower_bound=1)
 _SIGMA = flags.DEFINE_float(
     'sigma', 5.0, 'Width of that spread, ab units.', lower_bound=1e-3)
 flags.DEFINE_integer('batch_size', 32, 'Photographs held at a time.',
@@ -56,9 +56,10 @@ def main(argv: Sequence[str]) -> int:
                     'in a folder that exists')
   # These import JAX, which --help does not wait for.
   from colorjax import quantize
-  from experiments import photographs
+  from colorjax.runs import photographs
 
-  photos = photographs.open_photos(_DATA.value, train=True)
+  photos = photographs.open_photos(
+      _DATA.value, common.photo_options(), train=True)
   if _BINS.value == 'published':
     bins = quantize.published_bins()
   else:
@@ -91,16 +92,19 @@ def _mean_over_photos(photos, histogram: Callable, what: str):
   import numpy as np
   import tqdm
 
-  from colorjax import color, upsampling
-  from experiments import photographs
+  from colorjax import color, resample
+  from colorjax.runs import photographs
 
   @jax.jit
   def measure(image):
     _, ab = color.split_lightness(image)
-    return histogram(upsampling.mean_pool(ab, _BLOCK_SIZE.value))
+    return histogram(resample.mean_pool(ab, _BLOCK_SIZE.value))
 
   total, count = 0, 0
-  with photographs.Feed(photos=photos).held_out() as batches, tqdm.tqdm(
+  with photographs.Feed(
+      photos=photos, options=common.photo_options(),
+      batch_size=flags.FLAGS.batch_size,
+      image_size=flags.FLAGS.image_size).held_out() as batches, tqdm.tqdm(
       desc=what, total=photos.source.size, unit='photo', disable=None) as bar:
     for batch in batches:
       is_photo = batch['mask'] > 0

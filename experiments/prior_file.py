@@ -1,6 +1,6 @@
-"""The file in which the prior of colours stands, and the flags that name it.
+"""The file in which the prior of colors stands, and the flags that name it.
 
-`experiments.measure_prior` writes it; experiments that rebalance rare colours
+`experiments.measure_prior` writes it; experiments that rebalance rare colors
 read it, and put its numbers into their settings, so that a checkpoint does not
 need the file. Nothing here imports JAX.
 """
@@ -19,16 +19,16 @@ from colorjax.errors import UserError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PriorFile:
-  """How often colours occur in a data set.
+  """How often colors occur in a data set.
 
   Attributes:
     data: the data set, as it was named.
     photos: number of photographs counted.
     image_size: side of the squares that photographs were cut to, in pixels.
-    block_size: side of the blocks whose mean colour was counted, in pixels.
-    num_neighbors: bins that each colour was spread over.
+    block_size: side of the blocks whose mean color was counted, in pixels.
+    num_neighbors: bins that each color was spread over.
     sigma: width of that spread, ab units.
-    bins: centres [a, b], Lab units.
+    bins: centers [a, b], Lab units.
     prior: probability of each bin.
   """
   data: str
@@ -55,7 +55,7 @@ def read(path: pathlib.Path) -> PriorFile:
   """Reads what `PriorFile.write` wrote; UserError, one line, for all else."""
   try:
     found = PriorFile(**json.loads(path.read_text()))
-    numbers = [*found.prior, *(x for centre in found.bins for x in centre)]
+    numbers = [*found.prior, *(x for center in found.bins for x in center)]
     if not all(math.isfinite(x) for x in numbers):
       raise ValueError('a number is not finite')
     if len(found.bins) != len(found.prior):
@@ -73,10 +73,10 @@ def read(path: pathlib.Path) -> PriorFile:
 def define_flags() -> None:
   """Defines --prior and --rebalance; called by experiments that rebalance."""
   flags.DEFINE_string(
-      'prior', None, 'File that experiments.measure_prior wrote: the colour '
+      'prior', None, 'File that experiments.measure_prior wrote: the color '
       'bins, and how often each occurs in the training data.')
   flags.DEFINE_float(
-      'rebalance', None, 'Give rare colours more weight: lambda of Zhang et '
+      'rebalance', None, 'Give rare colors more weight: lambda of Zhang et '
       'al. 2016, 0.5 as published; 0 weighs by the inverse prior, 1 weighs all '
       'alike. No weights if not given. Needs --prior.', 0, 1)
 

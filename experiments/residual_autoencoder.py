@@ -1,4 +1,4 @@
-"""S2: trains the residual autoencoder on VGG-19, one colouring by regression.
+"""S2: trains the residual autoencoder on VGG-19, one coloring by regression.
 
     python -m experiments.residual_autoencoder \\
         --flagfile=launch/flags/residual_autoencoder.flags \\
@@ -26,7 +26,7 @@ for _name, _published in {
   flags.FLAGS.set_default(_name, _published)
 
 _LOSS = flags.DEFINE_string(
-    'loss', 'mse', 'Distance in ab that is minimised: mse as published, l1, '
+    'loss', 'mse', 'Distance in ab that is minimized: mse as published, l1, '
     'huber, smooth (Charbonnier), or one that you have added.')
 _ENLARGEMENT = flags.DEFINE_enum(
     'enlargement', 'bilinear', ['bilinear', 'edges'], 'How the ab field, a '

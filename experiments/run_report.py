@@ -10,15 +10,16 @@ import jax
 import numpy as np
 from absl import flags
 
-from colorjax import color, inference, photo, report, report_page
+from colorjax import color, inference, photo
 from colorjax.colorizer import Colorizer, Variables
 from colorjax.data import masks
 from colorjax.data.screening import Screen
 from colorjax.evaluation import catalogue, region_figures
 from colorjax.metrics.bootstrap import Interval
+from colorjax.report import page, sheets
+from colorjax.runs import photographs
+from colorjax.runs.photographs import Feed
 from colorjax.training.state import TrainState
-from experiments import photographs
-from experiments.photographs import Feed
 
 FLAGS = flags.FLAGS
 
@@ -60,7 +61,7 @@ def write(workdir: pathlib.Path, colorizer: Colorizer, variables: Variables,
   for figure, pixels in pictures:
     photo.write(folder / figure.file, pixels)
   tables = [_table(feed, spec, one) for spec, one in summaries.items()]
-  report_page.write_index(
+  page.write_index(
       folder / 'index.html', title=f'colorjax: {workdir.name}', tables=tables,
       figures=[figure for figure, _ in pictures],
       command=f'{_script()} --flagfile={workdir / "flags.txt"}',
@@ -73,10 +74,10 @@ def write(workdir: pathlib.Path, colorizer: Colorizer, variables: Variables,
 def image_hook(colorizer: Colorizer, photos: Screen
                ) -> Callable[[TrainState], dict[str, np.ndarray]]:
   """The pictures of a run in progress: a contact sheet for TensorBoard."""
-  draw = report.proposal_drawer(
+  draw = sheets.proposal_drawer(
       colorizer, num_proposals=colorizer.num_proposals(FLAGS.num_proposals))
   images = photographs.some_images(
-      photos, FLAGS.report_photos, FLAGS.image_size)
+      photos, FLAGS.report_photos, FLAGS.image_size, FLAGS.fit)
 
   def pictures(state: TrainState) -> dict[str, np.ndarray]:
     return {'proposals': draw(state.variables, images)}
@@ -86,41 +87,41 @@ def image_hook(colorizer: Colorizer, photos: Screen
 
 def _pictures(workdir: pathlib.Path, colorizer: Colorizer,
               variables: Variables, feed: Feed, row_titles: RowTitles | None
-              ) -> list[tuple[report_page.Figure, np.ndarray]]:
+              ) -> list[tuple[page.Figure, np.ndarray]]:
   """Pictures of the report with their captions."""
   photos = feed.photos
   images = photographs.some_images(
-      photos, FLAGS.report_photos, FLAGS.image_size)
-  draw = report.proposal_drawer(
+      photos, FLAGS.report_photos, FLAGS.image_size, FLAGS.fit)
+  draw = sheets.proposal_drawer(
       colorizer, num_proposals=colorizer.num_proposals(FLAGS.num_proposals))
   index, pixels = photos.read_from(0)
   label = photos.source.label(index)
   picture = photo.Photo(pixels=pixels, alpha=None, icc_profile=None, exif=None,
                         format='PNG', path=label)
-  coloured = next(inference.colorize(
+  colored = next(inference.colorize(
       inference.answers(colorizer), variables, picture,
       image_size=FLAGS.image_size)).pixels
   return [
-      (report_page.Figure(
+      (page.Figure(
           'proposals.png', 'Proposals',
           'Held-out photographs at the size the network sees. Several '
           'proposals stand in order of their probability, which is written '
           'under each; the one nearest to the original is framed.'),
        draw(variables, images,
             row_titles(colorizer, variables, images) if row_titles else ())),
-      (report_page.Figure(
+      (page.Figure(
           'lab_split.png', 'Lab split',
           f'{label}: L, a and b of the original and of its '
-          'most probable colouring, in its own resolution.'),
-       report.lab_split(pixels, coloured)),
-      (report_page.Figure(
+          'most probable coloring, in its own resolution.'),
+       sheets.lab_split(pixels, colored)),
+      (page.Figure(
           'loss.png', 'Loss', 'The training objective over steps.'),
-       report.loss_curves(workdir / 'metrics.jsonl')),
+       sheets.loss_curves(workdir / 'metrics.jsonl')),
   ]
 
 
 def _regions_picture(colorizer: Colorizer, variables: Variables, feed: Feed
-                     ) -> tuple[report_page.Figure, np.ndarray]:
+                     ) -> tuple[page.Figure, np.ndarray]:
   """Some photographs within segments, which follow the things in them."""
   assert colorizer.predict_within is not None
   feed = dataclasses.replace(feed, regions=masks.parse(REGIONS[-1]))
@@ -132,17 +133,17 @@ def _regions_picture(colorizer: Colorizer, variables: Variables, feed: Feed
   lightness, _ = color.split_lightness(jax.numpy.asarray(images))
   within = jax.jit(colorizer.predict_within)(variables, lightness, regions)
   whole = jax.jit(colorizer.predict)(variables, lightness)
-  return (report_page.Figure(
+  return (page.Figure(
       'regions.png', 'Regions',
-      'Held-out photographs coloured within some of their segments.'),
-          report.region_sheet(images, regions, within, whole))
+      'Held-out photographs colored within some of their segments.'),
+          sheets.region_sheet(images, regions, within, whole))
 
 
-def _table(feed: Feed, regions: str, summary: Summary) -> report_page.Table:
+def _table(feed: Feed, regions: str, summary: Summary) -> page.Table:
   """Figures of the whole photographs (regions '') or of regions."""
   meanings = {name: metric.meaning for name, metric
               in catalogue.METRICS.items()} | region_figures.REGION_FIGURES
-  return report_page.Table(
+  return page.Table(
       caption=f'Held-out photographs ({feed.photos.source.name})'
       + (f', regions {regions!r}' if regions else '')
       + ', mean and 95 % bootstrap interval',
@@ -160,7 +161,7 @@ def _write_figures(path: pathlib.Path, summaries: Mapping[str, Summary]
       for name, value in summary.items()}, indent=2) + '\n')
 
 
-def _print(tables: Sequence[report_page.Table], workdir: pathlib.Path,
+def _print(tables: Sequence[page.Table], workdir: pathlib.Path,
            files: Sequence[str]) -> None:
   for table in tables:
     print(f'\n{table.caption}:')

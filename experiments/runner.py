@@ -17,29 +17,29 @@ import numpy as np
 import optax
 from absl import flags
 
-from colorjax import inference
+from colorjax import inference, parallel
 from colorjax.colorizer import Colorizer, Spec, Variables
 from colorjax.data import masks
 from colorjax.data.engines import BatchStream
 from colorjax.data.screening import Screen
 from colorjax.errors import UserError
 from colorjax.evaluation import answers
-from colorjax.training import loop, optimizers, parallel, totals
+from colorjax.runs.photographs import (
+  Feed,
+  measure,
+  open_photos,
+  say_exclusions,
+)
+from colorjax.training import loop, optimizers, totals
 from colorjax.training import state as state_lib
 from colorjax.training import steps as steps_lib
 from colorjax.training.checkpoint import (
-    DIRECTORY,
-    restore_variables,
-    steps,
+  DIRECTORY,
+  restore_variables,
+  steps,
 )
 from colorjax.training.workdir import claim_workdir
 from experiments import common, run_report
-from experiments.photographs import (
-    Feed,
-    measure,
-    open_photos,
-    say_exclusions,
-)
 
 FLAGS = flags.FLAGS
 
@@ -172,7 +172,7 @@ def _run(
     summary = measure(answers.of_colorizer(
         colorizer, image_size=FLAGS.image_size,
         num_proposals=FLAGS.num_proposals,
-        mean_colour=feeds.train.mean_colour()), variables, feeds.test)
+        mean_color=feeds.train.mean_color()), variables, feeds.test)
     run_report.write(workdir, colorizer, variables, feeds.test, summary,
                      row_titles=row_titles)
   for field in dataclasses.fields(feeds):
@@ -242,11 +242,19 @@ def _backbone_weights(colorizer: Colorizer, workdir: pathlib.Path
 
 def _open_feeds(regions: masks.MaskSource | None,
                 eval_regions: masks.MaskSource | None) -> _Feeds:
-  validation = Feed(photos=open_photos(FLAGS.eval_data, train=False),
-                    regions=eval_regions or regions)
-  test = FLAGS.test_data and open_photos(FLAGS.test_data, train=False)
+  options = common.photo_options()
+  shared = {'options': options, 'batch_size': FLAGS.batch_size,
+            'image_size': FLAGS.image_size, 'seed': FLAGS.seed,
+            'crop_scale': FLAGS.crop_scale}
+
+  def opened(data: str, train: bool) -> Screen:
+    return open_photos(data, options, train=train)
+
+  validation = Feed(photos=opened(FLAGS.eval_data, False),
+                    regions=eval_regions or regions, **shared)
+  test = FLAGS.test_data and opened(FLAGS.test_data, False)
   return _Feeds(
-      train=Feed(photos=open_photos(FLAGS.data, train=True), regions=regions),
+      train=Feed(photos=opened(FLAGS.data, True), regions=regions, **shared),
       validation=validation,
       test=dataclasses.replace(validation, photos=test) if test
       else validation)

@@ -1,4 +1,4 @@
-"""colorjax.color against scikit-image, and its behaviour off the gamut."""
+"""colorjax.color against scikit-image, and its behavior off the gamut."""
 
 import jax
 import jax.numpy as jnp

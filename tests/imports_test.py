@@ -11,35 +11,31 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 # A room: the rooms of colorjax that it may import, itself apart.
 ALLOWED = {
-    'colorjax.backbones': {'errors'},
     'colorjax.color': set(),
     'colorjax.errors': set(),
+    'colorjax.parallel': {'errors'},
+    'colorjax.quantize': {'color'},
+    'colorjax.resample': set(),
     'colorjax.colorizer': {'errors'},
-    'colorjax.hints': {'color', 'errors', 'photo'},
-    'colorjax.icc': set(),
-    'colorjax.image_decoding': {'icc'},
-    'colorjax.image_encoding': {'icc'},
-    'colorjax.photo': {'errors', 'image_decoding', 'image_encoding'},
+    'colorjax.photo': {'color', 'errors'},
+    'colorjax.backbones': {'errors'},
     'colorjax.losses': {'color'},
-    'colorjax.metrics': {'backbones', 'color', 'errors', 'quantize'},
     'colorjax.models': {'backbones'},
+    'colorjax.metrics': {'backbones', 'color', 'errors', 'quantize'},
     'colorjax.methods': {
         'backbones', 'color', 'colorizer', 'errors', 'losses', 'metrics',
-        'models', 'quantize', 'upsampling'},
+        'models', 'quantize', 'resample'},
     'colorjax.data': {'errors', 'photo'},
-    'colorjax.training': {'colorizer', 'errors'},
+    'colorjax.training': {'colorizer', 'errors', 'parallel'},
     'colorjax.evaluation': {
-        'color', 'colorizer', 'errors', 'hints', 'metrics', 'painting',
-        'training', 'upsampling'},
-    'colorjax.upsampling': set(),
+        'color', 'colorizer', 'data', 'errors', 'metrics', 'parallel', 'photo',
+        'resample'},
     'colorjax.inference': {
-        'color', 'colorizer', 'errors', 'painting', 'photo', 'training',
-        'upsampling'},
-    'colorjax.quantize': {'color'},
-    'colorjax.painting': {'color'},
-    'colorjax.report': {'color', 'colorizer', 'errors', 'painting'},
-    'colorjax.report_evaluation': {'color', 'errors', 'report'},
-    'colorjax.report_page': {'errors'},
+        'color', 'colorizer', 'errors', 'photo', 'resample', 'training'},
+    'colorjax.runs': {
+        'colorizer', 'data', 'errors', 'evaluation', 'metrics', 'report',
+        'training'},
+    'colorjax.report': {'color', 'colorizer', 'errors', 'photo'},
 }
 
 

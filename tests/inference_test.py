@@ -1,4 +1,4 @@
-"""Colouring photographs: lightness kept, edges kept, memory bounded."""
+"""Coloring photographs: lightness kept, edges kept, memory bounded."""
 
 import dataclasses
 import os
@@ -13,10 +13,11 @@ import skimage.color
 import skimage.data
 import tiny_method
 
-from colorjax import color, inference, painting, photo, upsampling
+from colorjax import color, inference, photo, resample
 from colorjax.colorizer import Colorizer
 from colorjax.data import augment
 from colorjax.errors import UserError
+from colorjax.photo import painting
 
 RNG = np.random.default_rng(0)
 TINY = tiny_method.build()
@@ -37,7 +38,7 @@ def a_photo(pixels, **fields):
                         'format': 'PNG', 'path': 'x'} | fields, pixels=pixels)
 
 
-def coloured(pixels, *, image_size=32, **options):
+def colored(pixels, *, image_size=32, **options):
   answer = inference.answers(TINY)
   return next(iter(inference.colorize(
       answer, VARIABLES, a_photo(pixels), image_size=image_size,
@@ -53,7 +54,7 @@ def grey_lightness(levels, top):
       np.repeat(levels[:, None] / top, 3, -1))[:, 0].astype(np.float32)
 
 
-def test_every_8_bit_grey_level_is_kept_at_any_colour():
+def test_every_8_bit_grey_level_is_kept_at_any_color():
   levels = np.arange(256)
   side = np.arange(-110, 111, 10)
   ab = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)
@@ -66,7 +67,7 @@ def test_every_8_bit_grey_level_is_kept_at_any_colour():
   assert np.abs(grey_level(got) - levels[:, None]).max() < 0.45
 
 
-def test_every_16_bit_grey_level_is_kept_at_any_colour():
+def test_every_16_bit_grey_level_is_kept_at_any_color():
   levels = np.arange(65536)
   for reach in (20, 110):
     ab = RNG.uniform(-reach, reach, (65536, 2))
@@ -79,7 +80,7 @@ def test_every_16_bit_grey_level_is_kept_at_any_colour():
 
 @pytest.mark.parametrize(('bits', 'largest', 'mean'),
                          [(8, 12.0, 0.6), (16, 0.05, 0.003)])
-def test_colours_in_the_gamut_are_kept(bits, largest, mean):
+def test_colors_in_the_gamut_are_kept(bits, largest, mean):
   # The cube's surface too, where a channel has no room on one side.
   rgb = RNG.integers(0, 256, (20_000, 3))
   rgb[np.arange(6000), RNG.integers(0, 3, 6000)] = RNG.choice([0, 255], 6000)
@@ -92,7 +93,7 @@ def test_colours_in_the_gamut_are_kept(bits, largest, mean):
 
 
 @pytest.mark.parametrize('bits', [8, 16])
-def test_grey_level_of_coloured_input(bits):
+def test_grey_level_of_colored_input(bits):
   dtype = np.uint8 if bits == 8 else np.uint16
   rgb = RNG.integers(0, 2**bits, (1, 100_000, 3)).astype(dtype)
   lab = skimage.color.rgb2lab(rgb / (2**bits - 1))
@@ -110,10 +111,10 @@ def test_lightness_through_a_file(suffix, tmp_path):
   grey = np.asarray(color_photo()[..., 1])
   source = a_photo(grey, alpha=grey[::-1].copy())
   path = tmp_path / f'out{suffix}'
-  photo.write(path, coloured(grey), like=source)
+  photo.write(path, colored(grey), like=source)
   got = photo.read(path)
   np.testing.assert_array_equal(np.rint(grey_level(got.pixels)), grey)
-  assert np.ptp(got.pixels.astype(int), axis=-1).mean() > 20  # and coloured
+  assert np.ptp(got.pixels.astype(int), axis=-1).mean() > 20  # and colored
   if suffix != '.bmp':
     np.testing.assert_array_equal(got.alpha, source.alpha)
 
@@ -122,15 +123,15 @@ def test_lightness_through_a_file(suffix, tmp_path):
 def test_lightness_through_a_16_bit_file(suffix, tmp_path):
   grey = RNG.integers(0, 65536, (70, 90)).astype(np.uint16)
   path = tmp_path / f'out{suffix}'
-  photo.write(path, coloured(grey))
+  photo.write(path, colored(grey))
   got = photo.read(path).pixels
   assert got.dtype == np.uint16
   np.testing.assert_array_equal(np.rint(grey_level(got)), grey)
 
 
-def test_16_bits_coloured_for_an_8_bit_format():
+def test_16_bits_colored_for_an_8_bit_format():
   grey = RNG.integers(0, 65536, (40, 50)).astype(np.uint16)
-  got = coloured(grey, bits=8)
+  got = colored(grey, bits=8)
   assert got.dtype == np.uint8
   clear = np.abs(grey / 257 % 1 - 0.5) > 0.01
   np.testing.assert_array_equal(
@@ -141,10 +142,10 @@ def color_photo():
   return skimage.data.astronaut()[:200, 150:400]
 
 
-def test_colours_of_the_input_are_not_looked_at():
+def test_colors_of_the_input_are_not_looked_at():
   rgb = color_photo()
   lab = skimage.color.rgb2lab(rgb)
-  got = skimage.color.rgb2lab(coloured(rgb))
+  got = skimage.color.rgb2lab(colored(rgb))
   assert np.abs(got[..., 0] - lab[..., 0]).max() < 0.6
   # Hue 0 is what the method paints: b is near 0 everywhere.
   assert np.abs(got[..., 2]).mean() < 1
@@ -154,16 +155,16 @@ def test_colours_of_the_input_are_not_looked_at():
 @pytest.mark.parametrize('shape', [(1, 1), (1, 40), (37, 3), (513, 20)])
 def test_any_size(shape):
   grey = RNG.integers(0, 256, shape).astype(np.uint8)
-  got = coloured(grey)
+  got = colored(grey)
   assert got.shape == (*shape, 3)
   np.testing.assert_array_equal(np.rint(grey_level(got)), grey)
 
 
 def test_tiles_leave_no_trace(monkeypatch):
   rgb = color_photo()
-  whole = coloured(rgb)
+  whole = colored(rgb)
   monkeypatch.setattr(inference, '_TILE', 96)
-  tiled = coloured(rgb)
+  tiled = colored(rgb)
   # The same arithmetic; a compiler may fuse it otherwise.
   difference = np.abs(whole.astype(int) - tiled)
   assert difference.max() <= 1
@@ -171,8 +172,8 @@ def test_tiles_leave_no_trace(monkeypatch):
 
 
 def test_deterministic():
-  np.testing.assert_array_equal(coloured(color_photo()),
-                                coloured(color_photo()))
+  np.testing.assert_array_equal(colored(color_photo()),
+                                colored(color_photo()))
 
 
 def test_proposals_in_order_and_compiled_once():
@@ -201,7 +202,7 @@ def test_a_region_is_grey_outside_to_the_last_bit():
   pixels = color_photo()
   region = np.zeros(pixels.shape[:2], bool)
   region[10:40, 5:] = True
-  got, free = coloured(pixels, region=region), coloured(pixels)
+  got, free = colored(pixels, region=region), colored(pixels)
   np.testing.assert_array_equal(got[region], free[region])
   outside = got[~region].astype(int)
   assert np.ptp(outside, axis=-1).max() == 0
@@ -253,42 +254,42 @@ def test_the_network_sees_what_it_sees_in_training():
 
 def up(field, lightness):
   height, width = lightness.shape
-  return np.asarray(upsampling.evaluate(
-      field, jnp.asarray(lightness), upsampling.positions(0, height, height),
-      upsampling.positions(0, width, width)))
+  return np.asarray(resample.evaluate(
+      field, jnp.asarray(lightness), resample.positions(0, height, height),
+      resample.positions(0, width, width)))
 
 
 def test_without_edges_it_is_linear_interpolation():
   ab = RNG.uniform(-50, 50, (8, 6, 2)).astype(np.float32)
   flat = np.full((8, 6), 50, np.float32)
-  got = up(upsampling.fit(flat, ab), np.full((56, 66), 50, np.float32))
+  got = up(resample.fit(flat, ab), np.full((56, 66), 50, np.float32))
   expected = jax.image.resize(ab, (56, 66, 2), 'linear')
   np.testing.assert_allclose(got, expected, atol=1e-4)
 
 
-def test_colour_follows_the_edge_of_lightness():
-  """A slanted edge between two colours, 16 times as fine as the field."""
+def test_color_follows_the_edge_of_lightness():
+  """A slanted edge between two colors, 16 times as fine as the field."""
   y, x = np.mgrid[:256, :256] / 256
   inside = x + 0.3 * y > 0.66
   lightness = np.where(inside, 80, 30).astype(np.float32)
   ab = np.where(inside[..., None], [40.0, -20], [-30.0, 50])
   small = ab.reshape(16, 16, 16, 16, 2).mean((1, 3)).astype(np.float32)
   guide = lightness.reshape(16, 16, 16, 16).mean((1, 3))
-  got = up(upsampling.fit(guide, small), lightness)
+  got = up(resample.fit(guide, small), lightness)
   bilinear = jax.image.resize(small, ab.shape, 'linear')
   error = np.linalg.norm(got - ab, axis=-1)
   plain_error = np.linalg.norm(bilinear - ab, axis=-1)
-  # Pixels painted in the colour of the other side of the edge.
+  # Pixels painted in the color of the other side of the edge.
   assert (error > 30).mean() < 0.015
   assert (plain_error > 30).mean() > 0.03
   assert error.mean() < 0.4 * plain_error.mean()
 
 
-def test_no_colour_beyond_those_predicted():
+def test_no_color_beyond_those_predicted():
   ab = RNG.uniform(-50, 50, (12, 12, 2)).astype(np.float32)
   guide = RNG.uniform(30, 60, (12, 12)).astype(np.float32)
   lightness = RNG.uniform(0, 100, (60, 60)).astype(np.float32)  # goes beyond
-  got = up(upsampling.fit(guide, ab), lightness)
+  got = up(resample.fit(guide, ab), lightness)
   assert got.min() >= ab.min() - 1e-3
   assert got.max() <= ab.max() + 1e-3
   padded = np.pad(ab, [(2, 2), (2, 2), (0, 0)], mode='edge')
@@ -324,7 +325,7 @@ def test_load_refuses(tmp_path):
 
 
 def test_memory_of_a_large_photo():
-  """What 6 megapixels hold beyond photograph, lightness and colouring."""
+  """What 6 megapixels hold beyond photograph, lightness and coloring."""
   code = '''
 import threading, time
 import numpy as np
@@ -354,5 +355,5 @@ print((max(seen) - before) / 1e6)
       [sys.executable, '-c', code], capture_output=True, text=True, check=True,
       env=os.environ | {'PYTHONPATH': os.path.dirname(__file__)})
   megabytes = float(done.stdout)
-  # 8 bytes a pixel: 1 of the photograph, 4 of lightness, 3 of the colouring.
+  # 8 bytes a pixel: 1 of the photograph, 4 of lightness, 3 of the coloring.
   assert 6 * 7 < megabytes < 6 * 8 + 60

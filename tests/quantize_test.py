@@ -30,7 +30,7 @@ def test_published_bins():
   assert {*map(tuple, inside)} == {*map(tuple, BINS.astype(int))}
 
 
-def test_published_bins_hold_every_colour():
+def test_published_bins_hold_every_color():
   """All corners and edges of the sRGB cube, where ab is most extreme."""
   t = np.linspace(0, 1, 64)
   faces = [np.insert(np.stack(np.meshgrid(t, t), -1).reshape(-1, 2), i, v, 1)
@@ -49,7 +49,7 @@ def test_bins_that_occur():
   np.testing.assert_allclose(histogram[:, 11, 11], 2 / 3, rtol=1e-6)
   bins = quantize.occurring_bins(np.asarray(histogram.sum(0)))
   np.testing.assert_array_equal(bins, [[-110, 110], [0, 0], [10, -20]])
-  with pytest.raises(ValueError, match='with a colour in it'):
+  with pytest.raises(ValueError, match='with a color in it'):
     quantize.occurring_bins(np.zeros((23, 23)))
 
 
@@ -75,7 +75,7 @@ def test_soft_code_has_the_nearest_bins(which, k):
         quantize.nearest_bin(ab, bins), code.indices[..., 0])
 
 
-def test_colours_beyond_the_square_count_as_its_border():
+def test_colors_beyond_the_square_count_as_its_border():
   far, border = (quantize.soft_encode(jnp.asarray([x]), BINS)
                  for x in ([300., -111.], [110., -110.]))
   np.testing.assert_array_equal(far.indices, border.indices)
@@ -126,8 +126,8 @@ def test_impossible_bins_are_refused(bins, message):
     quantize.check_bins(bins)
 
 
-def test_too_many_neighbours_are_refused():
-  with pytest.raises(ValueError, match='5 neighbours asked of 2 bins'):
+def test_too_many_neighbors_are_refused():
+  with pytest.raises(ValueError, match='5 neighbors asked of 2 bins'):
     quantize.soft_encode(jnp.zeros((1, 2)), BINS[:2])
 
 
@@ -141,7 +141,7 @@ def test_annealed_mean():
                                   temperature=t)
 
   np.testing.assert_allclose(found(1.0), p @ BINS, atol=1e-3)
-  # The paper's form: probabilities to the power 1 / T, normalised again.
+  # The paper's form: probabilities to the power 1 / T, normalized again.
   power = p**(1 / 0.38)
   np.testing.assert_allclose(
       found(0.38), power @ BINS / power.sum(-1, keepdims=True), atol=1e-3)

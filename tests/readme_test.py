@@ -69,9 +69,9 @@ def test_add_a_loss(copy):
   assert 6 < figures['bits_per_dim']['mean'] < 12
   photo = pathlib.Path(skimage.__file__).parent / 'data' / 'coffee.png'
   done = _run(['experiments.colorize', '--checkpoint=runs/laplace',
-               f'--input={photo}', '--output=coloured', '--proposals=2'], copy)
+               f'--input={photo}', '--output=colored', '--proposals=2'], copy)
   assert done.returncode == 0, done.stderr
-  assert len(list((copy / 'coloured').glob('coffee.[01].png'))) == 2
+  assert len(list((copy / 'colored').glob('coffee.[01].png'))) == 2
 
 
 def test_unknown_family_names_those_there_are(tmp_path):

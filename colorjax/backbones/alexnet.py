@@ -1,7 +1,7 @@
 """AlexNet's convolutions as torchvision has them (Krizhevsky 2014).
 
 "One weird trick for parallelizing convolutional neural networks",
-arXiv:1404.5997: one column, without the local response normalisation of 2012.
+arXiv:1404.5997: one column, without the local response normalization of 2012.
 The classifier is left out: only features are asked of this network.
 """
 

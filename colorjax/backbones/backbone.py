@@ -1,7 +1,7 @@
 """What a pretrained network is to the rest of the code, and how to build one.
 
 The networks are Flax modules over `{'params', 'batch_stats'}`, the statistics
-only where there is batch normalisation. `module.apply(variables, x,
+only where there is batch normalization. `module.apply(variables, x,
 train=False)` returns a dict of all named intermediates and of `logits`, the
 values before the softmax.
 """
@@ -43,7 +43,7 @@ class Backbone:
     intermediates: names of what the module returns beside `logits`, in the
       order of the network.
     variant: whose checkpoints it agrees with, where that makes a difference:
-      'keras', or 'torch' for torchvision (VGG: standardised red, green, blue)
+      'keras', or 'torch' for torchvision (VGG: standardized red, green, blue)
       and timm (Xception: other padding and epsilon).
   """
   name: str

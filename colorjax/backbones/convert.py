@@ -34,9 +34,9 @@ def load(
   `inception_resnet_v2`) as `.safetensors` or, where torch is installed,
   `.pth`, weights only. The file must hold the network's tensors and no others.
 
-  torchvision's VGG was trained on standardised red, green and blue. For the
+  torchvision's VGG was trained on standardized red, green and blue. For the
   variant 'keras' that is folded into `conv1_1`, and the result is the same but
-  in the outermost pixels: what is padded there is the mean colour, and the two
+  in the outermost pixels: what is padded there is the mean color, and the two
   means differ by half a grey level. For the variant 'torch' nothing is folded.
 
   Args:
@@ -68,7 +68,7 @@ def load(
   variables = flax.traverse_util.unflatten_dict(flat)
   _fold_scales(variables)
   if torch and variant == 'keras' and name in ('vgg16', 'vgg19'):
-    _fold_standardisation(variables['params']['conv1_1'])
+    _fold_standardization(variables['params']['conv1_1'])
   return variables
 
 
@@ -166,8 +166,8 @@ def _fold_scales(variables: dict[str, Any]) -> None:
     statistics[norm]['mean'] = statistics[norm]['mean'] * scale
 
 
-def _fold_standardisation(conv: dict[str, np.ndarray]) -> None:
-  """From standardised red, green, blue to blue, green, red less the mean.
+def _fold_standardization(conv: dict[str, np.ndarray]) -> None:
+  """From standardized red, green, blue to blue, green, red less the mean.
 
   With k = bgr - mean, the old input is (k + mean) / 255 less torchvision's
   mean, over its deviation: a scale goes into the kernel, a shift into the

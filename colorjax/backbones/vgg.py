@@ -20,7 +20,7 @@ WIDTHS = (64, 128, 256, 512, 512)
 IMAGE_SIZE = 224
 """Side of the photographs that the classifier is made for, in pixels."""
 
-# Mean colour of ImageNet as the Caffe networks, and Keras after them, subtract
+# Mean color of ImageNet as the Caffe networks, and Keras after them, subtract
 # it: blue, green, red, of 255.
 BGR_MEAN = np.array([103.939, 116.779, 123.68], np.float32)
 # What torchvision's checkpoints were trained with: red, green, blue, of 1.
@@ -29,12 +29,12 @@ RGB_STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 def preprocess(rgb: jax.Array) -> jax.Array:
-  """sRGB [..., 3] in [0, 1] to blue, green, red of 255 less the mean colour."""
+  """sRGB [..., 3] in [0, 1] to blue, green, red of 255 less the mean color."""
   return rgb[..., ::-1] * 255. - BGR_MEAN
 
 
 def preprocess_torch(rgb: jax.Array) -> jax.Array:
-  """sRGB [..., 3] in [0, 1] to standardised red, green, blue (torchvision)."""
+  """sRGB [..., 3] in [0, 1] to standardized red, green, blue (torchvision)."""
   return (rgb - RGB_MEAN) / RGB_STD
 
 
@@ -55,7 +55,7 @@ class VGG(nn.Module):
 
   Intermediates: `relu1_1` ... `relu5_4` after each convolution, `pool1` ...
   `pool5`, and `fc6`, `fc7`, the dense layers after their ReLU. Without batch
-  normalisation, so the He initialisation is what makes training from scratch
+  normalization, so the He initialization is what makes training from scratch
   possible.
 
   Attributes:

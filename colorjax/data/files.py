@@ -11,16 +11,16 @@ from colorjax import photo
 from colorjax.data.source import Source, SourceError, in_memory
 
 BUNDLED_HELD_OUT = ('chelsea.png', 'coffee.png')
-"""Colour photographs of scikit-image that are for evaluation, whole."""
+"""Color photographs of scikit-image that are for evaluation, whole."""
 
 BUNDLED_TRAIN = (
     'astronaut.png', 'hubble_deep_field.jpg', 'motorcycle_left.png',
     'motorcycle_right.png', 'retina.jpg', 'rocket.jpg')
-"""Colour photographs of scikit-image that are for training."""
+"""Color photographs of scikit-image that are for training."""
 
 
 def bundled(*, train: bool) -> Source:
-  """The colour photographs inside scikit-image's wheel; needs no network.
+  """The color photographs inside scikit-image's wheel; needs no network.
 
   Args:
     train: whether to give BUNDLED_TRAIN or BUNDLED_HELD_OUT.

@@ -1,4 +1,4 @@
-"""Regions of photographs: which part a method is asked to colour.
+"""Regions of photographs: which part a method is asked to color.
 
 A mask source makes one region for each example of a batch. A region is a
 function of the photograph, of its number, and of random numbers that are

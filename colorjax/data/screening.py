@@ -86,12 +86,12 @@ class Exclusions:
 
 
 def chroma(pixels: np.ndarray) -> float:
-  """How coloured a photograph is: the 95th percentile of its chroma.
+  """How colored a photograph is: the 95th percentile of its chroma.
 
   Taken on a thumbnail of 32 pixels, which averages the noise of JPEG away. A
   grey photograph has about 0, a sepia print that of its paper (10 to 25: it
   does not count as grey); a percentile rather than the mean, so that a red
-  boat on a grey sea counts as coloured.
+  boat on a grey sea counts as colored.
 
   Args:
     pixels: uint8 sRGB [H, W, 3].
@@ -134,7 +134,7 @@ class Screen:
     self.exclusions = Exclusions()
     self._skips = on_bad_image == 'skip'
     self._min_chroma = min_chroma
-    self._is_coloured = np.zeros(source.size, bool)
+    self._is_colored = np.zeros(source.size, bool)
 
   def read(self, index: int) -> np.ndarray | None:
     """Reads a photograph.
@@ -157,13 +157,13 @@ class Screen:
         raise
       self._exclude(index, 'unreadable', str(error))
       return None
-    if self._min_chroma > 0 and not self._is_coloured[index]:
+    if self._min_chroma > 0 and not self._is_colored[index]:
       measured = chroma(pixels)
       if measured < self._min_chroma:
         label = self.source.label(index)
         self._exclude(index, 'grey', f'{label}: chroma {measured:.1f}')
         return None
-      self._is_coloured[index] = True
+      self._is_colored[index] = True
     return pixels
 
   def read_from(self, index: int) -> tuple[int, np.ndarray]:

@@ -17,7 +17,7 @@ def parse(spec: str, *, train: bool,
           data_dir: str | os.PathLike | None = None) -> Source:
   """Opens the photographs that a text speaks of.
 
-    bundled                      scikit-image's colour photographs
+    bundled                      scikit-image's color photographs
     folder:PATH                  a folder of photographs, any nesting
     tfds:NAME[/CONFIG][:SPLIT]   a TFDS data set that is prepared in data_dir
     prepared:PATH[:SPLIT]        the folder of a prepared TFDS data set

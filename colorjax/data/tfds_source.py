@@ -1,7 +1,7 @@
 """Photographs of TFDS data sets, prepared as tfrecord or for random access.
 
 Pictures stay encoded until `photo` decodes them: TFDS's own decoder would turn
-none upright, apply no colour profile and stop at the first damaged file.
+none upright, apply no color profile and stop at the first damaged file.
 Nothing is downloaded, and nothing here imports TensorFlow.
 """
 
@@ -169,7 +169,7 @@ def _random_access(builder: tfds.core.DatasetBuilder, name: str, split: str,
 
 
 def _image_feature(builder: tfds.core.DatasetBuilder, name: str) -> str:
-  """Key of the one feature that is a colour photograph."""
+  """Key of the one feature that is a color photograph."""
   features = builder.info.features
   if not isinstance(features, tfds.features.FeaturesDict):
     raise SourceError(f'{name} has no photographs among its features')
@@ -182,7 +182,7 @@ def _image_feature(builder: tfds.core.DatasetBuilder, name: str) -> str:
   if keys:
     raise SourceError(f'{name} has several photographs in an example '
                       f'({", ".join(keys)}); one is needed')
-  raise SourceError(f'{name} has no colour photograph among its features '
+  raise SourceError(f'{name} has no color photograph among its features '
                     f'({", ".join(features)})')
 
 

@@ -1,6 +1,6 @@
 """What is judged: the answers to a batch of photographs.
 
-Every figure of a colouring is one of the 8-bit picture that a person is given
+Every figure of a coloring is one of the 8-bit picture that a person is given
 (`painting.picture`), so that a checkpoint of ours and the files of another
 program stand on one footing. Densities and draws are judged as they are, at
 the resolution at which the method has them.
@@ -12,11 +12,12 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from colorjax import color, hints, painting, upsampling
+from colorjax import color, resample
 from colorjax.colorizer import Batch, Colorizer, Variables
+from colorjax.photo import painting, strokes
 
 NUM_HINTS = 10
-"""Pixels whose true colour a method that takes hints is given."""
+"""Pixels whose true color a method that takes hints is given."""
 
 REFERENCES = ('truth', 'grey')
 """Answers that need no method: the photographs themselves, and left grey."""
@@ -34,7 +35,7 @@ class Answers(NamedTuple):
     ab: of the photographs, Lab units, [B, S, S, 2].
     picture_ab: of the answer, [B, S, S, 2].
     networks: variables of the networks that metrics use, by name.
-    mean_colour: mean ab of the training set, [2].
+    mean_color: mean ab of the training set, [2].
     proposals: the K answers worth showing, uint8 [K, B, S, S, 3].
     proposals_ab: their ab, [K, B, S, S, 2].
     expected_ab: the picture of the proposals averaged by their weights,
@@ -55,7 +56,7 @@ class Answers(NamedTuple):
   ab: jax.Array
   picture_ab: jax.Array
   networks: Mapping[str, Any]
-  mean_colour: Any = None
+  mean_color: Any = None
   proposals: Any = None
   proposals_ab: Any = None
   expected_ab: Any = None
@@ -99,7 +100,7 @@ def of_reference(which: Literal['truth', 'grey']) -> AnswerFn:
 def of_colorizer(
     colorizer: Colorizer, *, image_size: int, num_proposals: int = 1,
     num_samples: int = 0, num_draws: int = 0, seed: int = 0,
-    mean_colour: Any = None,
+    mean_color: Any = None,
 ) -> AnswerFn:
   """The answers of a method, at the size of the photographs.
 
@@ -117,7 +118,7 @@ def of_colorizer(
     num_draws: draws for calibration; for a method without a density they are
       random answers, at the network's size.
     seed: of samples and draws.
-    mean_colour: mean ab of the training set, [2], if it is known.
+    mean_color: mean ab of the training set, [2], if it is known.
 
   Returns:
     The function; its batches need 'index'.
@@ -148,13 +149,13 @@ def of_colorizer(
           colorizer.sample, variables, guide, keys, num_samples))
     if colorizer.predict_with_hints is not None:
       extra['hinted_ab'] = shown(colorizer.predict_with_hints(
-          variables, guide, *hints.random_points_of(
+          variables, guide, *strokes.random_points_of(
               0, batch['index'], field, NUM_HINTS)))[1]
     extra |= _density(colorizer, variables, guide, field)
     if is_random and num_draws:
       extra |= _draws(colorizer, variables, guide, field, keys, num_draws)
-    if mean_colour is not None:
-      extra['mean_colour'] = jnp.asarray(mean_colour)
+    if mean_color is not None:
+      extra['mean_color'] = jnp.asarray(mean_color)
     return Answers(
         original=batch['image'], picture=picture, lightness=lightness, ab=ab,
         picture_ab=picture_ab, networks=networks, keys=keys, **extra)
@@ -188,7 +189,7 @@ def _draws(colorizer: Colorizer, variables: Variables, guide: jax.Array,
     blocks = draw.repeat(factor, 1).repeat(factor, 2)
     return log_prob(variables, guide, blocks)
 
-  return {'draws': draws, 'field': upsampling.mean_pool(field, factor),
+  return {'draws': draws, 'field': resample.mean_pool(field, factor),
           'nats_of_draws': jax.vmap(nats_of)(draws)}
 
 
@@ -213,7 +214,7 @@ def _seen(lightness: jax.Array, size: int) -> jax.Array:
 def _at(ab: jax.Array, size: int) -> jax.Array:
   """ab [B, S, S, 2] at the size of the network, by averages."""
   if ab.shape[1] % size == 0:
-    return upsampling.mean_pool(ab, ab.shape[1] // size)
+    return resample.mean_pool(ab, ab.shape[1] // size)
   return jax.image.resize(
       ab, (len(ab), size, size, 2), 'linear', antialias=True)
 
@@ -223,7 +224,7 @@ def _painted(ab: jax.Array, guide: jax.Array, lightness: jax.Array
   """Answers [..., B, s, s, 2] as pictures, uint8 [..., B, S, S, 3]."""
   def paint(ab):
     if guide.shape != lightness.shape:
-      ab = upsampling.follow(ab, guide, lightness)
+      ab = resample.follow(ab, guide, lightness)
     return painting.picture(lightness, ab)
 
   if ab.ndim == 4:

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from colorjax import painting
 from colorjax.evaluation.answers import NUM_HINTS, Answers
 from colorjax.metrics import (
   accuracy,
@@ -26,6 +25,7 @@ from colorjax.metrics import (
   lpips,
   structure,
 )
+from colorjax.photo import painting
 
 _FEWER, _FEW = 200, 50  # resamples where a figure of a set is costly
 
@@ -133,13 +133,13 @@ METRICS: Mapping[str, Metric] = {
         'root mean square error of sRGB in [0, 1]'),
     'ciede2000': Metric(
         lambda a: difference.mean_ciede2000(a.picture, a.original),
-        'mean CIEDE2000 colour difference'),
+        'mean CIEDE2000 color difference'),
     'auc': Metric(
         lambda a: accuracy.auc(a.picture_ab, a.ab),
         'raw accuracy: area up to 150 ab units, %', 'higher'),
     'auc_rebalanced': Metric(
         lambda a: accuracy.rebalanced_auc_statistics(a.picture_ab, a.ab),
-        'the same with each occurring colour of 313 counting alike, %',
+        'the same with each occurring color of 313 counting alike, %',
         'higher', reduce=accuracy.rebalanced_auc, resamples=_FEWER,
         recentre=True),
     'lpips_alex': Metric(
@@ -162,17 +162,17 @@ METRICS: Mapping[str, Metric] = {
     'ab_distance_grey': Metric(
         lambda a: image.mean_chroma(a.ab),
         'ab distance of the photograph left grey', ''),
-    'ab_distance_mean_colour': Metric(
-        lambda a: image.ab_distance(a.mean_colour, a.ab),
-        'ab distance of the mean colour of the training set', '',
-        needs=('mean_colour',)),
-    # How much colour there is; in the photographs, and how far from them.
+    'ab_distance_mean_color': Metric(
+        lambda a: image.ab_distance(a.mean_color, a.ab),
+        'ab distance of the mean color of the training set', '',
+        needs=('mean_color',)),
+    # How much color there is; in the photographs, and how far from them.
     'chroma': Metric(
         lambda a: image.mean_chroma(a.picture_ab),
         'mean chroma, Lab units', ''),
     'colorfulness': Metric(
         lambda a: colorfulness.colorfulness(a.picture),
-        'colourfulness of Hasler and Suesstrunk (signed)', ''),
+        'colorfulness of Hasler and Suesstrunk (signed)', ''),
     'colorfulness_abs': Metric(
         lambda a: colorfulness.colorfulness_abs(a.picture),
         'the same with absolute opponents, as DDColor and CT2 print it', ''),

@@ -291,7 +291,7 @@ def _cell(own: _Resampled, other: _Resampled | None, n: int, *,
     return cell
   difference, paired = figure - base, pooled - of_base
   if recentre:
-    paired = bootstrap.recentred(paired, difference)
+    paired = bootstrap.recentered(paired, difference)
   return dataclasses.replace(
       cell, p=bootstrap.sign_probability(paired),
       difference=bootstrap.interval(difference, paired, n))

@@ -13,12 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from colorjax import color
+from colorjax import color, parallel
 from colorjax.colorizer import Batch, Variables
 from colorjax.errors import UserError
 from colorjax.evaluation import catalogue
 from colorjax.evaluation.answers import AnswerFn
-from colorjax.training import parallel
 
 _FEW = 2
 
@@ -84,7 +83,7 @@ def collect(measure: Measure, batches: Iterable[Batch]
 
 def mean_of(statistic: Callable[[jax.Array], jax.Array],
             batches: Iterable[Batch]) -> np.ndarray:
-  """Mean of something about the colours of some photographs.
+  """Mean of something about the colors of some photographs.
 
   Args:
     statistic: ab [B, H, W, 2], Lab units, to `[B, ...]`.
@@ -107,6 +106,6 @@ def mean_of(statistic: Callable[[jax.Array], jax.Array],
   return np.asarray(sum(total for total, _ in parts) / count)
 
 
-def mean_colour(batches: Iterable[Batch]) -> np.ndarray:
+def mean_color(batches: Iterable[Batch]) -> np.ndarray:
   """Mean ab [2] over all pixels of some photographs, Lab units, float32."""
   return mean_of(lambda ab: ab.mean((1, 2)), batches)

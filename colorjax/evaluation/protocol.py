@@ -29,7 +29,7 @@ class Protocol:
     count: how many, from the first in the order of file names; None for all.
     needs_names: whether a list of file names says which.
     image_size: side of the squares that are judged, in pixels.
-    fit: 'crop' for the centre, 'squash' for all of it.
+    fit: 'crop' for the center, 'squash' for all of it.
     source: who measures so.
   """
   name: str

@@ -1,4 +1,4 @@
-"""How a method heeds the regions that it is asked to colour."""
+"""How a method heeds the regions that it is asked to color."""
 
 from collections.abc import Callable, Mapping
 

@@ -2,7 +2,7 @@
 
 An adversarial loss is a record of three functions of discriminator logits of
 any shape, each unreduced: nothing is averaged over positions or photographs.
-Larger logits say "photograph", smaller ones "coloured by the generator".
+Larger logits say "photograph", smaller ones "colored by the generator".
 
   name            photograph (l)     generated (l)      generator (l)
   bce             softplus(-l)       softplus(l)        softplus(-l)
@@ -22,7 +22,7 @@ class Adversarial(NamedTuple):
 
   Attributes:
     real: the discriminator's loss on photographs.
-    fake: the discriminator's loss on what the generator coloured.
+    fake: the discriminator's loss on what the generator colored.
     generator: the generator's loss, small where the discriminator is deceived.
     boundary: logits above it mean "photograph".
   """

@@ -1,4 +1,4 @@
-"""Cross-entropy of colour classes against soft codes, in nats.
+"""Cross-entropy of color classes against soft codes, in nats.
 
 A target is a distribution over Q bins of which k are not zero (see
 `colorjax.quantize.SoftCode`): its bins `indices` [..., k] and their
@@ -20,7 +20,7 @@ def cross_entropy(logits: jax.Array, indices: jax.Array, weights: jax.Array
   finite gradient, for logits of +-1e4.
 
   Args:
-    logits: unnormalised log probabilities, [..., Q].
+    logits: unnormalized log probabilities, [..., Q].
     indices: bins of the target, integers in [0, Q), [..., k].
     weights: their probabilities, [..., k]; they sum to 1.
 

@@ -5,7 +5,7 @@ of `colorjax.color`) is distributed, given the raw outputs of a network for it.
 Mixtures of any event shape are built on top by `colorjax.losses.likelihood`.
 
 Raw network outputs are any real numbers, and 0 is a sensible start in every
-family: centre 1/2 (grey), moderate width. All functions are elementwise, pure,
+family: center 1/2 (grey), moderate width. All functions are elementwise, pure,
 finite for raw outputs of +-1e4 and differentiable to any order.
 
 A new family is one function that returns a `Family`. Only elementwise
@@ -55,7 +55,7 @@ class Family:
     mean: `(*params) -> [0, 1]`.
     mode: `(*params) -> [0, 1]`, the most probable value.
     sample: `(key, *params) -> [0, 1]`, shaped like the broadcast params.
-    log_density: `(x, *params) -> nats`, a normalised density with respect to
+    log_density: `(x, *params) -> nats`, a normalized density with respect to
       dx on the unit interval, by which families can be compared; None where
       `log_prob` is one already.
     log_product: optional, another form of `log_prob` whose sums are faster;
@@ -104,10 +104,10 @@ def bernoulli() -> Family:
   """Bernoulli with one logit per element, as the published mixture has it.
 
   log p(x) = x l - log(1 + exp(l)), a probability for x in {0, 1}. For x between
-  it is a cross-entropy that is not normalised and compares with nothing; its
-  `log_density` is therefore the same expression with its normaliser: that of
+  it is a cross-entropy that is not normalized and compares with nothing; its
+  `log_density` is therefore the same expression with its normalizer: that of
   `continuous_bernoulli` at the same logit. Mode and samples are 0 or 1, the
-  ends of the ab range; the mean, sigmoid(l), is the colouring.
+  ends of the ab range; the mean, sigmoid(l), is the coloring.
 
   Juan and Vidal, "Bernoulli mixture models for binary images", ICPR 2004.
   """
@@ -190,7 +190,7 @@ def _continuous_bernoulli_sample(key, logits):
 
 
 def continuous_bernoulli() -> Family:
-  """Continuous Bernoulli with one logit per element: `bernoulli`, normalised.
+  """Continuous Bernoulli with one logit per element: `bernoulli`, normalized.
 
   log p(x) = x l - log((exp(l) - 1) / l), a density on [0, 1]. Its mean is not
   sigmoid(l) but mu / (2 mu - 1) + 1 / (2 atanh(1 - 2 mu)) with mu = sigmoid(l);
@@ -208,7 +208,7 @@ def continuous_bernoulli() -> Family:
 
 
 # Location-scale families. Both have loc = sigmoid(raw), so that every mean is
-# a colour, and a smooth floor under the scale, so that no gradient dies there.
+# a color, and a smooth floor under the scale, so that no gradient dies there.
 
 
 def _log_scale(raw, minimum, start):
@@ -220,7 +220,7 @@ def gaussian(*, min_scale: float = 1 / 256) -> Family:
   """Normal distribution; params (raw location, raw log scale).
 
   Location sigmoid(raw), 1/2 at raw 0; scale 0.1 (22 ab units) at raw 0. Its
-  density is normalised over the real line: what lies outside [0, 1] counts
+  density is normalized over the real line: what lies outside [0, 1] counts
   against it when families are compared. Samples are clipped to [0, 1].
 
   Args:
@@ -258,12 +258,12 @@ def discretized_logistic(*, levels: int = 256, min_scale: float = 1e-3
   the tails, so that the masses sum to 1. `log_prob` is the mass of the bin that
   holds x, `log_density` that mass over the bin's width, which integrates to 1.
   Location sigmoid(raw), 1/2 at raw 0; scale 0.05 (standard deviation 20 ab
-  units) at raw 0. Mode and samples are centres of bins; the mean is taken of
-  the continuous law clipped to the outer centres, which is exact within half a
+  units) at raw 0. Mode and samples are centers of bins; the mean is taken of
+  the continuous law clipped to the outer centers, which is exact within half a
   bin, and within 1e-5 where the scale is half a bin or more.
 
   Salimans et al., "PixelCNN++", ICLR 2017, arXiv:1701.05517; the bins differ:
-  theirs are centred on 8-bit values, and ab of a photograph has none.
+  theirs are centered on 8-bit values, and ab of a photograph has none.
 
   Args:
     levels: number of bins, 2 or more; 256 makes them 0.86 ab units wide.
@@ -296,11 +296,11 @@ def discretized_logistic(*, levels: int = 256, min_scale: float = 1e-3
     inverse = jnp.exp(-_log_scale(raw_scale, min_scale, _LOGISTIC_START))
     return _clipped_logistic_mean(loc, inverse, width / 2, 1 - width / 2)
 
-  def centre(x):
+  def center(x):
     return (jnp.clip(jnp.floor(x * levels), 0, levels - 1) + 0.5) * width
 
   def mode(raw_loc, raw_scale):
-    inner = centre(jax.nn.sigmoid(raw_loc) + jnp.zeros_like(raw_scale))
+    inner = center(jax.nn.sigmoid(raw_loc) + jnp.zeros_like(raw_scale))
     # Wide tails make an outer bin more probable than the one in the middle.
     bins = jnp.stack([inner, jnp.full_like(inner, width / 2),
                       jnp.full_like(inner, 1 - width / 2)])
@@ -312,7 +312,7 @@ def discretized_logistic(*, levels: int = 256, min_scale: float = 1e-3
     log_scale = _log_scale(raw_scale, min_scale, _LOGISTIC_START)
     loc = jax.nn.sigmoid(raw_loc) + jnp.zeros_like(log_scale)
     noise = jax.random.logistic(key, loc.shape, loc.dtype)
-    return centre(loc + jnp.exp(jnp.minimum(log_scale, _FLAT)) * noise)
+    return center(loc + jnp.exp(jnp.minimum(log_scale, _FLAT)) * noise)
 
   return Family(
       num_params=2, log_prob=log_prob, mean=mean, mode=mode, sample=sample,

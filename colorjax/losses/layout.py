@@ -116,7 +116,7 @@ def fit_targets(targets: jax.Array, params: Sequence[jax.Array],
 
 def log_priors(mixing_logits: jax.typing.ArrayLike, layout: Layout
                ) -> jax.Array:
-  """Normalised log priors, components at `layout.mixing_component`.
+  """Normalized log priors, components at `layout.mixing_component`.
 
   Raises:
     ValueError: the logits are not shaped like params without event axes.

@@ -60,7 +60,7 @@ def mixture_log_prob(
     component_params: `family.num_params` arrays of raw network outputs, the
       targets' shape with K components at `component_axis`; sizes may be 1,
       for one scale per component for example.
-    mixing_logits: unnormalised log priors, the component params' shape without
+    mixing_logits: unnormalized log priors, the component params' shape without
       the event axes; sizes other than K may be 1.
     family: the elementwise distribution, see `colorjax.losses.families`.
     event_axes: axes of the targets that share one choice of component.
@@ -109,7 +109,7 @@ def bernoulli_mixture_log_prob(targets: jax.Array,
     targets: values in {0, 1}, floats, integers or bool, shape [..., D];
       values between are taken as soft labels, see `families.bernoulli`.
     component_logits: real, shape [..., K, D].
-    mixing_logits: unnormalised log pi, shape [..., K].
+    mixing_logits: unnormalized log pi, shape [..., K].
 
   Returns:
     Nats, shape [...]; not reduced.
@@ -137,7 +137,7 @@ def mixture_log_density(
     component_axis: int = 1) -> jax.Array:
   """Log density of events over unit ab, on one footing for every family.
 
-  As `mixture_log_prob`, with each element's normalised density over [0, 1] in
+  As `mixture_log_prob`, with each element's normalized density over [0, 1] in
   the place of what is trained on; see `Family.log_density`.
 
   Returns:
@@ -171,10 +171,10 @@ def bits_per_dim(log_density: jax.Array, num_dims: int) -> jax.Array:
   """Negative log density over ab, in bits per dimension; lower is better.
 
   Comparable: any families, event shapes and methods whose densities over ab
-  are normalised, for the same photographs, resolution and resampling of ab.
+  are normalized, for the same photographs, resolution and resampling of ab.
   It is the bits needed to tell a value to a precision of 1 ab unit. The uniform
   density over the ab square scores log2(220) = 7.78. Not comparable: other
-  resolutions (neighbours predict each other better at higher ones), and
+  resolutions (neighbors predict each other better at higher ones), and
   `mixture_log_prob` of a discrete family.
 
   Args:

@@ -6,7 +6,7 @@ without the component axis. All answers are unit ab in [0, 1]
 (`color.unit_to_ab` turns them into Lab units), float32 or wider.
 
 For both Bernoulli families modes and samples of single elements are, or tend
-to, the ends of the ab range; as colourings use their means.
+to, the ends of the ab range; as colorings use their means.
 """
 
 from collections.abc import Sequence

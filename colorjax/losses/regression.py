@@ -15,7 +15,7 @@ photographs. With rho(e) the penalty of one number e,
 
 The weights w_i are 1 if none are given. They are not divided by their sum:
 weights of class rebalancing have mean 1 over the data set, not over each
-photograph, and a photograph of rare colours is to count for more.
+photograph, and a photograph of rare colors is to count for more.
 
 The unit matters to huber and smooth, whose corner lies at delta and epsilon,
 and scales the others.
@@ -39,7 +39,7 @@ RegressionLoss = Callable[..., jax.Array]
 
 
 def mse(error: jax.Array, weights: jax.Array | None = None) -> jax.Array:
-  """Mean squared error; its optimum is the mean colour, hence faded.
+  """Mean squared error; its optimum is the mean color, hence faded.
 
   Args:
     error: prediction - target, [..., H, W, 2].

@@ -2,11 +2,11 @@
 
 The ab plane is cut into Q bins (`colorjax.quantize`), the network gives each
 pixel of its output a distribution over them, trained by cross-entropy with
-soft targets, and the colour is the mean of the distribution after annealing:
+soft targets, and the color is the mean of the distribution after annealing:
 at T = 1 its mean, which is faded where the network is in doubt, as T goes to 0
 its mode, which is vivid and spotted; 0.38 as published.
 
-Rare colours lose against the greyish ones of most photographs unless they are
+Rare colors lose against the greyish ones of most photographs unless they are
 given more weight. `rebalance` does this with the prior of one's own data.
 """
 
@@ -17,7 +17,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from colorjax import color, quantize, upsampling
+from colorjax import color, quantize, resample
 from colorjax.colorizer import (
     Batch,
     Colorizer,
@@ -68,17 +68,17 @@ def build(
     `log_prob` is the sum of the pixels' log densities at the network's output
     resolution (`event_shape`: a quarter of the input's for 'published', half
     for 'unet'), the photograph's ab brought there by averaging. The probability
-    of a bin is spread over its square of 10 x 10 ab units, and a colour
+    of a bin is spread over its square of 10 x 10 ab units, and a color
     outside all bins gets the small share of `quantize.log_density`. In bits
     per dimension it compares with mixtures at the same resolution.
 
     `sample` draws each pixel by itself ('independent'): these are samples of
     the density above, and look like confetti. With 'shared', all pixels of a
     photograph take their bin by the same draw of Gumbel noise: each pixel
-    still has its own distribution, to the letter, but neighbours that agree in
-    it get the same colour. The density of such a whole is not `log_prob`.
+    still has its own distribution, to the letter, but neighbors that agree in
+    it get the same color. The density of such a whole is not `log_prob`.
 
-    `propose` has one answer, that of `predict`: a whole colouring has no
+    `propose` has one answer, that of `predict`: a whole coloring has no
     probability here that could be told apart from that of all others.
 
   `loss` is the mean over pixels of the rebalanced cross-entropy, in nats times
@@ -87,7 +87,7 @@ def build(
   photographs, is the share of pixels whose most probable bin is the right one.
 
   Args:
-    bins: colour bins, see `rebalancing.weighted_bins`.
+    bins: color bins, see `rebalancing.weighted_bins`.
     prior: see there.
     rebalance: see there.
     network: one of NETWORKS.
@@ -109,12 +109,12 @@ def build(
   if temperature <= 0:
     raise UserError(f'--temperature={temperature}: is above 0; --readout=mode '
                     'is what it tends to there')
-  centres, class_weights = rebalancing.weighted_bins(bins, prior, rebalance)
-  if not 1 <= num_neighbors <= len(centres):
+  centers, class_weights = rebalancing.weighted_bins(bins, prior, rebalance)
+  if not 1 <= num_neighbors <= len(centers):
     raise UserError(f'--num_neighbors={num_neighbors}: there are '
-                    f'{len(centres)} bins')
+                    f'{len(centers)} bins')
   net, stride, divisor = _network(
-      network, num_bins=len(centres), filters=tuple(filters),
+      network, num_bins=len(centers), filters=tuple(filters),
       dtype=jnp.dtype(dtype), axis_name=axis_name)
   annealing = {'annealed_mean': temperature, 'mean': 1.0, 'mode': 0.0}[readout]
 
@@ -139,7 +139,7 @@ def build(
         color.normalize_lightness(lightness), train=train,
         mutable=list(model_state))
     target = quantize.soft_encode(
-        upsampling.mean_pool(ab, stride), centres,
+        resample.mean_pool(ab, stride), centers,
         num_neighbors=num_neighbors, sigma=sigma)
     figures = _losses(logits, target, class_weights)
     if not train:
@@ -150,8 +150,8 @@ def build(
 
   def predict(variables: Variables, lightness: jax.Array) -> jax.Array:
     ab = quantize.annealed_mean(
-        apply(variables, lightness), centres, temperature=annealing)
-    return upsampling.enlarge(ab, lightness)
+        apply(variables, lightness), centers, temperature=annealing)
+    return resample.enlarge(ab, lightness)
 
   def sample(variables: Variables, lightness: jax.Array, key: jax.Array,
              n: int) -> jax.Array:
@@ -162,21 +162,21 @@ def build(
 
     def draw(key):
       noise = jax.random.gumbel(key, noise_shape)
-      ab = jnp.asarray(centres)[(logits + noise).argmax(-1)]
-      return upsampling.enlarge(ab, lightness)
+      ab = jnp.asarray(centers)[(logits + noise).argmax(-1)]
+      return resample.enlarge(ab, lightness)
 
     return jax.lax.map(draw, jax.random.split(key, n))
 
   def draw_fields(variables: Variables, lightness: jax.Array, key: jax.Array,
                   n: int) -> jax.Array:
     logits = apply(variables, lightness)
-    return jax.lax.map(lambda k: quantize.draw(k, logits, centres),
+    return jax.lax.map(lambda k: quantize.draw(k, logits, centers),
                        jax.random.split(key, n))
 
   def log_prob(variables: Variables, lightness: jax.Array, ab: jax.Array
                ) -> jax.Array:
     return quantize.log_density(
-        apply(variables, lightness), upsampling.mean_pool(ab, stride), centres
+        apply(variables, lightness), resample.mean_pool(ab, stride), centers
     ).sum((1, 2))
 
   one_answer = deterministic(

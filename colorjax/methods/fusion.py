@@ -1,4 +1,4 @@
-"""S4, S5: colours from an encoder that is told what the photograph shows.
+"""S4, S5: colors from an encoder that is told what the photograph shows.
 
 An encoder and decoder predict ab; between them every place gets the same
 vector, what a network pretrained on ImageNet sees in the grey photograph:
@@ -78,7 +78,7 @@ def build(
   """The fusion network as a Colorizer with one answer.
 
   `loss` is the mean over pixels of the distance in network ab, times a weight
-  if `rebalance` is given: pixels count by how rare their true colour is, and
+  if `rebalance` is given: pixels count by how rare their true color is, and
   the loss without weights stands beside it as `loss_unweighted`.
 
   Args:
@@ -111,7 +111,7 @@ def build(
   net = fusion.Fusion(decoder=system.decoder, width=width,
                       dtype=jnp.dtype(dtype))
   distance = regression.LOSSES[loss]
-  centres, class_weights = rebalancing.weighted_bins(bins, prior, rebalance)
+  centers, class_weights = rebalancing.weighted_bins(bins, prior, rebalance)
 
   def init(key: jax.Array, image_shape: tuple[int, int]) -> Variables:
     checks.check_sides(image_shape, fusion.STRIDE)
@@ -133,7 +133,7 @@ def build(
     assert isinstance(out, dict)
     return _read_embedding(out, embedding)
 
-  def colour(params, lightness: jax.Array, vectors: jax.Array) -> jax.Array:
+  def network_ab(params, lightness: jax.Array, vectors: jax.Array) -> jax.Array:
     """Network ab."""
     checks.check_sides(lightness.shape[1:3], fusion.STRIDE)
     out = net.apply(
@@ -148,16 +148,16 @@ def build(
     vectors = batch.get('embedding')
     if vectors is None:
       vectors = embed({'model_state': model_state}, lightness)
-    error = colour(params, lightness, vectors) - ab / color.AB_SCALE
+    error = network_ab(params, lightness, vectors) - ab / color.AB_SCALE
     figures = {'loss': distance(error)}
     if class_weights is not None:
-      rarity = class_weights[quantize.nearest_bin(ab, centres)]
+      rarity = class_weights[quantize.nearest_bin(ab, centers)]
       figures = {'loss': distance(error, rarity),
                  'loss_unweighted': figures['loss']}
     return masked_mean(figures, batch['mask'], model_state)
 
   def predict(variables: Variables, lightness: jax.Array) -> jax.Array:
-    return color.AB_SCALE * colour(
+    return color.AB_SCALE * network_ab(
         variables['params'], lightness, embed(variables, lightness))
 
   def load_backbone(variables: Variables, path: pathlib.Path) -> Variables:

@@ -1,4 +1,4 @@
-"""S3: colours inside a region, grey outside: a mask-conditioned GAN.
+"""S3: colors inside a region, grey outside: a mask-conditioned GAN.
 
 The generator G sees lightness x and a region m, the discriminator D a picture
 (network lightness and network ab) and the region:
@@ -48,13 +48,13 @@ DISCRIMINATORS = ('image', 'patch')
 """One verdict for the picture, as published, or one for every patch."""
 
 REAL_PICTURES = ('whole', 'within')
-"""What the discriminator is shown as real: the photograph in all its colours,
-as published, or coloured within the region only, as the generator should."""
+"""What the discriminator is shown as real: the photograph in all its colors,
+as published, or colored within the region only, as the generator should."""
 
 
 OUTSIDE = ('grey', 'free')
-"""What the regression asks for outside the region: no colour, as published, or
-nothing. With nothing asked the whole picture is coloured, masks or no masks."""
+"""What the regression asks for outside the region: no color, as published, or
+nothing. With nothing asked the whole picture is colored, masks or no masks."""
 
 
 class _View(NamedTuple):
@@ -172,7 +172,7 @@ def build(
         'error_inside': regions.difference_inside(ab, target, view.region)}
     return masked_mean(figures, batch['mask'], model_state)
 
-  def colour(variables: Variables, lightness: jax.Array, region: jax.Array,
+  def paint(variables: Variables, lightness: jax.Array, region: jax.Array,
              noise_vectors: jax.Array | None) -> jax.Array:
     ab, _ = nets.generate(
         variables['params'], variables['model_state'],
@@ -181,7 +181,7 @@ def build(
 
   def predict_within(variables: Variables, lightness: jax.Array,
                      region: jax.Array) -> jax.Array:
-    return colour(variables, lightness, region,
+    return paint(variables, lightness, region,
                   nets.fixed(0, len(lightness)))
 
   def predict(variables: Variables, lightness: jax.Array) -> jax.Array:
@@ -190,13 +190,13 @@ def build(
   def sample(variables: Variables, lightness: jax.Array, key: jax.Array,
              n: int) -> jax.Array:
     region = jnp.ones_like(lightness)
-    return jax.vmap(lambda k: colour(
+    return jax.vmap(lambda k: paint(
         variables, lightness, region, nets.draw(k, len(lightness))))(
             jax.random.split(key, n))
 
   def propose(variables: Variables, lightness: jax.Array, k: int):
     region = jnp.ones_like(lightness)
-    proposals = jax.vmap(lambda which: colour(
+    proposals = jax.vmap(lambda which: paint(
         variables, lightness, region, nets.fixed(which, len(lightness))))(
             jnp.arange(k))
     return proposals, jnp.full((k, len(lightness)), 1 / k)

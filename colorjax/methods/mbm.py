@@ -1,13 +1,13 @@
-"""S1: one mixture of K whole-image colourings (multivariate Bernoulli mixture).
+"""S1: one mixture of K whole-image colorings (multivariate Bernoulli mixture).
 
     p(y | x) = sum_k alpha_k(x) prod_d f(y_d; theta_kd(x))
 
 y is the ab field of the photograph in unit ab, x its lightness, alpha one
 distribution over K components for the WHOLE image, theta the parameters of K
-whole-image colourings, and f the component family: the Bernoulli as published,
-its normalised form the continuous Bernoulli (Loaiza-Ganem & Cunningham 2019),
+whole-image colorings, and f the component family: the Bernoulli as published,
+its normalized form the continuous Bernoulli (Loaiza-Ganem & Cunningham 2019),
 a Gaussian, or a discretized logistic. The mixture couples all pixels of an
-image: each component is a colouring of its own, and the priors say how
+image: each component is a coloring of its own, and the priors say how
 probable each is.
 """
 
@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from colorjax import color, upsampling
+from colorjax import color, resample
 from colorjax.colorizer import (
     Batch,
     Colorizer,
@@ -67,15 +67,15 @@ def build(
   `log_prob` is the density of the ab field at the network's output resolution
   (`event_shape`: half the input's for 'unet', the input's for 'published'),
   the photograph's ab brought there by averaging. For the Bernoulli family it
-  is the density of the normalised expression, the continuous Bernoulli.
+  is the density of the normalized expression, the continuous Bernoulli.
 
   Args:
-    num_components: K, the number of whole-image colourings.
+    num_components: K, the number of whole-image colorings.
     family: a key of FAMILIES.
     network: one of NETWORKS.
     filters: channels of the stages.
     prior_width: units of the dense layer before the priors.
-    batch_norm: batch normalisation, in the published network only.
+    batch_norm: batch normalization, in the published network only.
     dropout: dropout of the prior head, in the U-Net only.
     dtype: compute type of the network, 'float32' or 'bfloat16'.
     axis_name: mapped axis over which batch statistics are averaged.
@@ -110,11 +110,11 @@ def build(
 
   def field(ab: jax.Array) -> jax.Array:
     """ab [B, H, W, 2] to unit ab at the resolution of the mixture."""
-    return color.ab_to_unit(upsampling.mean_pool(ab, stride))
+    return color.ab_to_unit(resample.mean_pool(ab, stride))
 
   def enlarge(unit: jax.Array, lightness: jax.Array) -> jax.Array:
     """Unit ab [B, h, w, 2] to ab [B, H, W, 2], along edges of lightness."""
-    return upsampling.enlarge(color.unit_to_ab(unit), lightness)
+    return resample.enlarge(color.unit_to_ab(unit), lightness)
 
   def loss(params, model_state, batch: Batch, key: jax.Array, *, train: bool):
     lightness, ab = color.split_lightness(batch['image'])

@@ -1,7 +1,7 @@
-"""More weight for rare colours, from settings (Zhang et al. 2016, eq. 4).
+"""More weight for rare colors, from settings (Zhang et al. 2016, eq. 4).
 
 The prior of the training data over the bins of `colorjax.quantize` says how
-rare a colour is. Regression and classification read it from here.
+rare a color is. Regression and classification read it from here.
 """
 
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ def weighted_bins(
     prior: Sequence[float] | None,
     rebalance: float | None,
 ) -> tuple[np.ndarray, jax.Array | None]:
-  """Colour bins, and how much each counts.
+  """Color bins, and how much each counts.
 
   Args:
-    bins: centres [a, b], see `colorjax.quantize`; None for the 313 of the
+    bins: centers [a, b], see `colorjax.quantize`; None for the 313 of the
       published network.
     prior: probability of each bin in the training data; read for rebalancing
       alone.
@@ -34,19 +34,19 @@ def weighted_bins(
     count alike. UserError for settings that do not fit each other.
   """
   try:
-    centres = (quantize.published_bins() if bins is None
+    centers = (quantize.published_bins() if bins is None
                else quantize.check_bins(bins))
   except ValueError as error:
-    raise UserError(f'these are no colour bins: {error}') from error
+    raise UserError(f'these are no color bins: {error}') from error
   if rebalance is None:
-    return centres, None
+    return centers, None
   if prior is None:
     raise UserError('--rebalance needs the prior of the data: measure it with '
                     'python -m experiments.measure_prior and give --prior')
-  if len(prior) != len(centres):
+  if len(prior) != len(centers):
     raise UserError(f'a prior of {len(prior)} bins does not fit '
-                    f'{len(centres)} bins: measure it with the same bins')
+                    f'{len(centers)} bins: measure it with the same bins')
   try:
-    return centres, quantize.class_weights(prior, rebalance)
+    return centers, quantize.class_weights(prior, rebalance)
   except ValueError as error:
     raise UserError(f'--rebalance={rebalance}: {error}') from error

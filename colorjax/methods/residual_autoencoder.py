@@ -1,7 +1,7 @@
 """S2: regression of ab by a residual autoencoder on VGG-19.
 
 One answer for each photograph, trained by a distance in ab: as published the
-mean squared error, whose optimum is the mean of all colours that a thing can
+mean squared error, whose optimum is the mean of all colors that a thing can
 have.
 """
 
@@ -11,7 +11,7 @@ import pathlib
 import jax
 import jax.numpy as jnp
 
-from colorjax import backbones, color, upsampling
+from colorjax import backbones, color, resample
 from colorjax.colorizer import (
     Batch,
     Colorizer,
@@ -37,7 +37,7 @@ def build(
   """The residual autoencoder as a Colorizer.
 
   The network's ab field has a quarter of the input's sides; the loss is taken
-  at the input's size, in network ab. Nothing bounds the output: colours that
+  at the input's size, in network ab. Nothing bounds the output: colors that
   sRGB cannot hold are fitted into its gamut where pictures are made.
 
   Args:
@@ -66,7 +66,7 @@ def build(
     assert isinstance(out, jax.Array)
     ab = color.AB_SCALE * out
     if enlargement == 'edges':
-      return upsampling.enlarge(ab, lightness)
+      return resample.enlarge(ab, lightness)
     return jax.image.resize(
         ab, (*lightness.shape[:-1], 2), jax.image.ResizeMethod.LINEAR)
 
@@ -89,7 +89,7 @@ def load_backbone(variables: Variables, path: pathlib.Path) -> Variables:
   """Puts VGG-19's weights of a file into params['backbone'].
 
   Of the file, the classifier is not wanted, and neither is conv1_1: in the
-  place of this layer, which reads three colours, there is the stem.
+  place of this layer, which reads three colors, there is the stem.
 
   Args:
     variables: what `init` gives.

@@ -37,7 +37,7 @@ def rebalanced_auc_statistics(
   """What `rebalanced_auc` needs to know of each photograph.
 
   The bin of a pixel is that of the published 313 whose square holds the TRUE
-  colour, without smoothing. Every colour of sRGB lies in one; any other counts
+  color, without smoothing. Every color of sRGB lies in one; any other counts
   to the bin nearest to the middle of its square.
 
   Args:
@@ -63,10 +63,10 @@ def rebalanced_auc(
     statistics: np.ndarray, prior: np.ndarray | None = None) -> float:
   """Class-rebalanced accuracy of a set of photographs.
 
-  Pixels are weighted by 1 / p(bin of the true colour), eq. 4 of Zhang et al.
-  with lambda = 0, normalised over the set. With the shares of the evaluated
+  Pixels are weighted by 1 / p(bin of the true color), eq. 4 of Zhang et al.
+  with lambda = 0, normalized over the set. With the shares of the evaluated
   set itself for p this is the mean over the bins that occur of the mean area
-  in each: a rare colour counts as much as grey. A resample of photographs has
+  in each: a rare color counts as much as grey. A resample of photographs has
   shares of its own.
 
   Args:

@@ -81,12 +81,12 @@ def interval(figure: float, resampled: np.ndarray, n: int, *,
   if not np.isfinite(resampled).all():
     return Interval(figure, math.nan, math.nan, n)
   if recentre:
-    resampled = recentred(resampled, figure)
+    resampled = recentered(resampled, figure)
   low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
   return Interval(figure, float(low), float(high), n)
 
 
-def recentred(resampled: np.ndarray, figure: float) -> np.ndarray:
+def recentered(resampled: np.ndarray, figure: float) -> np.ndarray:
   """Replicates [R] shifted so that their mean is the figure of the set."""
   return resampled - (resampled.mean() - figure)
 

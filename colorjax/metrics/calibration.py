@@ -1,7 +1,7 @@
 """Whether a predictive distribution is as sure as it may be.
 
-A method is calibrated if the true colour of a photograph is exchangeable with
-colours drawn from its predictive distribution. What each figure would be then
+A method is calibrated if the true color of a photograph is exchangeable with
+colors drawn from its predictive distribution. What each figure would be then
 is known exactly for every number of draws n, so that no figure mistakes few
 draws for a wrong distribution. Draws are exact samples of ab, each of the
 whole photograph; pixels and channels are looked at apart, except in the last
@@ -114,7 +114,7 @@ def energy_score(draws: jax.Array, truth: jax.Array) -> jax.Array:
   mean_i |x_i - y| - 1/2 mean_{i != j} |x_i - x_j|, Euclidean in the ab plane,
   mean over pixels (Gneiting and Raftery 2007). The second mean is over
   different draws, so the score is unbiased for every n. It is proper: in the
-  mean no distribution scores lower than the true one. One colour drawn n
+  mean no distribution scores lower than the true one. One color drawn n
   times scores its `image.ab_distance`.
 
   Args:

@@ -23,7 +23,7 @@ def colorfulness(picture: jax.Array) -> jax.Array:
     picture: uint8 sRGB [..., H, W, 3].
 
   Returns:
-    At least 0 and 0 for grey, about 100 for the most colourful photographs,
+    At least 0 and 0 for grey, about 100 for the most colorful photographs,
     shape [...].
   """
   return _spread_and_shift(*_opponents(picture))
@@ -46,14 +46,14 @@ def colorfulness_abs(picture: jax.Array) -> jax.Array:
 
 
 def delta_of_means(statistics: np.ndarray) -> float:
-  """|mean CF of the colourings - mean CF of the originals|.
+  """|mean CF of the colorings - mean CF of the originals|.
 
   The delta of the tables of DDColor and MultiColor. Photographs painted too
   vividly make up for those painted too dull, so it can be near 0 where no
   photograph is right; `mean_delta` does not forgive that.
 
   Args:
-    statistics: colorfulness of the colouring and of its original, [N, 2].
+    statistics: colorfulness of the coloring and of its original, [N, 2].
 
   Returns:
     At least 0 and at most `mean_delta`.
@@ -63,10 +63,10 @@ def delta_of_means(statistics: np.ndarray) -> float:
 
 
 def mean_delta(statistics: np.ndarray) -> float:
-  """Mean over photographs of |CF of the colouring - CF of its original|.
+  """Mean over photographs of |CF of the coloring - CF of its original|.
 
   Args:
-    statistics: colorfulness of the colouring and of its original, [N, 2].
+    statistics: colorfulness of the coloring and of its original, [N, 2].
 
   Returns:
     At least 0.
@@ -92,6 +92,6 @@ def _columns(statistics: np.ndarray) -> np.ndarray:
   statistics = np.asarray(statistics, np.float64)
   if statistics.ndim != 2 or statistics.shape[1] != 2 or not len(statistics):
     raise ValueError(
-        'statistics are (colouring, original) of each photograph, [N, 2], got '
+        'statistics are (coloring, original) of each photograph, [N, 2], got '
         f'{list(statistics.shape)}')
   return statistics.T

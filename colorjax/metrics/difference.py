@@ -1,4 +1,4 @@
-"""CIEDE2000: the colour difference that people see, in Lab."""
+"""CIEDE2000: the color difference that people see, in Lab."""
 
 import math
 
@@ -15,7 +15,7 @@ def mean_ciede2000(picture: jax.Array, original: jax.Array) -> jax.Array:
   """Mean CIEDE2000 over the pixels of two 8-bit pictures.
 
   Both are read as sRGB under D65 with the 2 degree observer. Lightness counts
-  too: rounding a colouring to 8 bits moves it by less than 1.
+  too: rounding a coloring to 8 bits moves it by less than 1.
 
   Args:
     picture: uint8 sRGB [..., H, W, 3].
@@ -31,7 +31,7 @@ def mean_ciede2000(picture: jax.Array, original: jax.Array) -> jax.Array:
 
 
 def ciede2000(lab_a: jax.Array, lab_b: jax.Array) -> jax.Array:
-  """CIEDE2000 colour difference with k_L = k_C = k_H = 1.
+  """CIEDE2000 color difference with k_L = k_C = k_H = 1.
 
   Follows Sharma, Wu and Dalal, "The CIEDE2000 color-difference formula:
   implementation notes, supplementary test data, and mathematical
@@ -59,7 +59,7 @@ def ciede2000(lab_a: jax.Array, lab_b: jax.Array) -> jax.Array:
   hue_a = [x / jnp.where(chroma_a > 0, chroma_a, 1) for x in (a_a, b_a)]
   hue_b = [x / jnp.where(chroma_b > 0, chroma_b, 1) for x in (a_b, b_b)]
   # Opposite hues count as published, where they are in [0, 360): the smaller
-  # comes first. Products that are compared are equal for opposite colours; a
+  # comes first. Products that are compared are equal for opposite colors; a
   # fused difference of them need not be 0.
   ahead, behind = a_a * b_b, b_a * a_b
   is_first = (b_a > 0) | ((b_a == 0) & (a_a > 0))
@@ -99,7 +99,7 @@ def _mean_hue(hue_a: list[jax.Array], hue_b: list[jax.Array], turn: jax.Array
     turn: sign of the angle from the one to the other.
 
   Returns:
-    cos and sin of the mean; that of the other colour where one is grey.
+    cos and sin of the mean; that of the other color where one is grey.
   """
   (cos_a, sin_a), (cos_b, sin_b) = hue_a, hue_b
   # The sum of two directions is exact for hues alike, the normal of their

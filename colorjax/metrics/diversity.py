@@ -67,7 +67,7 @@ def pixel_oracle_k_ab(proposals: jax.Array, target: jax.Array) -> jax.Array:
 def pairwise_ab_distance(answers: jax.Array) -> jax.Array:
   """Mean ab distance of two answers, over all K (K - 1) / 2 pairs.
 
-  Unlike a mean over neighbours in the list it does not depend on their order.
+  Unlike a mean over neighbors in the list it does not depend on their order.
 
   Args:
     answers: ab [K, ..., H, W, 2], K at least 2.
@@ -111,7 +111,7 @@ def variance(pictures: jax.Array) -> jax.Array:
 
 
 def ab_std_map(answers: jax.Array) -> jax.Array:
-  """Map of how uncertain the colour of each pixel is.
+  """Map of how uncertain the color of each pixel is.
 
   sqrt(var a + var b) with population variances over the answers: the root mean
   square distance from their mean.

@@ -63,7 +63,7 @@ def frechet_infinity(
   figure is a rough one.
 
   Args:
-    a: features [N, D] of the colourings.
+    a: features [N, D] of the colorings.
     b: features [M, D] of the reference.
     paired: False as published: subsets of `a` against the whole of `b`, whose
       own bias remains. True, where row i of both is of one photograph: subsets

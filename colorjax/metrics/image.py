@@ -1,9 +1,9 @@
-"""Distances between a colouring and the photograph it stands for.
+"""Distances between a coloring and the photograph it stands for.
 
 Every function takes batches and returns one value for each photograph, not
 reduced further. ab fields are in Lab units; see `colorjax.color` for ranges.
-Pictures are 8-bit sRGB, which is what a person gets: `to_8_bit` rounds what is
-not, and floats are refused, not rescaled.
+Pictures are 8-bit sRGB, which is what a person gets; floats are refused, not
+rescaled.
 """
 
 import jax
@@ -143,7 +143,7 @@ def levels(*pictures: jax.Array) -> list[jax.Array]:
   """
   for picture in pictures:
     if picture.dtype != jnp.uint8:
-      raise TypeError(f'pictures are uint8, got {picture.dtype}: see to_8_bit')
+      raise TypeError(f'pictures are uint8, got {picture.dtype}')
     if picture.ndim < 3 or picture.shape[-1] != 3:
       raise ValueError(
           f'pictures are [..., H, W, 3], got {list(picture.shape)}')
@@ -152,14 +152,3 @@ def levels(*pictures: jax.Array) -> list[jax.Array]:
           f'pictures of one shape are compared, got '
           f'{list(pictures[0].shape)} and {list(picture.shape)}')
   return [picture.astype(jnp.float32) for picture in pictures]
-
-
-def to_8_bit(rgb: jax.Array) -> jax.Array:
-  """sRGB in [0, 1], clipped to it, as uint8 of the same shape."""
-  return jnp.round(jnp.clip(rgb, 0, 1) * 255).astype(jnp.uint8)
-
-
-def colour(lightness: jax.Array, ab: jax.Array) -> jax.Array:
-  """Lightness [..., H, W, 1] and ab [..., H, W, 2] to sRGB in [0, 1]."""
-  lightness = jnp.broadcast_to(lightness, (*ab.shape[:-1], 1))
-  return color.lab_to_rgb(jnp.concatenate([lightness, ab], -1))

@@ -2,7 +2,7 @@
 
 What a paper calls FID depends on the network, on its weights and on how a
 picture is brought to it. Each combination stands here under a name, and no
-two of them compare. All resize to 299 x 299 bilinearly, pixel centres at half
+two of them compare. All resize to 299 x 299 bilinearly, pixel centers at half
 integers, without antialiasing, whatever the size of the picture, and take the
 mean over the 8 x 8 places of the last block.
 
@@ -10,12 +10,12 @@ mean over the 8 x 8 places of the last block.
   Weights of TensorFlow's graph of 2015-12-05; average pooling that does not
   count the zeros at the margin, and maximum pooling in the last block. Input
   2 x - 1 for x in [0, 1]. (TensorFlow's own script resizes with other pixel
-  centres; this is the port's.)
+  centers; this is the port's.)
 `torchvision`: the released evaluation of CT2 (Weng et al., ECCV
   2022). torchvision's network and weights, whose average pooling counts the
   zeros. Its input is the step that torchvision applies to
   STANDARDISED pictures, x * std / 0.5 + (mean - 0.5) / 0.5, but x is in
-  [0, 1] and not standardised: the network sees less contrast than it was
+  [0, 1] and not standardized: the network sees less contrast than it was
   trained on.
 `ddcolor`: the released validation of DDColor (Kang et al. 2023,
   arXiv:2212.11613). The same code, which expects [-1, 1] and first takes

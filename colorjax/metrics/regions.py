@@ -1,4 +1,4 @@
-"""How well a colouring keeps to the region that it was asked for.
+"""How well a coloring keeps to the region that it was asked for.
 
 Every function returns one value for each photograph. ab fields are in Lab
 units; a region is 1 inside and 0 outside.
@@ -27,7 +27,7 @@ def difference_inside(
 
   Args:
     ab: [..., H, W, 2].
-    reference: [..., H, W, 2]: the colouring without a region, to see what the
+    reference: [..., H, W, 2]: the coloring without a region, to see what the
       region does to what is inside; or the photograph, to see the error.
     region: [..., H, W, 1].
 

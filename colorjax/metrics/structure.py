@@ -26,7 +26,7 @@ def ssim(predicted: jax.Array, target: jax.Array) -> jax.Array:
   assessment: from error visibility to structural similarity" (2004). The mean
   is over R, G and B, and over the positions whose window lies inside the
   picture. Others take luma alone, pad the border, or give L = 225: those are
-  other figures. A colouring keeps the lightness, so high values are cheap.
+  other figures. A coloring keeps the lightness, so high values are cheap.
 
   Args:
     predicted: uint8 sRGB [B, H, W, 3], H and W at least 11.

@@ -1,1 +1,1 @@
-"""Network architectures; no loss and no colour constant lives here."""
+"""Network architectures; no loss and no color constant lives here."""

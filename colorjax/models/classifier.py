@@ -1,7 +1,7 @@
 """Networks that turn a grey photograph into a distribution over ab bins.
 
 Both map network lightness [B, H, W, 1] in [-1, 1] to logits [B, h, w, Q] in the
-compute type: which colours the Q bins are is decided elsewhere.
+compute type: which colors the Q bins are is decided elsewhere.
 """
 
 from collections.abc import Sequence

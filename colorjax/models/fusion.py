@@ -31,12 +31,12 @@ class Fusion(nn.Module):
   """Encoder, fusion with an embedding, decoder, as published.
 
   All convolutions are 3x3 with ReLU but the fusion, 1x1 with ReLU, and the
-  last one, with tanh. There is no normalisation and there are no skips. The
+  last one, with tanh. There is no normalization and there are no skips. The
   ab field has half the sides of the input; the last step only repeats it.
 
   Attributes:
     decoder: channels of the convolutions before each of the three nearest
-      neighbour enlargements; the last entry is followed by the output's two
+      neighbor enlargements; the last entry is followed by the output's two
       channels.
     width: share of the published channels, for small machines.
     dtype: compute type; parameters and outputs stay float32.
@@ -47,7 +47,7 @@ class Fusion(nn.Module):
 
   @nn.compact
   def __call__(self, lightness: jax.Array, embedding: jax.Array) -> jax.Array:
-    """Colours photographs.
+    """Colors photographs.
 
     Args:
       lightness: network lightness [B, H, W, 1] in [-1, 1], H and W multiples

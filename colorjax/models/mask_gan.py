@@ -28,7 +28,7 @@ PATCH_WIDTHS = (64, 128, 256, 512)
 
 _INIT = nn.initializers.he_normal()
 # Published outputs start with a variance of 2 / (kernel area * outputs), which
-# saturates tanh and sigmoid: there the first colours are near grey, and the
+# saturates tanh and sigmoid: there the first colors are near grey, and the
 # first verdicts near undecided.
 _OUTPUT_INIT = nn.initializers.normal(0.02)
 
@@ -51,7 +51,7 @@ class _Block(nn.Module):
     border: pixels added on each side, as flax.linen.Conv takes them.
     activate: activation.
     is_transposed: a transposed convolution.
-    batch_norm: whether to normalise.
+    batch_norm: whether to normalize.
     axis_name: mapped axis over which batch statistics are averaged.
     dtype: compute type.
   """
@@ -103,11 +103,11 @@ class Generator(nn.Module):
   @nn.compact
   def __call__(self, lightness: jax.Array, region: jax.Array,
                noise: jax.Array | None = None, *, train: bool) -> jax.Array:
-    """A colouring.
+    """A coloring.
 
     Args:
       lightness: network lightness [B, H, W, 1].
-      region: [B, H, W, 1], 1 where colour is wanted.
+      region: [B, H, W, 1], 1 where color is wanted.
       noise: [B, Z], given to every convolution of the encoder as Z constant
         channels; None or Z = 0 for a generator without noise.
       train: batch statistics of this batch, else the stored ones.

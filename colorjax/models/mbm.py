@@ -1,7 +1,7 @@
 """Networks that turn a grey photograph into the parameters of a mixture.
 
 Both networks map network lightness [B, H, W, 1] in [-1, 1] to the same record:
-K whole-image colourings with `num_params` channels per ab value, and K mixing
+K whole-image colorings with `num_params` channels per ab value, and K mixing
 logits per image. Which distribution those parameters describe is decided by
 the loss, not here.
 
@@ -25,7 +25,7 @@ class MixtureParams(flax.struct.PyTreeNode):
 
   Attributes:
     components: `num_params` arrays [B, K, h, w, 2], float32, unbounded.
-    mixing_logits: unnormalised log priors [B, K], float32.
+    mixing_logits: unnormalized log priors [B, K], float32.
   """
   components: tuple[jax.Array, ...]
   mixing_logits: jax.Array
@@ -63,7 +63,7 @@ class PublishedMBM(nn.Module):
     num_params: distribution parameters for each ab value.
     filters: channels of each stage; H and W are divisible by 2^len(filters).
     prior_width: units of the dense layer before the priors.
-    batch_norm: batch normalisation after each convolution.
+    batch_norm: batch normalization after each convolution.
     axis_name: mapped axis over which batch statistics are averaged.
     dtype: compute type; parameters and outputs stay float32.
   """

@@ -82,7 +82,7 @@ def decode(scales: Sequence[jax.Array], dtype: Any) -> jax.Array:
     dtype: compute type.
 
   Returns:
-    Normalised and activated features [B, H / 2, W / 2, filters[0]].
+    Normalized and activated features [B, H / 2, W / 2, filters[0]].
   """
   *skips, x = scales
   for skip in reversed(skips):

@@ -23,9 +23,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from colorjax import parallel
 from colorjax.colorizer import Batch
 from colorjax.errors import UserError
-from colorjax.training import checkpoint, failure, parallel, signals
+from colorjax.training import checkpoint, failure, signals
 from colorjax.training.console import say
 from colorjax.training.log import RunLog
 from colorjax.training.run_state import Cadence, HostState, Result

@@ -85,7 +85,7 @@ def make_optimizer(
     learning_rate: a number, or what `make_schedule` returns.
     clip_norm: scale the gradient down to this global norm; None: never.
     weight_decay: decoupled decay, 'adamw' only. Kernels decay; vectors (bias,
-      scale of a normalisation) do not.
+      scale of a normalization) do not.
     b1: decay of the first moment, the Adams only.
     b2: decay of the second moment, the Adams only.
     eps: added to the root of the second moment, the Adams only.

@@ -49,7 +49,7 @@ def create_state(
 
   Args:
     variables: what `Colorizer.init` returns.
-    optimizer: whose state is initialised.
+    optimizer: whose state is initialized.
     ema: keep an average of the parameters; set it where the step has a decay.
     players: names of `Colorizer.players`, each with an optimizer state of its
       own; none: one optimizer state for all parameters.

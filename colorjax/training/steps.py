@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from colorjax import parallel
 from colorjax.colorizer import FROZEN, Aux, Batch, LossFn, Variables
 from colorjax.errors import UserError
-from colorjax.training import parallel
 from colorjax.training.state import TrainState
 
 Metrics = dict[str, tuple[jax.Array, jax.Array]]

@@ -1,0 +1,344 @@
+"""Pictures of a method's results, and the page that shows them.
+
+Functions from arrays to pictures, uint8 sRGB [H, W, 3]; only `write_index`
+writes a file (pictures are written with `photo.write`).
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
+
+from colorjax import color
+from colorjax.colorizer import Colorizer, Variables
+from colorjax.errors import UserError
+from colorjax.photo import painting
+
+AB_RANGE = 60.0
+"""The a and b planes are drawn from -AB_RANGE to AB_RANGE in every picture."""
+
+_GAP = 6
+_BACKGROUND = (244, 244, 244)  # neutral: a tint would alter how colors look
+_INK = (40, 40, 40)
+_MARK = (30, 30, 30)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+  """One picture of a contact sheet.
+
+  Attributes:
+    pixels: uint8 sRGB, [H, W, 3] or grey [H, W], any size.
+    caption: a few words under it.
+    is_marked: whether it gets a frame.
+  """
+  pixels: np.ndarray
+  caption: str = ''
+  is_marked: bool = False
+
+
+def contact_sheet(rows: Sequence[Sequence[Cell]], *,
+                  column_titles: Sequence[str] = (),
+                  row_titles: Sequence[str] = (), cell_size: int = 144
+                  ) -> np.ndarray:
+  """A table of pictures.
+
+  Args:
+    rows: the pictures; rows may differ in length and may hold any sizes.
+    column_titles: a title for each column, or none.
+    row_titles: a line above each row, or none.
+    cell_size: the longer side of every picture, in pixels.
+
+  Returns:
+    uint8 [H, W, 3].
+  """
+  if not rows or not any(rows):
+    raise ValueError('a contact sheet needs at least one picture')
+  text_size = min(max(11, cell_size // 10), 17)
+  font = ImageFont.load_default(text_size)
+  line = round(text_size * 1.5)
+  columns = max(len(column_titles), *(len(row) for row in rows))
+  thumbnails = [[Image.fromarray(thumbnail(cell.pixels, cell_size))
+                 for cell in row] for row in rows]
+  widths = [max((row[i].width for row in thumbnails if i < len(row)),
+                default=cell_size) for i in range(columns)]
+  heights = [max(t.height for t in row) for row in thumbnails if row]
+  title_height = line if column_titles else 0
+  size = (sum(widths) + _GAP * (columns + 1),
+          sum(heights) + len(heights) * (line + _GAP) + title_height + _GAP
+          + line * len(row_titles))
+  sheet = Image.new('RGB', size, _BACKGROUND)
+  draw = ImageDraw.Draw(sheet)
+  lefts = [_GAP * (i + 1) + sum(widths[:i]) for i in range(columns)]
+
+  def text(i, top, words):
+    draw.text((lefts[i] + widths[i] / 2, top + line / 2),
+              _shortened(words, font, widths[i]), _INK, font, anchor='mm')
+
+  for i, title in enumerate(column_titles):
+    text(i, _GAP / 2, title)
+  top = title_height + _GAP
+  for n, (row, pictures) in enumerate(zip(rows, thumbnails, strict=True)):
+    if row_titles:
+      draw.text((_GAP, top + line / 2), _shortened(
+          row_titles[n], font, size[0] - 2 * _GAP), _INK, font, anchor='lm')
+      top += line
+    for i, (cell, picture) in enumerate(zip(row, pictures, strict=True)):
+      sheet.paste(picture, (lefts[i], top))
+      if cell.is_marked:
+        draw.rectangle((lefts[i] - 3, top - 3, lefts[i] + picture.width + 2,
+                        top + picture.height + 2), outline=_MARK, width=3)
+      text(i, top + max(p.height for p in pictures), cell.caption)
+    top += max((p.height for p in pictures), default=0) + line + _GAP
+  return np.asarray(sheet)
+
+
+def proposal_drawer(colorizer: Colorizer, *, num_proposals: int
+                    ) -> Callable[..., np.ndarray]:
+  """What draws the answers to some photographs beside the originals.
+
+  With several proposals: lightness | original | proposals in order of their
+  probability, which is written under each; the one nearest to the original
+  (mean ab distance) is framed and named. With one: lightness | prediction |
+  original, and the distance under the prediction.
+
+  Args:
+    colorizer: any method.
+    num_proposals: K.
+
+  Returns:
+    `(variables, images uint8 [N, H, W, 3], row_titles=()) -> contact sheet
+    uint8`, compiled once for each N.
+  """
+  @jax.jit
+  def paint(variables, images):
+    lightness, ab = color.split_lightness(images)
+    proposals, weights = colorizer.propose(variables, lightness, num_proposals)
+    distance = jnp.linalg.norm(proposals - ab, axis=-1).mean((-2, -1))
+    return (painting.grey_picture(lightness),
+            painting.picture(lightness[None], proposals), weights, distance)
+
+  def draw(variables: Variables, images: np.ndarray,
+           row_titles: Sequence[str] = ()) -> np.ndarray:
+    grey, painted, weights, distance = jax.device_get(paint(variables, images))
+    rows = []
+    for n, original in enumerate(np.asarray(images)):
+      lightness = Cell(grey[n])
+      if num_proposals == 1:
+        answer = Cell(painted[0, n], f'ab distance {distance[0, n]:.1f}')
+        rows.append([lightness, answer, Cell(original)])
+      else:
+        rows.append([lightness, Cell(original), *_proposals(
+            painted[:, n], weights[:, n], distance[:, n])])
+    titles = (['lightness', 'prediction', 'original'] if num_proposals == 1
+              else ['lightness', 'original',
+                    *(f'proposal {k}' for k in range(num_proposals))])
+    return contact_sheet(rows, column_titles=titles, row_titles=row_titles)
+
+  return draw
+
+
+def side_by_side(images: np.ndarray, pictures: Mapping[str, np.ndarray]
+                 ) -> np.ndarray:
+  """The colorings of the same photographs by several methods.
+
+  Args:
+    images: the originals, uint8 sRGB [N, H, W, 3].
+    pictures: by the name of the method, uint8 sRGB [N, H, W, 3].
+
+  Returns:
+    Contact sheet lightness | original | a column for each method, uint8.
+  """
+  grey = lightness_only(images)
+  return contact_sheet(
+      [[Cell(grey[n]), Cell(original),
+        *(Cell(painted[n]) for painted in pictures.values())]
+       for n, original in enumerate(images)],
+      column_titles=['lightness', 'original', *pictures])
+
+
+def region_sheet(images: np.ndarray, regions: np.ndarray, within: np.ndarray,
+                 whole: np.ndarray) -> np.ndarray:
+  """What a region does: color inside it, grey outside.
+
+  Args:
+    images: the originals, uint8 sRGB [N, H, W, 3].
+    regions: [N, H, W, 1], 1 inside.
+    within: the answers within the regions, ab [N, H, W, 2], Lab units.
+    whole: the answers without regions, alike.
+
+  Returns:
+    Contact sheet lightness | region | within it | everywhere | original, uint8.
+  """
+  lightness, _ = color.split_lightness(jnp.asarray(images))
+  columns = [
+      lightness_only(images),
+      np.repeat((255 * np.asarray(regions)).astype(np.uint8), 3, axis=-1),
+      np.asarray(painting.picture(lightness, jnp.asarray(within))),
+      np.asarray(painting.picture(lightness, jnp.asarray(whole))), images]
+  return contact_sheet(
+      [[Cell(column[n]) for column in columns] for n in range(len(images))],
+      column_titles=['lightness', 'region', 'within it', 'everywhere',
+                     'original'])
+
+
+def _proposals(painted: np.ndarray, weights: np.ndarray, distance: np.ndarray
+               ) -> list[Cell]:
+  """The proposals for one photograph, [K, ...] each, the nearest framed."""
+  nearest = distance.argmin()
+  return [
+      Cell(pixels, f'{weight:.3f}' + (' nearest' if k == nearest else ''),
+           bool(k == nearest))
+      for k, (pixels, weight) in enumerate(zip(painted, weights, strict=True))]
+
+
+def thumbnail(pixels: np.ndarray, size: int) -> np.ndarray:
+  """A picture, uint8 [H, W] or [H, W, 3], with a longer side of `size`."""
+  image = Image.fromarray(pixels)
+  scale = size / max(image.size)
+  return np.asarray(image.resize(
+      (max(1, round(image.width * scale)), max(1, round(image.height * scale))),
+      Image.Resampling.LANCZOS, reducing_gap=3.0))
+
+
+def lightness_only(pixels: np.ndarray) -> np.ndarray:
+  """The grey picture of equal lightness, uint8 sRGB [..., H, W, 3]."""
+  lightness, _ = color.split_lightness(jnp.asarray(pixels))
+  return np.asarray(painting.grey_picture(lightness))
+
+
+def lab_split(original: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+  """L, a and b of a photograph, and below it those of its coloring.
+
+  L is drawn from 0 to 100, a and b from -AB_RANGE to AB_RANGE in the colors
+  that they stand for: green to red, blue to yellow, white at 0.
+
+  Args:
+    original: uint8 sRGB [H, W, 3].
+    predicted: uint8 sRGB [H, W, 3].
+
+  Returns:
+    uint8 [H', W', 3].
+  """
+  # In inches: the planes, a gap for titles, a color bar under each column.
+  width, bar = 3.0, 0.6
+  height = width * original.shape[0] / original.shape[1]
+  total = 2 * height + bar + 0.5
+  figure = Figure(figsize=(4 * width + 0.4, total), dpi=100)
+  axes = figure.subplots(3, 4, gridspec_kw={
+      'height_ratios': [height, height, 0.15], 'left': 0.03, 'right': 0.985,
+      'top': 1 - 0.3 / total, 'bottom': 0.3 / total, 'wspace': 0.05,
+      'hspace': 0.05})
+  planes = [('L', 'gray', 0, 100),
+            ('a', _ab_colors(0), -AB_RANGE, AB_RANGE),
+            ('b', _ab_colors(1), -AB_RANGE, AB_RANGE)]
+  for row, (name, picture) in enumerate(
+      [('original', original), ('prediction', predicted)]):
+    lightness, ab = color.split_lightness(jnp.asarray(picture))
+    lab = np.concatenate([lightness, ab], -1)
+    axes[row, 0].imshow(picture)
+    axes[row, 0].set_ylabel(name)
+    for column, (_, colors, low, high) in enumerate(planes, start=1):
+      drawn = axes[row, column].imshow(
+          lab[..., column - 1], cmap=colors, vmin=low, vmax=high)
+      if row == 0:
+        figure.colorbar(drawn, cax=axes[2, column], orientation='horizontal',
+                        ticks=np.linspace(low, high, 5)[1:-1])
+  for axis, title in zip(axes[0], ['picture', 'L', 'a', 'b'], strict=True):
+    axis.set_title(title)
+  for axis in axes[:2].flat:
+    axis.set(xticks=[], yticks=[])
+  axes[2, 0].set_axis_off()
+  return rendered(figure)
+
+
+def loss_curves(metrics_path: pathlib.Path) -> np.ndarray:
+  """The objective over steps, one curve for each split.
+
+  Args:
+    metrics_path: `metrics.jsonl` of a run; lines without a finite `loss`, and
+      a last line cut short, are passed over.
+
+  Returns:
+    uint8 [H, W, 3].
+
+  Raises:
+    UserError: the file cannot be read or holds no loss.
+  """
+  curves = read_losses(metrics_path)
+  if not curves:
+    raise UserError(f'{metrics_path} holds no line with a finite loss')
+  figure = Figure(figsize=(8, 4.5), dpi=100, layout='constrained')
+  axes = figure.subplots()
+  for split, points in sorted(curves.items()):
+    steps, losses = np.array(points).T
+    axes.plot(steps, losses, label=f'{split}, last {losses[-1]:.4g}',
+              linewidth=1.2, marker='o' if len(steps) < 30 else None,
+              markersize=3)
+  values = np.concatenate([np.array(p)[:, 1] for p in curves.values()])
+  # The first steps would squeeze all others into a line.
+  low, high = values.min(), np.quantile(values, 0.97)
+  margin = 0.08 * max(high - low, 1e-6)
+  axes.set(xlabel='step', ylabel='loss', ylim=(low - margin, high + margin))
+  axes.grid(alpha=0.3)
+  axes.legend()
+  return rendered(figure)
+
+
+def read_losses(path: pathlib.Path) -> dict[str, list[tuple[int, float]]]:
+  """(step, loss) by split, from `metrics.jsonl`; see `loss_curves`."""
+  try:
+    lines = path.read_text().splitlines()
+  except OSError as error:
+    raise UserError(f'{path}: {error.strerror or error}') from error
+  curves: dict[str, list[tuple[int, float]]] = {}
+  for line in lines:
+    try:
+      entry = json.loads(line)
+      point = (int(entry['step']), float(entry['loss']))
+    except (ValueError, KeyError, TypeError):
+      continue
+    if np.isfinite(point[1]):
+      curves.setdefault(str(entry.get('split', '')), []).append(point)
+  return curves
+
+
+def _ab_colors(channel: int) -> LinearSegmentedColormap:
+  """A diverging color map that shows a (0) or b (1) in its own colors."""
+  lab = np.array([[50.0, 0, 0], [97.0, 0, 0], [50.0, 0, 0]], np.float32)
+  lab[:, 1 + channel] = -AB_RANGE, 0, AB_RANGE
+  rgb = np.asarray(color.lab_to_rgb(color.fit_to_gamut(lab)))
+  return LinearSegmentedColormap.from_list('ab'[channel], rgb)
+
+
+def rendered(figure: Figure) -> np.ndarray:
+  """A figure of Matplotlib as a picture, uint8 sRGB [H, W, 3].
+
+  Args:
+    figure: made by `matplotlib.figure.Figure`, which keeps no global state and
+      needs no display; its size in inches times its dpi are the pixels.
+
+  Returns:
+    The picture.
+  """
+  canvas = FigureCanvasAgg(figure)
+  canvas.draw()
+  return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _shortened(words: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+               width: int) -> str:
+  """Words cut with an ellipsis to fit a width in pixels."""
+  if font.getlength(words) <= width:
+    return words
+  while words and font.getlength(words + '…') > width:
+    words = words[:-1]
+  return words + '…'

@@ -1,0 +1,232 @@
+"""Time and memory of the mixture likelihood, against numpyro and plain forms.
+
+    python -m experiments.benchmarks.likelihood --batch=32 --components=16
+
+One row a form: the forward pass, the value with its gradient by all params and
+mixing logits, the temporary memory of that compiled program, and its speed
+relative to numpyro's Bernoulli mixture. Forms take turns in one process, so
+that a busy machine slows all of them alike; times are medians.
+
+Memory is counted in units of one logits array. Traffic is the least that any
+program must move for a value with its gradient: params read once forward and
+once backward, gradients written once.
+"""
+
+import dataclasses
+import json
+import math
+import pathlib
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import flags
+
+from colorjax.errors import UserError
+from experiments import common
+
+_BATCH = flags.DEFINE_integer('batch', 32, 'Events.', lower_bound=1)
+_COMPONENTS = flags.DEFINE_integer(
+    'components', 16, 'Components of the mixture.', lower_bound=1)
+_DIMS = flags.DEFINE_integer(
+    'dims', 8192, 'Numbers in an event: height x width x 2.', lower_bound=1)
+_REPEATS = flags.DEFINE_integer(
+    'repeats', 20, 'Turns; times are medians over them.', lower_bound=1)
+_DTYPE = flags.DEFINE_enum(
+    'dtype', 'float32', ['float32', 'bfloat16'], 'Of targets and params.')
+_OUTPUT = flags.DEFINE_string(
+    'output', None, 'Write the figures to this file, .json or .md.')
+
+REFERENCE = 'bernoulli, numpyro'
+
+
+@dataclasses.dataclass
+class Row:
+  """Figures of one form; None where the form cannot run.
+
+  Attributes:
+    form: which family, written how.
+    nats: mean log-likelihood; forms of one family must agree.
+    forward_ms: the value alone.
+    gradient_ms: the value and its gradient.
+    temporaries: memory beside inputs and outputs of the latter, in logits.
+    gigabytes_per_s: least traffic of the latter over its time.
+    speed: time of numpyro's Bernoulli mixture over that of the latter.
+  """
+  form: str
+  nats: float
+  forward_ms: float
+  gradient_ms: float
+  temporaries: float
+  gigabytes_per_s: float
+  speed: float | None = None
+
+
+@dataclasses.dataclass
+class Form:
+  """A likelihood compiled both ways, with the arrays it is called on."""
+  name: str
+  forward: Any
+  gradient: Any
+  args: tuple[Any, ...]
+  traffic: int
+  times: tuple[list[float], list[float]] = dataclasses.field(
+      default_factory=lambda: ([], []))
+
+
+def bernoulli_forms() -> dict[str, Callable[..., Any]]:
+  """Other ways to write the Bernoulli mixture: `(targets, params, mixing)`."""
+  import jax
+  import jax.numpy as jnp
+
+  def mix(component_log_prob, mixing):
+    log_priors = jax.nn.log_softmax(mixing.astype(jnp.float32))
+    return jax.nn.logsumexp(log_priors + component_log_prob, axis=-1)
+
+  def plain(x, params, mixing):
+    (logits,), x = params, x[:, None]
+    terms = (x * jax.nn.log_sigmoid(logits)
+             + (1 - x) * jax.nn.log_sigmoid(-logits))
+    return mix(terms.sum(-1, dtype=jnp.float32), mixing)
+
+  def einsum(x, params, mixing):
+    (logits,) = params
+    linear = jnp.einsum('bd,bkd->bk', x, logits,
+                        preferred_element_type=jnp.float32)
+    normalizer = jax.nn.softplus(logits).sum(-1, dtype=jnp.float32)
+    return mix(linear - normalizer, mixing)
+
+  forms: dict[str, Callable[..., Any]] = {
+      'bernoulli, log-sigmoid': plain, 'bernoulli, einsum': einsum}
+  try:
+    import numpyro.distributions as dist
+  except ModuleNotFoundError:
+    print('numpyro is not installed: no speed relative to it; it comes with '
+          "pip install -e '.[dev]'")
+    return forms
+
+  def numpyro(x, params, mixing):
+    (logits,) = params
+    components = dist.Independent(
+        dist.BernoulliLogits(logits, validate_args=False), 1,
+        validate_args=False)
+    return dist.MixtureSameFamily(
+        dist.CategoricalLogits(mixing, validate_args=False), components,
+        validate_args=False).log_prob(x)
+
+  return {REFERENCE: numpyro} | forms
+
+
+def all_forms() -> dict[str, tuple[int, Callable[..., Any]]]:
+  """Name to (number of params, log-likelihood)."""
+  from colorjax import losses
+
+  def ours(family):
+    return lambda x, params, mixing: losses.mixture_log_prob(
+        x, params, mixing, family=family, event_axes=(1,))
+
+  families = {
+      'bernoulli': losses.bernoulli(),
+      'continuous bernoulli': losses.continuous_bernoulli(),
+      'gaussian': losses.gaussian(),
+      'discretized logistic': losses.discretized_logistic(),
+  }
+  named = {f'{name}, colorjax': (family.num_params, ours(family))
+           for name, family in families.items()}
+  return named | {name: (1, form) for name, form in bernoulli_forms().items()}
+
+
+def compile_form(name: str, num_params: int, log_prob: Callable[..., Any],
+                 batch: int, components: int, dims: int, dtype: str) -> Form:
+  """Compiles a likelihood for random arrays of the given size."""
+  import jax
+
+  def loss(params, mixing, targets):
+    return log_prob(targets, params, mixing).sum()
+
+  keys = jax.random.split(jax.random.key(0), num_params + 2)
+  params = tuple(
+      jax.random.normal(key, (batch, components, dims), dtype)
+      for key in keys[2:])
+  args = (params, jax.random.normal(keys[0], (batch, components)),
+          jax.random.uniform(keys[1], (batch, dims), dtype))
+  gradient = jax.value_and_grad(loss, argnums=(0, 1))
+  return Form(
+      name, jax.jit(loss).lower(*args).compile(),
+      jax.jit(gradient).lower(*args).compile(), args,
+      traffic=3 * sum(p.nbytes for p in params) + 2 * args[-1].nbytes)
+
+
+def take_turns(forms: list[Form], repeats: int) -> None:
+  """Times every form, one call each a turn."""
+  import jax
+  for turn in range(repeats + 1):
+    for form in forms:
+      for program, times in zip(
+          (form.forward, form.gradient), form.times, strict=True):
+        start = time.perf_counter()
+        jax.block_until_ready(program(*form.args))
+        if turn:  # the first touches memory for the first time
+          times.append(time.perf_counter() - start)
+
+
+def figures(form: Form) -> Row:
+  """The row of a form that has been timed."""
+  forward, gradient = (statistics.median(times) for times in form.times)
+  analysis = form.gradient.memory_analysis()
+  temporaries = (math.nan if analysis is None else
+                 analysis.temp_size_in_bytes / form.args[0][0].nbytes)
+  nats = float(form.forward(*form.args)) / form.args[-1].shape[0]
+  return Row(form.name, nats, 1e3 * forward, 1e3 * gradient, temporaries,
+             form.traffic / gradient / 1e9)
+
+
+def table(rows: list[Row]) -> str:
+  """The rows as Markdown."""
+  lines = ['| form | nats | forward ms | value + gradient ms '
+           '| temporaries / logits | GB/s | speed / numpyro |',
+           '|---|--:|--:|--:|--:|--:|--:|']
+  for row in rows:
+    speed = '' if row.speed is None else f'{row.speed:.2f}'
+    lines.append(
+        f'| {row.form} | {row.nats:.1f} | {row.forward_ms:.2f} '
+        f'| {row.gradient_ms:.2f} | {row.temporaries:.2f} '
+        f'| {row.gigabytes_per_s:.1f} | {speed} |')
+  return '\n'.join(lines)
+
+
+def main(argv: Sequence[str]) -> None:
+  """Runs the benchmark and prints, and writes, its table."""
+  del argv
+  output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None
+  if output and output.suffix not in ('.json', '.md'):
+    raise UserError(f'--output={output} must end in .json or .md')
+  if output and not output.parent.is_dir():
+    raise UserError(f'--output={output}: there is no folder {output.parent}')
+  import jax
+
+  forms = [
+      compile_form(name, num_params, log_prob, _BATCH.value,
+                   _COMPONENTS.value, _DIMS.value, _DTYPE.value)
+      for name, (num_params, log_prob) in all_forms().items()]
+  take_turns(forms, _REPEATS.value)
+  rows = [figures(form) for form in forms]
+  reference = [row.gradient_ms for row in rows if row.form == REFERENCE]
+  for row in rows:
+    row.speed = reference[0] / row.gradient_ms if reference else None
+  device = jax.devices()[0]
+  setting = (f'batch {_BATCH.value}, components {_COMPONENTS.value}, dims '
+             f'{_DIMS.value}, {_DTYPE.value}, {device.device_kind}, '
+             f'jax {jax.__version__}, median of {_REPEATS.value}')
+  print(f'{setting}\n\n{table(rows)}')
+  if output and output.suffix == '.md':
+    output.write_text(f'{setting}\n\n{table(rows)}\n')
+  elif output:
+    output.write_text(json.dumps(
+        {'setting': setting, 'rows': [dataclasses.asdict(r) for r in rows]},
+        indent=2) + '\n')
+
+
+if __name__ == '__main__':
+  common.run(main)

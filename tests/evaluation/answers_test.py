@@ -1,0 +1,392 @@
+"""Held-out figures through the contract, worked out by hand."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import skimage.color
+import skimage.metrics
+
+from colorjax.colorizer import Colorizer, deterministic
+from colorjax.errors import UserError
+from colorjax.evaluation import (
+  answers,
+  catalogue,
+  measuring,
+  protocol,
+  region_figures,
+  result,
+)
+from colorjax.photo import painting
+
+WARM, COLD = (10.0, 20.0), (-10.0, -20.0)
+SIDE = 12
+
+
+def _colorizer(**fields):
+  """Two answers of one color each, the warm one three times as probable."""
+  def paint(lightness, ab):
+    return jnp.broadcast_to(jnp.asarray(ab), (*lightness.shape[:-1], 2))
+
+  def propose(variables, lightness, k):
+    del variables
+    answers = jnp.stack([paint(lightness, WARM), paint(lightness, COLD)])[:k]
+    weights = jnp.asarray([0.75, 0.25])[:k, None]
+    return answers, jnp.broadcast_to(weights, (k, len(lightness)))
+
+  def sample(variables, lightness, key, n):
+    del variables
+    which = jax.random.bernoulli(key, 0.75, (n, 1, 1, 1, 1))
+    return jnp.where(which, paint(lightness, WARM), paint(lightness, COLD))
+
+  return Colorizer(
+      init=lambda *_: {}, loss=lambda *_: None, sample=sample,
+      predict=lambda variables, lightness: paint(lightness, WARM),
+      propose=propose, max_proposals=2, **fields)
+
+
+def _batches(images, size=2, **more):
+  for start in range(0, len(images), size):
+    part = images[start:start + size]
+    padding = np.zeros((size - len(part), *images.shape[1:]), np.uint8)
+    batch = {'image': np.concatenate([part, padding]),
+             'mask': (np.arange(size) < len(part)).astype(np.float32),
+             'index': np.arange(start, start + size, dtype=np.int32)}
+    yield batch | {name: np.concatenate([
+        rows[start:start + size], np.zeros((size - len(part),
+                                            *rows.shape[1:]), rows.dtype)])
+                   for name, rows in more.items()}
+
+
+def _measure(answer, images, size=2, **more):
+  return measuring.collect(
+      measuring.compiled(answer, {}), _batches(images, size, **more))
+
+
+@pytest.fixture(scope='module')
+def images():
+  """Dull colors of middle lightness: WARM and COLD are in the gamut there."""
+  rng = np.random.default_rng(0)
+  return rng.integers(100, 156, (5, SIDE, SIDE, 3), np.uint8)
+
+
+def _seen(images, ab):
+  """ab of a color on the photographs' lightness as an 8-bit picture has it."""
+  lab = skimage.color.rgb2lab(images)
+  lab[..., 1:] = ab
+  rgb = np.rint(skimage.color.lab2rgb(lab) * 255) / 255
+  return skimage.color.rgb2lab(rgb)[..., 1:]
+
+
+def test_figures_by_hand(images):
+  mean_ab = np.asarray([3.0, 4.0], np.float32)
+  values = _measure(answers.of_colorizer(
+      _colorizer(), image_size=SIDE, num_proposals=8, mean_color=mean_ab),
+      images)
+  ab = skimage.color.rgb2lab(images)[..., 1:]
+
+  def distance(to):
+    return np.linalg.norm(ab - np.asarray(to), axis=-1).mean((1, 2))
+
+  expected = {
+      'ab_distance_grey': distance((0, 0)),
+      'ab_distance_mean_color': distance(mean_ab),
+      'ab_distance': distance(WARM), 'ab_distance_expected': distance((5, 10)),
+      'best_of_k': np.minimum(distance(WARM), distance(COLD)),
+      'pixel_oracle_k': np.minimum(
+          np.linalg.norm(ab - WARM, axis=-1),
+          np.linalg.norm(ab - COLD, axis=-1)).mean((1, 2)),
+      'chroma_truth': distance((0, 0)),
+      'chroma': np.full(5, np.hypot(*WARM))}
+  for name, value in expected.items():
+    # Rounding to 8 bits moves a color by up to half a unit.
+    np.testing.assert_allclose(values[name], value, atol=0.4, err_msg=name)
+  assert 'bits_per_dim' not in values
+  assert 'sample_variance' not in values, 'none were asked for'
+  summary = catalogue.summarize(values)
+  assert set(values) <= set(summary) <= set(catalogue.METRICS)
+  assert summary['chroma'].n == 5
+  np.testing.assert_allclose(summary['chroma'].mean, values['chroma'].mean())
+
+
+def test_calibration_errors_lie_well_inside_their_intervals():
+  """Resampling adds to an error that is 0 but for chance: it is taken off."""
+  rng = np.random.default_rng(0)
+  shares = rng.dirichlet(np.full(20, 2.0), (60, 2))
+  ranks = rng.multinomial(400, shares)
+  claimed = (np.arange(10) + 0.5) / 10
+  pixels = rng.multinomial(400, rng.dirichlet(np.ones(10), 60))
+  # Each photograph is harder or easier than it seems, all together are not.
+  true = np.clip(claimed + rng.normal(0, 0.1, (60, 1)), 0, 1)
+  hits = np.stack([pixels, rng.binomial(pixels, true),
+                   rng.binomial(pixels, claimed)], -1)
+  summary = catalogue.summarize(
+      {'pit_error': ranks, 'expected_calibration_error': hits})
+  for name in ('pit_error', 'expected_calibration_error'):
+    one = summary[name]
+    assert one.mean > 0
+    assert 1 / 3 < (one.mean - one.low) / (one.high - one.low) < 2 / 3, name
+
+
+def test_a_method_with_one_answer_has_no_best_of_k_and_no_samples(images):
+  warm = _colorizer()
+  one = deterministic(init=warm.init, loss=warm.loss, predict=warm.predict)
+  values = _measure(answers.of_colorizer(
+      one, image_size=SIDE, num_proposals=8, num_samples=4, num_draws=4),
+      images)
+  assert 'ab_distance' in values
+  assert not {'best_of_k', 'ab_distance_expected', 'sample_variance',
+              'energy_score'} & values.keys()
+
+
+def test_figures_do_not_depend_on_the_batch(images):
+  answer = answers.of_colorizer(
+      _colorizer(), image_size=SIDE, num_proposals=2, num_samples=3,
+      num_draws=5, seed=7)
+  one, five = (_measure(answer, images, size) for size in (1, 5))
+  assert set(one) == set(five) >= {'sample_variance', 'energy_score'}
+  for name in one:
+    np.testing.assert_allclose(one[name], five[name], atol=1e-5, err_msg=name)
+
+
+def test_pictures_of_a_program_measure_as_the_method_that_painted_them(images):
+  answer = answers.of_colorizer(_colorizer(), image_size=SIDE)
+  lab = skimage.color.rgb2lab(images)
+  pictures = np.asarray(painting.picture(
+      jnp.asarray(lab[..., :1], jnp.float32),
+      jnp.broadcast_to(jnp.asarray(WARM), (*lab.shape[:-1], 2))))
+  own = _measure(answer, images)
+  theirs = _measure(answers.of_pictures, images, picture=pictures)
+  for name in theirs:
+    np.testing.assert_allclose(theirs[name], own[name], rtol=1e-4, atol=1e-3,
+                               err_msg=name)
+
+
+@pytest.mark.parametrize(('which', 'perfect'), [('truth', True),
+                                                ('grey', False)])
+def test_references(images, which, perfect):
+  values = _measure(answers.of_reference(which), images)
+  assert (np.isinf(values['psnr']) == perfect).all()
+  assert (values['ab_distance'] == 0).all() == perfect
+  if not perfect:
+    np.testing.assert_allclose(values['ab_distance'],
+                               values['ab_distance_grey'], atol=0.05)
+    assert (values['chroma'] < 0.1).all()
+
+
+def test_photographs_larger_than_the_network_sees():
+  """A field painted at 8 comes back at 32 along the photograph's lightness."""
+  rng = np.random.default_rng(1)
+  small = rng.integers(90, 166, (2, 4, 4, 3), np.uint8)
+  images = small.repeat(8, 1).repeat(8, 2)
+
+  def predict(variables, lightness):
+    del variables
+    assert lightness.shape[1:] == (8, 8, 1)
+    return jnp.concatenate([lightness - 50, 50 - lightness], -1)
+
+  values = _measure(answers.of_colorizer(deterministic(
+      init=lambda *_: {}, loss=lambda *_: None, predict=predict),
+      image_size=8), images)
+  lab = skimage.color.rgb2lab(images)
+  expected = np.linalg.norm(
+      _seen(images, np.stack([lab[..., 0] - 50, 50 - lab[..., 0]], -1))
+      - lab[..., 1:], axis=-1).mean((1, 2))
+  np.testing.assert_allclose(values['ab_distance'], expected, rtol=0.05)
+
+
+def test_hints_are_of_the_photograph_and_of_its_number(images):
+  """A method that answers with the mean of its hints."""
+  def predict_with_hints(variables, lightness, hint_ab, hint_mask):
+    del variables
+    mean = hint_ab.sum((1, 2)) / hint_mask.sum((1, 2))
+    return jnp.broadcast_to(mean[:, None, None], (*lightness.shape[:-1], 2))
+
+  run = measuring.compiled(answers.of_colorizer(dataclasses.replace(
+      _colorizer(), predict_with_hints=predict_with_hints),
+      image_size=SIDE), {})
+
+  def hinted(order):
+    order = np.asarray(order)
+    return measuring.collect(run, [{
+        'image': images[order], 'mask': np.ones(len(order)),
+        'index': order.astype(np.int32)}])['ab_distance_hinted']
+
+  forward = hinted(range(5))
+  np.testing.assert_allclose(hinted([4, 2]), forward[[4, 2]], rtol=1e-6)
+  # The mean of 10 pixels is nearer than any fixed color far away, and no
+  # nearer than the best constant.
+  ab = skimage.color.rgb2lab(images)[..., 1:].reshape(5, -1, 2)
+  best = np.linalg.norm(
+      ab - np.median(ab, axis=1, keepdims=True), axis=-1).mean(1)
+  assert (forward > 0.9 * best).all()
+  assert (forward < 1.3 * best).all()
+
+
+def test_figures_of_regions_by_hand(images):
+  """A method that heeds a region by halves: WARM inside, half of it outside."""
+  def predict_within(variables, lightness, region):
+    del variables, lightness
+    return (region + 1) / 2 * jnp.asarray(WARM)
+
+  measure = region_figures.per_region(dataclasses.replace(
+      _colorizer(), predict_within=predict_within))
+  region = np.zeros((5, SIDE, SIDE, 1), np.float32)
+  region[:, :, 1:] = 1
+  values = measuring.collect(
+      lambda b: measure({}, b),
+      [{'image': images, 'mask': np.ones(5), 'region': region}])
+  ab = skimage.color.rgb2lab(images)[..., 1:]
+  np.testing.assert_allclose(
+      values['chroma_outside'], np.hypot(*WARM) / 2, rtol=1e-5)
+  np.testing.assert_allclose(values['difference_inside'], 0)
+  np.testing.assert_allclose(
+      values['distance_inside'],
+      np.linalg.norm(ab - np.asarray(WARM), axis=-1)[:, :, 1:].mean((1, 2)),
+      atol=5e-3)
+  assert set(region_figures.summarize(values)) == set(
+      region_figures.REGION_FIGURES)
+
+
+def test_bits_per_dim_of_a_uniform_density(images):
+  """A density of 1/220 for each of the values is log2(220) bits."""
+  def log_prob(variables, lightness, ab):
+    del variables, ab
+    return jnp.full(len(lightness), -SIDE**2 * 2 * np.log(220))
+
+  values = _measure(answers.of_colorizer(
+      _colorizer(log_prob=log_prob), image_size=SIDE), images)
+  np.testing.assert_allclose(values['bits_per_dim'], np.log2(220), rtol=1e-5)
+
+
+WIDTHS = {'right': 1.0, 'narrow': 0.5, 'wide': 2.0}
+
+
+@pytest.fixture(scope='module')
+def calibrations():
+  """A normal model of fields of 6 x 6, as wide as the truth or not."""
+  rng = np.random.default_rng(2)
+  truth = rng.normal(0, 12, (24, 6, 6, 2))
+  lab = np.concatenate([np.full((*truth.shape[:-1], 1), 60.0), truth], -1)
+  images = np.rint(skimage.color.lab2rgb(lab) * 255).astype(np.uint8)
+  images = images.repeat(2, 1).repeat(2, 2)
+
+  def model(width):
+    sigma = 12 * width
+
+    def draw(variables, lightness, key, n):
+      del variables
+      return sigma * jax.random.normal(key, (n, len(lightness), 6, 6, 2))
+
+    def log_prob(variables, lightness, ab):
+      del variables, lightness
+      field = ab.reshape(len(ab), 6, 2, 6, 2, 2).mean((2, 4))
+      return jax.scipy.stats.norm.logpdf(field, scale=sigma).sum((1, 2, 3))
+
+    return _colorizer(draw=draw, log_prob=log_prob,
+                      event_shape=lambda s: (s[0] // 2, s[1] // 2))
+
+  return {name: catalogue.summarize(_measure(answers.of_colorizer(
+      model(width), image_size=SIDE, num_draws=19), images, size=24))
+          for name, width in WIDTHS.items()}
+
+
+def test_a_model_of_the_right_width_is_calibrated(calibrations):
+  right = calibrations['right']
+  np.testing.assert_allclose(right['coverage_90'].mean, 0.9, atol=0.02)
+  np.testing.assert_allclose(right['coverage_50'].mean, 0.5, atol=0.04)
+  assert right['pit_error'].mean < 0.02
+  # The entropy of the normal distribution, in bits.
+  np.testing.assert_allclose(
+      right['bits_per_dim'].mean, np.log2(12 * np.sqrt(2 * np.pi * np.e)),
+      atol=0.1)
+  assert right['hpd_coverage_90'].mean > 0.7
+
+
+@pytest.mark.parametrize('width', ['narrow', 'wide'])
+def test_a_miscalibrated_model_is_found_out(calibrations, width):
+  wrong, right = calibrations[width], calibrations['right']
+  for name in ('pit_error', 'bits_per_dim', 'energy_score'):
+    assert wrong[name].mean > right[name].mean, name
+  if width == 'narrow':
+    assert wrong['coverage_90'].mean < 0.7
+    assert wrong['hpd_coverage_90'].mean < 0.1
+  else:
+    assert wrong['coverage_90'].mean > 0.97
+    assert wrong['coverage_50'].mean > 0.75
+
+
+def _record(**changes):
+  fields = {
+      'protocol': protocol.folder(16, 'crop'), 'data': 'folder:x',
+      'photographs': ('a', 'b'), 'pixels': '00', 'num_proposals': 8,
+      'num_samples': 8, 'num_draws': 19, 'seed': 0, 'density': '',
+      'left_out': (), 'num_grey': 0, 'near_duplicates': None,
+      'drops_near_duplicates': False, 'judged': 'x', 'weights': '',
+      'networks': {}}
+  return protocol.Record(**(fields | changes))
+
+
+@pytest.mark.parametrize(('changes', 'said'), [
+    ({}, []), ({'data': 'folder:y', 'judged': 'z', 'seed': 1}, []),
+    ({'protocol': protocol.folder(32, 'crop')},
+     ['protocol image_size 16 and 32']),
+    ({'protocol': protocol.PROTOCOLS['imagenet_val5k']},
+     ['protocol name folder and imagenet_val5k',
+      'protocol image_size 16 and 256']),
+    ({'pixels': '01'}, ['other pixels']),
+    ({'photographs': ('a',), 'pixels': '01'}, ['2 and 1 photographs']),
+    ({'num_samples': 4}, ['num_samples 8 and 4']),
+    ({'weights': '12', 'networks': {'lpips_vgg': '2'}}, []),
+    ({'networks': {'lpips_alex': '2'}}, ['other weights of lpips_alex'])])
+def test_results_that_do_not_compare(changes, said):
+  record = _record(networks={'lpips_alex': '1'})
+  assert protocol.differences(record, _record(**changes)) == said
+
+
+def test_a_result_is_read_as_it_was_written(tmp_path):
+  statistics = {'psnr': np.array([np.inf, 20.0]),
+                'auc_rebalanced': np.ones((2, 2, 313))}
+  written = result.Result(_record(), statistics,
+                          catalogue.summarize(statistics))
+  result.write(tmp_path, written)
+  read = result.load(tmp_path)
+  assert read.record == written.record
+  assert np.isnan(read.summary['psnr'].mean)
+  assert read.summary['auc_rebalanced'] == written.summary['auc_rebalanced']
+  np.testing.assert_array_equal(read.statistics['psnr'], [np.inf, 20.0])
+  assert (tmp_path / result.PHOTOGRAPHS_FILE).read_text() == (
+      'photograph,psnr\na,inf\nb,20\n')
+
+
+@pytest.mark.parametrize(('file', 'content', 'message'), [
+    (result.METRICS_FILE, None, 'holds no metrics.json'),
+    (result.METRICS_FILE, '[]', 'metrics.json holds no JSON object'),
+    (result.METRICS_FILE, '{"psnr": 3}', 'no file of metrics'),
+    (result.PROTOCOL_FILE, '{', 'protocol.json cannot be read'),
+    (result.PROTOCOL_FILE, '{"data": ""}', 'no record of an evaluation'),
+    (result.STATISTICS_FILE, 'x', 'statistics.npz cannot be read')])
+def test_damaged_results_are_refused(tmp_path, file, content, message):
+  statistics = {'psnr': np.array([19.0, 20.0])}
+  result.write(tmp_path, result.Result(_record(), statistics,
+                                       catalogue.summarize(statistics)))
+  if content is None:
+    (tmp_path / file).unlink()
+  else:
+    (tmp_path / file).write_text(content)
+  with pytest.raises(UserError, match=message):
+    result.load(tmp_path)
+
+
+@pytest.mark.parametrize('size', [1, 2, 5])
+def test_mean_color_counts_every_photograph_once(images, size):
+  expected = skimage.color.rgb2lab(images)[..., 1:].mean((0, 1, 2))
+  np.testing.assert_allclose(
+      measuring.mean_color(_batches(images, size)), expected, atol=5e-3)
+
+
+def test_mean_color_of_nothing_is_refused():
+  with pytest.raises(UserError, match='no readable photograph'):
+    measuring.mean_color([])

@@ -1,0 +1,173 @@
+"""The prior of colors as a user measures it, and as an experiment takes it."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import scipy.spatial
+import skimage.color
+from PIL import Image
+
+from colorjax import quantize
+from colorjax.errors import UserError
+from experiments import prior_file
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+TINY = ['--num_steps=2', '--batch_size=2', '--image_size=16', '--network=unet',
+        '--filters=16', '--filters=16', '--warmup_steps=1',
+        '--report_photos=2', '--log_every=1', '--eval_every=2',
+        '--checkpoint_every=2', '--rebalance=0.5']
+
+
+def _run(script, *arguments):
+  return subprocess.run(
+      [sys.executable, '-m', f'experiments.{script}', *arguments], cwd=ROOT,
+      text=True, timeout=300, capture_output=True, check=False,
+      env=os.environ)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  """Three photographs of 32 x 32 whose pixels come in blocks of 8."""
+  path = tmp_path_factory.mktemp('photos')
+  rng = np.random.default_rng(0)
+  for i in range(3):
+    pixels = rng.integers(0, 256, (4, 4, 3), np.uint8)
+    Image.fromarray(pixels.repeat(8, 0).repeat(8, 1)).save(path / f'{i}.png')
+  (path / 'broken.png').write_bytes(b'not a photograph')
+  return path
+
+
+@pytest.fixture(scope='module')
+def derived(folder, tmp_path_factory):
+  """A measurement over the bins that occur, and what was printed."""
+  output = tmp_path_factory.mktemp('out') / 'prior.json'
+  done = _run('measure_prior', f'--data=folder:{folder}', '--bins=derived',
+              f'--output={output}', '--image_size=32', '--block_size=8',
+              '--batch_size=2')
+  assert done.returncode == 0, done.stderr
+  return output, done
+
+
+def _pixels(folder):
+  """The colors of the blocks, [48, 2]."""
+  return np.concatenate([
+      skimage.color.rgb2lab(np.asarray(Image.open(file))[::8, ::8])[..., 1:]
+      for file in sorted(folder.glob('[0-9].png'))]).reshape(-1, 2)
+
+
+def _oracle(ab, bins):
+  """Mean over colors of their soft codes."""
+  distance, nearest = scipy.spatial.cKDTree(bins).query(ab, 5)
+  weights = np.exp(-distance**2 / 50)
+  prior = np.zeros(len(bins))
+  np.add.at(prior, nearest, weights / weights.sum(-1, keepdims=True))
+  return prior / len(ab)
+
+
+def test_bins_and_prior_of_a_folder(folder, derived):
+  output, done = derived
+  found = prior_file.read(output)
+  ab = _pixels(folder)
+  bins = sorted({tuple(x) for x in np.floor(ab / 10 + 0.5) * 10})
+  assert [tuple(x) for x in found.bins] == bins
+  np.testing.assert_allclose(found.prior, _oracle(ab, bins), atol=1e-5)
+  assert (found.photos, found.image_size, found.block_size) == (3, 32, 8)
+  assert 'in 3 photographs' in done.stdout
+  assert 'broken.png' in done.stdout
+  assert os.listdir(output.parent) == ['prior.json']
+
+
+def test_published_bins_of_reduced_photographs(folder, tmp_path):
+  output = tmp_path / 'prior.json'
+  done = _run('measure_prior', f'--data=folder:{folder}', '--block_size=16',
+              f'--output={output}', '--image_size=32')
+  assert done.returncode == 0, done.stderr
+  found = prior_file.read(output)
+  bins = quantize.published_bins()
+  np.testing.assert_array_equal(found.bins, bins)
+  ab = _pixels(folder).reshape(3, 2, 2, 2, 2, 2).mean((2, 4)).reshape(-1, 2)
+  np.testing.assert_allclose(found.prior, _oracle(ab, bins), atol=1e-5)
+
+
+def test_an_experiment_takes_the_numbers_and_needs_no_file(
+    folder, derived, tmp_path):
+  source, workdir = derived[0], tmp_path / 'run'
+  copy = tmp_path / 'prior.json'
+  copy.write_text(source.read_text())
+  done = _run('classification', f'--data=folder:{folder}',
+              f'--eval_data=folder:{folder}', f'--prior={copy}',
+              f'--workdir={workdir}', *TINY)
+  assert done.returncode == 0, done.stderr
+  found = prior_file.read(source)
+  settings = json.loads((workdir / 'colorizer.json').read_text())['settings']
+  assert settings['bins'] == found.bins
+  assert settings['prior'] == found.prior
+  lines = [json.loads(x)
+           for x in (workdir / 'metrics.jsonl').read_text().splitlines()]
+  assert {x['split'] for x in lines} == {'train', 'validation'}
+  for line in lines:
+    assert np.isfinite(line['loss'])
+    assert line['loss'] != line['loss_unweighted']
+  figures = json.loads((workdir / 'report/metrics.json').read_text())
+  assert 3 < figures['bits_per_dim']['mean'] < 9
+
+  copy.unlink()
+  done = _run('colorize', f'--checkpoint={workdir}',
+              f'--input={folder / "0.png"}', f'--output={tmp_path / "out"}')
+  assert done.returncode == 0, done.stderr
+  assert (tmp_path / 'out/0.png').exists()
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['--rebalance=0.5'], '--rebalance needs the prior'),
+    (['--prior=PRIOR', '--sigma=3'],
+     'was measured with --sigma=5.0, not 3.0'),
+    (['--prior=PRIOR', '--rebalance=1.5'], 'rebalance')])
+def test_what_an_experiment_refuses(derived, arguments, message, tmp_path):
+  arguments = [x.replace('PRIOR', str(derived[0])) for x in arguments]
+  done = _run('classification', f'--workdir={tmp_path / "run"}', *arguments)
+  assert done.returncode == 2
+  assert len(done.stderr.splitlines()) == 1, done.stderr
+  assert message in done.stderr
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    ([], '--output must have a value'),
+    (['--output=x.json', '--image_size=30'],
+     '--image_size=30 is no multiple of --block_size=4'),
+    (['--output=/no/such/folder/x.json'],
+     '--output=/no/such/folder/x.json: cannot be written there'),
+    ([f'--output={ROOT}'], 'cannot be written there; name a file')])
+def test_what_the_measurement_refuses(arguments, message):
+  done = _run('measure_prior', *arguments)
+  assert done.returncode == 2
+  assert len(done.stderr.splitlines()) == 1, done.stderr
+  assert message in done.stderr
+
+
+@pytest.mark.parametrize(('text', 'message'), [
+    (None, 'No such file or directory; python -m experiments.measure_prior'),
+    ('no json', 'is no prior that python -m'),
+    ('[1, 2]', 'is no prior that'),
+    ('{"bins": [[0, 0]], "prior": [1]}', 'is no prior that .* missing'),
+    ('MORE', '2 probabilities do not fit 1 bins'),
+    ('NAN', 'a number is not finite')])
+def test_a_file_that_is_no_prior_is_one_line(text, message, tmp_path):
+  path = tmp_path / 'prior.json'
+  fields = {'data': 'x', 'photos': 1, 'image_size': 8, 'block_size': 1,
+            'num_neighbors': 1, 'sigma': 5.0, 'bins': [[0.0, 0.0]]}
+  text = {'MORE': json.dumps(fields | {'prior': [0.5, 0.5]}),
+          'NAN': json.dumps(fields | {'prior': [float('nan')]})}.get(text, text)
+  if text is not None:
+    path.write_text(text)
+  with pytest.raises(UserError, match=message) as error:
+    prior_file.read(path)
+  assert str(error.value).startswith(f'--prior={path}: ')
+  assert '\n' not in str(error.value)

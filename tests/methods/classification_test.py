@@ -1,0 +1,239 @@
+"""Classification as a Colorizer: the contract, and the numbers behind it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+import skimage.color
+
+from colorjax import quantize
+from colorjax.errors import UserError
+from colorjax.methods import classification
+
+BINS = [[a, b] for a in range(-20, 21, 10) for b in range(-20, 21, 10)]
+SMALL = {'bins': BINS, 'network': 'unet', 'filters': (16, 32)}
+PRIOR = (np.arange(1, 26) / 325).tolist()
+
+
+def _batch(n=4, size=16):
+  rng = np.random.default_rng(0)
+  image = rng.integers(0, 256, (n, 4, 4, 3), np.uint8)
+  image = image.repeat(size // 4, 1).repeat(size // 4, 2)
+  # Moved by a pixel, so that averaging over blocks mixes colors.
+  image = np.roll(image, 1, axis=(1, 2))
+  return {'image': jnp.asarray(image), 'mask': jnp.ones(n)}
+
+
+def _lab(batch):
+  lab = skimage.color.rgb2lab(np.asarray(batch['image']))
+  return jnp.asarray(lab[..., :1], jnp.float32), lab[..., 1:]
+
+
+def _init(method, size=16):
+  return jax.jit(method.init, static_argnums=1)(jax.random.key(0), (size, size))
+
+
+def _logits(variables, lightness):
+  net, _, _ = classification._network(
+      'unet', axis_name=None, num_bins=25, filters=(16, 32), dtype=jnp.float32)
+  return np.asarray(net.apply(variables, lightness / 50 - 1, train=False),
+                    np.float64)
+
+
+@pytest.fixture(scope='module')
+def small():
+  """A method, variables under which its answers differ, a batch."""
+  method = classification.build(**SMALL)
+  variables = _init(method)
+  params = variables['params']
+  params['bins']['kernel'] = params['bins']['kernel'] * 5
+  return method, variables, _batch()
+
+
+@pytest.mark.parametrize('network', classification.NETWORKS)
+def test_contract(network):
+  filters = {'published': (4, 4, 8, 8), 'unet': (16, 32)}[network]
+  stride = {'published': 4, 'unet': 2}[network]
+  method = classification.build(network=network, filters=filters)
+  variables, batch = _init(method), _batch()
+  lightness, ab = _lab(batch)
+
+  @jax.jit
+  def answers(variables, lightness, ab):
+    return (method.predict(variables, lightness),
+            method.propose(variables, lightness, 1),
+            method.sample(variables, lightness, jax.random.key(1), 2),
+            method.log_prob(variables, lightness, ab))
+
+  predicted, (proposals, weights), samples, nats = answers(
+      variables, lightness, jnp.asarray(ab))
+  assert predicted.shape == (4, 16, 16, 2)
+  np.testing.assert_array_equal(proposals[0], predicted)
+  np.testing.assert_array_equal(weights, np.ones((1, 4)))
+  assert method.num_proposals(8) == 1
+  assert samples.shape == (2, 4, 16, 16, 2)
+  assert (samples[0] != samples[1]).any()
+  assert jnp.abs(samples).max() <= 110
+  assert method.event_shape((16, 24)) == (16 // stride, 24 // stride)
+  # An untrained network knows nothing: 313 squares, all as probable.
+  bits = -nats / np.prod(method.event_shape((16, 16))) / 2 / np.log(2)
+  np.testing.assert_allclose(bits, np.log2(31300) / 2, atol=1)
+  for train in (True, False):
+    scalar, aux = jax.jit(method.loss, static_argnames='train')(
+        variables['params'], variables['model_state'], batch,
+        jax.random.key(2), train=train)
+    assert np.isfinite(scalar)
+    assert aux.metrics['loss'][1] == 4
+    moved = [bool((a != b).any()) for a, b in zip(
+        jax.tree.leaves(aux.model_state),
+        jax.tree.leaves(variables['model_state']), strict=True)]
+    assert moved == [train] * (7 if network == 'published' else 0) * 2
+
+
+@pytest.mark.parametrize('rebalance', [None, 0.3])
+def test_losses_are_those_of_the_paper(small, rebalance):
+  """Float64 over full targets, from all distances and no neighbor search."""
+  _, variables, batch = small
+  method = classification.build(**SMALL, prior=PRIOR, rebalance=rebalance)
+  lightness, ab = _lab(batch)
+  ab = ab.reshape(4, 8, 2, 8, 2, 2).mean((2, 4))
+  squared = np.square(ab[..., None, :] - np.asarray(BINS)).sum(-1)
+  target = np.exp(-squared / 50)
+  target[squared > np.sort(squared, -1)[..., 4:5]] = 0
+  target /= target.sum(-1, keepdims=True)
+  log_p = scipy.special.log_softmax(_logits(variables, lightness), -1)
+  nats = -(target * log_p).sum(-1)
+  weight = np.ones(25)
+  if rebalance:
+    weight = 1 / (0.7 * np.asarray(PRIOR) + 0.3 / 25)
+    weight /= weight @ PRIOR
+  expected = {'loss': (weight[target.argmax(-1)] * nats).mean(),
+              'loss_unweighted': nats.mean(),
+              'accuracy': (log_p.argmax(-1) == target.argmax(-1)).mean()}
+  scalar, aux = method.loss(variables['params'], {}, batch, jax.random.key(0),
+                            train=False)
+  found = {name: float(total / count)
+           for name, (total, count) in aux.metrics.items()}
+  np.testing.assert_allclose(scalar, expected['loss'], rtol=1e-4)
+  assert found == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(('readout', 'power'), [
+    ('mean', 1), ('annealed_mean', 4), ('mode', np.inf)])
+def test_readouts(small, readout, power):
+  """On flat lightness the field is enlarged without any change."""
+  _, variables, _ = small
+  method = classification.build(**SMALL, readout=readout, temperature=0.25)
+  lightness = jnp.full((1, 16, 16, 1), 40.)
+  p = scipy.special.softmax(_logits(variables, lightness), -1)
+  p = p == p.max(-1, keepdims=True) if power == np.inf else p**power
+  expected = p / p.sum(-1, keepdims=True) @ np.asarray(BINS)
+  found = method.predict(variables, lightness)
+  # Corner pixels are not interpolated.
+  np.testing.assert_allclose(found[:, ::15, ::15], expected[:, ::7, ::7],
+                             atol=1e-3)
+
+
+def test_log_prob_is_a_density_in_lab_units(small):
+  """The probability of a pixel's square, by the softmax, over its area."""
+  method, variables, batch = small
+  lightness, ab = _lab(batch)
+  ab = np.clip(ab, -24, 24)  # inside the bins
+  log_p = scipy.special.log_softmax(_logits(variables, lightness), -1)
+  field = ab.reshape(4, 8, 2, 8, 2, 2).mean((2, 4))
+  bins = np.rint(field / 10) @ [5, 1] + 12
+  log_p = np.take_along_axis(log_p, bins[..., None].astype(int), -1)
+  expected = np.log(0.999 * np.exp(log_p) / 100 + 0.001 / 220**2)
+  found = method.log_prob(variables, lightness, jnp.asarray(ab))
+  np.testing.assert_allclose(found, expected.sum((1, 2, 3)), rtol=1e-4)
+
+
+def test_draws_are_of_the_density(small):
+  """Their mean log density is minus the entropy, known in closed form."""
+  method, variables, _ = small
+  lightness = jnp.full((1, 8, 8, 1), 40.)
+  log_p = scipy.special.log_softmax(_logits(variables, lightness), -1)
+  entropy = -(np.exp(log_p) * (log_p - np.log(100))).sum()
+  draws = jax.jit(lambda key: method.draw(variables, lightness, key, 500))(
+      jax.random.key(0))
+  assert draws.shape == (500, 1, 4, 4, 2)
+  found = jax.vmap(lambda ab: method.log_prob(
+      variables, lightness, ab.repeat(2, 1).repeat(2, 2)))(draws)
+  # The share of 0.001 that is spread over the ab square adds 0.15 a pixel.
+  np.testing.assert_allclose(-found.mean(), entropy, rtol=2e-2)
+
+
+@pytest.mark.parametrize('sampling', classification.SAMPLINGS)
+def test_each_pixel_of_a_sample_has_its_distribution(small, sampling):
+  _, variables, _ = small
+  method = classification.build(**SMALL, sampling=sampling)
+  lightness = jnp.full((1, 8, 8, 1), 40.)  # 4 x 4 fields, flat: no edges
+  samples = np.asarray(jax.jit(lambda key: method.sample(
+      variables, lightness, key, 3000))(jax.random.key(0)))
+  # The corner pixel is not interpolated.
+  corner = (np.rint(samples[:, 0, 0, 0] / 10) @ [5, 1] + 12).astype(int)
+  p = scipy.special.softmax(_logits(variables, lightness), -1)
+  share = np.bincount(corner, minlength=25) / 3000
+  np.testing.assert_allclose(share, p[0, 0, 0], atol=0.04)
+  # Alone, two corners agree as often as chance has it; together, as often as
+  # their distributions do, up to a factor of two.
+  other = (np.rint(samples[:, 0, 0, -1] / 10) @ [5, 1] + 12).astype(int)
+  agreement = (corner == other).mean()
+  chance = (p[0, 0, 0] * p[0, 0, -1]).sum()
+  if sampling == 'independent':
+    assert abs(agreement - chance) < 0.03
+  else:
+    assert agreement > chance + 0.2
+
+
+def test_padding_counts_for_nothing(small):
+  method, variables, batch = small
+  key = jax.random.key(0)
+  half = {name: value[:2] for name, value in batch.items()}
+  padded = batch | {'mask': jnp.asarray([1., 1., 0., 0.])}
+  expected, _ = method.loss(variables['params'], {}, half, key, train=False)
+  found, _ = method.loss(variables['params'], {}, padded, key, train=False)
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_a_few_steps_bring_the_loss_down(small):
+  method, variables, batch = small
+
+  @jax.jit
+  def step(params):
+    value, gradient = jax.value_and_grad(lambda p: method.loss(
+        p, {}, batch, jax.random.key(0), train=True)[0])(params)
+    return value, jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient)
+
+  params, values = variables['params'], []
+  for _ in range(20):
+    value, params = step(params)
+    values.append(float(value))
+  assert values[-1] < 0.7 * values[0]
+
+
+@pytest.mark.parametrize(('settings', 'message'), [
+    ({'network': 'resnet'}, '--network=resnet: choose one of published, unet'),
+    ({'readout': 'median'}, '--readout=median: choose one of'),
+    ({'sampling': 'none'}, '--sampling=none: choose one of'),
+    ({'filters': (16, 24)}, '--filters=24: channels of the U-Net are'),
+    ({'network': 'published'}, '--filters: the published network takes 4'),
+    ({'num_neighbors': 26}, '--num_neighbors=26: there are 25 bins'),
+    ({'bins': [[0, 3]]}, 'no color bins: bins lie at multiples of 10'),
+    ({'rebalance': 0.5}, '--rebalance needs the prior'),
+    ({'rebalance': 0.5, 'prior': PRIOR[1:]}, 'prior of 24 bins does not fit'),
+    ({'rebalance': 2., 'prior': PRIOR}, r'--rebalance=2.0: lambda is in'),
+    ({'temperature': -1.}, '--temperature=-1.0')])
+def test_settings_that_do_not_fit(settings, message):
+  with pytest.raises(UserError, match=message):
+    classification.build(**SMALL | settings)
+
+
+def test_published_bins_are_the_default():
+  method = classification.build(filters=(4, 4, 8, 8))
+  shapes = jax.eval_shape(lambda: method.init(jax.random.key(0), (16, 16)))
+  assert shapes['params']['bins']['bias'].shape == (313,)
+  assert len(quantize.published_bins()) == 313
+  with pytest.raises(UserError, match='divisible by 8, got 20 x 16'):
+    method.init(jax.random.key(0), (20, 16))

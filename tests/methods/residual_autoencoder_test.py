@@ -1,0 +1,182 @@
+"""The residual autoencoder as a Colorizer: the contract, and its numbers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import skimage.color
+import skimage.transform
+
+from colorjax.errors import UserError
+from colorjax.losses import regression
+from colorjax.methods import residual_autoencoder as method
+from colorjax.models import residual_autoencoder as model
+
+
+@pytest.fixture(scope='module')
+def variables():
+  """Random ones; the biases of the last layer are the mean of its answers."""
+  shapes = jax.eval_shape(lambda: method.build().init(
+      jax.random.key(0), (32, 32)))
+  rng = np.random.default_rng(0)
+
+  def draw(leaf):
+    if leaf.ndim == 1:
+      return np.full(leaf.shape, 0.1, np.float32)
+    return np.float32(rng.normal(0, np.prod(leaf.shape[:-1])**-0.5,
+                                 leaf.shape))
+
+  return jax.tree.map(draw, shapes)
+
+
+@pytest.fixture(scope='module')
+def batch():
+  rng = np.random.default_rng(0)
+  coarse = rng.integers(0, 256, (2, 4, 6, 3), np.uint8)
+  return {'image': jnp.asarray(coarse.repeat(8, 1).repeat(8, 2)),
+          'mask': jnp.ones(2)}
+
+
+@pytest.fixture(scope='module')
+def lab(batch):
+  lab = skimage.color.rgb2lab(np.asarray(batch['image']))
+  return jnp.float32(lab[..., :1]), lab[..., 1:]
+
+
+@pytest.fixture(scope='module')
+def predicted(variables, lab):
+  return np.asarray(jax.jit(method.build().predict)(variables, lab[0]))
+
+
+def test_the_answer_is_the_networks_field_enlarged(variables, lab, predicted):
+  """Half-pixel centers and repeated borders, as skimage enlarges."""
+  net = model.ResidualAutoencoder(backbone=model.encoder())
+  field = np.asarray(jax.jit(net.apply)(
+      {'params': variables['params']}, lab[0] / 50 - 1))
+  assert field.shape == (2, 8, 12, 2)
+  assert field.std() > 1e-3
+  for one, found in zip(110 * field, predicted, strict=True):
+    expected = skimage.transform.resize(
+        one, (32, 48, 2), order=1, mode='edge', anti_aliasing=False)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_contract(variables, lab, predicted):
+  colorizer = method.build()
+  assert (colorizer.backbone, colorizer.max_proposals) == ('vgg19', 1)
+  assert colorizer.log_prob is None
+  proposals, weights = jax.jit(colorizer.propose, static_argnums=2)(
+      variables, lab[0], 2)
+  for proposal in proposals:
+    np.testing.assert_allclose(proposal, predicted, atol=1e-3)
+  np.testing.assert_array_equal(weights, [[1, 1], [0, 0]])
+
+
+PENALTIES = {
+    'mse': np.square,
+    'l1': np.abs,
+    'huber': lambda e: np.where(
+        np.abs(e) <= 1 / 110, e**2 / 2, (np.abs(e) - 1 / 220) / 110),
+    'smooth': lambda e: np.sqrt(e**2 + 1e-6) - 1e-3,
+}
+
+
+@pytest.fixture(scope='module')
+def fixed_answer():
+  """Stands for the network, so that each loss does not compile it again."""
+  return jnp.linspace(-0.5, 0.5, 2 * 8 * 12 * 2).reshape(2, 8, 12, 2)
+
+
+@pytest.mark.parametrize('loss', regression.LOSSES)
+@pytest.mark.parametrize('enlargement', method.ENLARGEMENTS)
+def test_losses_at_the_size_of_the_photograph(
+    loss, enlargement, batch, lab, fixed_answer, monkeypatch):
+  monkeypatch.setattr(model.ResidualAutoencoder, 'apply',
+                      lambda self, variables, x: variables['params'])
+  colorizer = method.build(loss=loss, enlargement=enlargement)
+  error = np.asarray(colorizer.predict(
+      {'params': fixed_answer}, lab[0]), np.float64) - lab[1]
+  each = PENALTIES[loss](error / 110).mean((1, 2, 3))
+  for train in (True, False):
+    scalar, aux = colorizer.loss(
+        fixed_answer, {}, batch, jax.random.key(0), train=train)
+    np.testing.assert_allclose(scalar, each.mean(), rtol=1e-3)
+    assert aux.metrics['loss'][1] == 2
+  first = {**batch, 'mask': jnp.array([1., 0.])}
+  scalar, _ = colorizer.loss(
+      fixed_answer, {}, first, jax.random.key(0), train=True)
+  np.testing.assert_allclose(scalar, each[0], rtol=1e-3)
+
+
+def test_edges_keep_colors_apart_where_bilinear_mixes_them(monkeypatch):
+  """A field of two halves under a photograph of two halves."""
+  field = jnp.where(jnp.arange(8) < 4, -0.4, 0.5)
+  field = jnp.broadcast_to(field[:, None], (1, 8, 8, 2))
+  lightness = jnp.broadcast_to(
+      jnp.where(jnp.arange(32) < 16, 20., 80.)[:, None], (1, 32, 32, 1))
+  monkeypatch.setattr(model.ResidualAutoencoder, 'apply',
+                      lambda self, variables, x: field)
+  truth = jnp.where(jnp.arange(32) < 16, -44., 55.)
+  gaps = {}
+  for enlargement in method.ENLARGEMENTS:
+    ab = method.build(enlargement=enlargement).predict(
+        {'params': {}}, lightness)
+    gaps[enlargement] = float(jnp.abs(ab[0, 8, :, 0] - truth).mean())
+  assert gaps['edges'] < 0.5 * gaps['bilinear']
+
+
+def test_every_parameter_is_trained(variables, batch):
+  """VGG's own too: it is fine-tuned."""
+  colorizer = method.build()
+  gradients = jax.jit(jax.grad(lambda params: colorizer.loss(
+      params, {}, batch, jax.random.key(0), train=True)[0]))(
+          variables['params'])
+  for path, gradient in jax.tree.leaves_with_path(gradients):
+    assert jnp.abs(gradient).max() > 0, jax.tree_util.keystr(path)
+
+
+def test_weights_of_a_file_take_the_backbones_place(variables, monkeypatch):
+  backbone = variables['params']['backbone']
+  loaded = jax.tree.map(lambda x: np.full_like(x, 7), backbone)
+  whole = {**loaded, 'conv1_1': {'kernel': np.zeros((3, 3, 3, 64))}}
+  asked = []
+
+  def load(name, path, *, top):
+    asked.append((name, path, top))
+    return {'params': whole}
+
+  monkeypatch.setattr(method.backbones, 'load', load)
+  found = method.build().load_backbone(variables, 'vgg.h5')
+  assert asked == [('vgg19', 'vgg.h5', False)]
+  jax.tree.map(np.testing.assert_array_equal,
+               found['params']['backbone'], loaded)
+  for name in ('stem', 'up_to_pool4', 'up_to_pool3', 'ab'):
+    assert found['params'][name] is variables['params'][name]
+  del whole['conv3_2']
+  with pytest.raises(UserError, match='conv3_2'):
+    method.build().load_backbone(variables, 'vgg.h5')
+
+
+@pytest.mark.parametrize(('settings', 'message'), [
+    ({'loss': 'l2'}, '--loss=l2: choose one of mse, l1, huber, smooth'),
+    ({'enlargement': 'cubic'}, '--enlargement=cubic: choose one of bilinear')])
+def test_unknown_settings_name_the_flag(settings, message):
+  with pytest.raises(UserError, match=message):
+    method.build(**settings)
+
+
+def test_wrong_sizes_are_refused(variables):
+  colorizer = method.build()
+  message = '--image_size: .* divisible by 16, got 40 x 32'
+  with pytest.raises(UserError, match=message):
+    colorizer.init(jax.random.key(0), (40, 32))
+  with pytest.raises(UserError, match=message):
+    colorizer.predict(variables, jnp.zeros((1, 40, 32, 1)))
+
+
+def test_a_download_is_spared_the_classifier(monkeypatch):
+  calls = []
+  monkeypatch.setattr(method.backbones, 'download',
+                      lambda *args, **options: calls.append((args, options)))
+  method.build().download_backbone()
+  assert calls == [(('vgg19',), {'top': False})]
