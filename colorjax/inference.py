@@ -20,13 +20,12 @@ from PIL import Image
 from colorjax import color, photo, resample
 from colorjax.colorizer import Colorizer, Spec, Variables
 from colorjax.errors import UserError
+from colorjax.fallbacks import with_fallbacks
 from colorjax.photo import painting
 from colorjax.training import checkpoint
 
-Answer = Callable[..., tuple[jax.Array, jax.Array]]
-"""`(variables, lightness [B, H, W, 1], region [B, H, W, 1] or None, hints or
-None) -> (ab [k, B, H, W, 2], weight [k, B])`; hints are as `hints` has them,
-[B, H, W, 2] and [B, H, W, 1]."""
+Answer = Callable[..., tuple[jax.Array, jax.Array | None]]
+"""`(variables, inputs) -> (ab [k, B, H, W, 2], probability [k, B] or None)`."""
 
 SPEC_FILE = 'colorizer.json'
 """Name of the `Spec` in a work directory."""
@@ -40,10 +39,10 @@ class Coloring:
 
   Attributes:
     pixels: sRGB, uint8 or uint16 [H, W, 3], in the photograph's resolution.
-    weight: its probability among the answers; 1 for a single best answer.
+    probability: that the method gives it; None where it gives none.
   """
   pixels: np.ndarray
-  weight: float
+  probability: float | None
 
 
 def answers(colorizer: Colorizer, *, num_proposals: int = 0) -> Answer:
@@ -55,21 +54,16 @@ def answers(colorizer: Colorizer, *, num_proposals: int = 0) -> Answer:
       proposals, most probable first.
 
   Returns:
-    The function; it is compiled once for each image size. Where one best
-    answer is asked for it heeds a region if the method knows regions, and
-    hints, which the method then must take.
+    The function; it is compiled once for each image size and each set of
+    inputs. Its inputs may hold a region and hints with every method; UserError
+    for others that the method does not accept.
   """
-  def answer(variables, lightness, region=None, hints=None):
+  complete = with_fallbacks(colorizer)
+
+  def answer(variables, inputs):
     if num_proposals:
-      return colorizer.propose(variables, lightness, num_proposals)
-    if hints is not None:
-      assert colorizer.predict_with_hints is not None
-      ab = colorizer.predict_with_hints(variables, lightness, *hints)[None]
-    elif region is not None and colorizer.predict_within is not None:
-      ab = colorizer.predict_within(variables, lightness, region)[None]
-    else:
-      ab = colorizer.predict(variables, lightness)[None]
-    return ab, jnp.ones(ab.shape[:2])
+      return complete.propose(variables, inputs, num_proposals)
+    return complete.predict(variables, inputs)[None], None
 
   return jax.jit(answer)
 
@@ -79,6 +73,7 @@ def colorize(
     image_size: int, bits: int | None = None,
     region: np.ndarray | None = None,
     hints: tuple[np.ndarray, np.ndarray] | None = None,
+    reference: np.ndarray | None = None,
 ) -> Iterator[Coloring]:
   """Colors a photograph, one answer after the other.
 
@@ -96,26 +91,32 @@ def colorize(
       every method. None: everywhere.
     hints: colors that a person gives, as `hints.of_strokes` returns them at
       `image_size`; None: none.
+    reference: photograph whose colors are wanted, for a method that accepts
+      one, uint8 sRGB [h, w, 3]; None: none.
 
   Yields:
     The colorings, most probable first.
   """
   lightness = lightness_of(picture.pixels)
   guide = squash(lightness, image_size)
-  seen = None
+  inputs = {'lightness': guide[..., None]}
   if region is not None:
     small = squash(region.astype(np.float32), image_size) > 0.5
-    seen = jnp.asarray(small, jnp.float32)[None, ..., None]
-  given = None if hints is None else tuple(jnp.asarray(x)[None] for x in hints)
-  ab, weight = answer(
-      variables, jnp.asarray(guide)[None, ..., None], seen, given)
-  for one_ab, one_weight in zip(ab[:, 0], np.asarray(weight[:, 0]),
-                                strict=True):
+    inputs['region'] = small[..., None].astype(np.float32)
+  if hints is not None:
+    inputs['hint_ab'], inputs['hint_mask'] = map(np.asarray, hints)
+  if reference is not None:
+    inputs['reference'] = reference
+  ab, probability = answer(
+      variables, {name: jnp.asarray(x)[None] for name, x in inputs.items()})
+  probabilities = (len(ab) * [None] if probability is None
+                   else np.asarray(probability[:, 0]).tolist())
+  for one_ab, one_probability in zip(ab[:, 0], probabilities, strict=True):
     field = resample.fit(guide, one_ab)
     yield Coloring(
         pixels=paint(lightness, field, region=region,
                      bits=bits or 8 * picture.pixels.itemsize),
-        weight=float(one_weight))
+        probability=one_probability)
 
 
 def load(workdir: pathlib.Path) -> tuple[Colorizer, Variables, int]:

@@ -52,9 +52,9 @@ _MASK = flags.DEFINE_string(
     'image for each photograph, of the same name. White is inside; the rest '
     'stays grey.')
 _HINTS = flags.DEFINE_string(
-    'hints', None, 'Colors that you give, for a method that takes hints: a '
-    'copy of the photograph with strokes on it, or a transparent layer of its '
-    'size; or a folder with one for each photograph, of the same name.')
+    'hints', None, 'Colors that you give: a copy of the photograph with '
+    'strokes on it, or a transparent layer of its size; or a folder with one '
+    'for each photograph, of the same name.')
 _OVERWRITE = flags.DEFINE_bool(
     'overwrite', False, 'Color photographs again whose colorings are there.')
 
@@ -103,8 +103,6 @@ def colorize_all(workdir: pathlib.Path, source: pathlib.Path,
   paths = find_photos(source, output, photo.SUFFIXES)
   targets = plan(paths, source, output, file_format,
                  num_proposals=num_proposals)
-  if hints is not None and num_proposals:
-    raise UserError('--hints gives one coloring: leave out --proposals')
   mask_of = _companions('--mask', 'mask', mask, paths, source)
   hints_of = _companions('--hints', 'hint', hints, paths, source)
   make_folder(output)
@@ -112,10 +110,6 @@ def colorize_all(workdir: pathlib.Path, source: pathlib.Path,
   from colorjax import inference  # and with it JAX
 
   colorizer, variables, image_size = inference.load(workdir)
-  if hints is not None and colorizer.predict_with_hints is None:
-    raise UserError(
-        f'--hints={hints}: the method of {workdir} takes none; python -m '
-        'experiments.baselines --method=levin makes a work directory that does')
   answer = inference.answers(colorizer, num_proposals=num_proposals)
   kept = refused = 0
   for path in tqdm.tqdm(paths, unit='photo', disable=None):
@@ -322,7 +316,9 @@ def write_colorings(colorings, picture, files: Sequence[pathlib.Path], *,
     if is_wanted(file):
       photo.write(file, coloring.pixels, like=picture)
     small = sheets.thumbnail(photo.with_depth(coloring.pixels, 8), _THUMBNAIL)
-    cells.append(sheets.Cell(small, f'{i}: {coloring.weight:.3f}'))
+    caption = (f'{i}' if coloring.probability is None
+               else f'{i}: {coloring.probability:.3f}')
+    cells.append(sheets.Cell(small, caption))
   if len(files) > 1 and is_wanted(files[-1]):
     original = sheets.thumbnail(photo.to_rgb8(picture), _THUMBNAIL)
     cells.insert(0, sheets.Cell(sheets.lightness_only(original), 'lightness'))

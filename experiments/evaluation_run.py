@@ -217,7 +217,7 @@ def _density(judged: Judged) -> str:
     return ''
   assert judged.network_size is not None
   height, width = judged.colorizer.event_shape((judged.network_size,) * 2)
-  kind = 'lower bound' if judged.colorizer.is_bound else 'exact'
+  kind = judged.colorizer.log_prob_kind.replace('_', ' ')
   return f'{height} x {width}, {kind}'
 
 

@@ -51,7 +51,7 @@ def write(workdir: pathlib.Path, colorizer: Colorizer, variables: Variables,
   """
   folder = workdir / 'report'
   folder.mkdir(exist_ok=True)
-  knows_regions = colorizer.predict_within is not None
+  knows_regions = 'region' in colorizer.accepts
   summaries = {'': summary} | {
       spec: photographs.measure_regions(colorizer, variables, feed, spec)
       for spec in REGIONS if knows_regions}
@@ -123,7 +123,6 @@ def _pictures(workdir: pathlib.Path, colorizer: Colorizer,
 def _regions_picture(colorizer: Colorizer, variables: Variables, feed: Feed
                      ) -> tuple[page.Figure, np.ndarray]:
   """Some photographs within segments, which follow the things in them."""
-  assert colorizer.predict_within is not None
   feed = dataclasses.replace(feed, regions=masks.parse(REGIONS[-1]))
   with feed.held_out() as stream:
     batch = next(stream)
@@ -131,8 +130,9 @@ def _regions_picture(colorizer: Colorizer, variables: Variables, feed: Feed
   images, regions = (batch[name][batch['mask'] > 0][:number]
                      for name in ('image', 'region'))
   lightness, _ = color.split_lightness(jax.numpy.asarray(images))
-  within = jax.jit(colorizer.predict_within)(variables, lightness, regions)
-  whole = jax.jit(colorizer.predict)(variables, lightness)
+  predict = jax.jit(colorizer.predict)
+  within = predict(variables, {'lightness': lightness, 'region': regions})
+  whole = predict(variables, {'lightness': lightness})
   return (page.Figure(
       'regions.png', 'Regions',
       'Held-out photographs colored within some of their segments.'),

@@ -213,8 +213,8 @@ def _check_settings(colorizer: Colorizer) -> None:
   size = FLAGS.image_size
 
   def dry_run(key):
-    return colorizer.propose(colorizer.init(key, (size, size)),
-                             jax.numpy.zeros((1, size, size, 1)),
+    inputs = {'lightness': jax.numpy.zeros((1, size, size, 1))}
+    return colorizer.propose(colorizer.init(key, (size, size)), inputs,
                              colorizer.num_proposals(FLAGS.num_proposals))
 
   jax.eval_shape(dry_run, jax.random.key(0))

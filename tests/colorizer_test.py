@@ -32,17 +32,20 @@ def test_unknown_method_names_the_module():
 
 
 def test_the_one_answer_is_all_samples_and_proposals():
-  def predict(variables, lightness):
+  def predict(variables, inputs):
+    lightness = inputs['lightness']
     return variables * jnp.concatenate([lightness, -lightness], -1)
 
   method = deterministic(init=None, loss=None, predict=predict)
   lightness = jnp.arange(12.0).reshape(3, 2, 2, 1)
-  answer = np.asarray(predict(2.0, lightness))
-  samples = method.sample(2.0, lightness, jax.random.key(0), 4)
+  inputs = {'lightness': lightness}
+  answer = np.asarray(predict(2.0, inputs))
+  samples = method.sample(
+      2.0, inputs, jax.random.split(jax.random.key(0), 3), 4)
   np.testing.assert_array_equal(samples, np.stack([answer] * 4))
-  proposals, weight = method.propose(2.0, lightness, 2)
+  proposals, probability = method.propose(2.0, inputs, 2)
   np.testing.assert_array_equal(proposals, np.stack([answer] * 2))
-  np.testing.assert_array_equal(weight, [[1, 1, 1], [0, 0, 0]])
+  assert probability is None
   assert method.num_proposals(8) == 1
 
 

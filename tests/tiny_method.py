@@ -17,7 +17,8 @@ def build(*, num_components=4):
     del key, image_shape
     return {'params': {'chroma': jnp.float32(40)}, 'model_state': {}}
 
-  def propose(variables, lightness, k):
+  def propose(variables, inputs, k):
+    lightness = inputs['lightness']
     if k > num_components:
       raise UserError(
           f'{k} proposals asked of a method of {num_components}')
@@ -30,8 +31,7 @@ def build(*, num_components=4):
 
   return Colorizer(
       init=init, loss=None, sample=None, propose=propose,
-      predict=lambda variables, lightness: propose(
-          variables, lightness, 1)[0][0])
+      predict=lambda variables, inputs: propose(variables, inputs, 1)[0][0])
 
 
 def write_run(workdir, image_size=32, method='tiny_method', **settings):

@@ -13,11 +13,13 @@ import jax
 import jax.numpy as jnp
 
 from colorjax import color, resample
-from colorjax.colorizer import Batch, Colorizer, Variables
+from colorjax import keys as key_lib
+from colorjax.colorizer import Batch, Colorizer, Inputs, Variables
+from colorjax.fallbacks import with_fallbacks
 from colorjax.photo import painting, strokes
 
 NUM_HINTS = 10
-"""Pixels whose true color a method that takes hints is given."""
+"""Pixels whose true color is given, where hints are measured."""
 
 REFERENCES = ('truth', 'grey')
 """Answers that need no method: the photographs themselves, and left grey."""
@@ -115,45 +117,63 @@ def of_colorizer(
     num_proposals: K; fewer where the method has no more, and none where it has
       one.
     num_samples: random answers; none for a deterministic method.
-    num_draws: draws for calibration; for a method without a density they are
-      random answers, at the network's size.
+    num_draws: draws for calibration. Where the method has no `draw` they are
+      random answers, the same ones as the samples.
     seed: of samples and draws.
     mean_color: mean ab of the training set, [2], if it is known.
 
   Returns:
     The function; its batches need 'index'.
   """
+  complete = with_fallbacks(colorizer)
   k = colorizer.num_proposals(num_proposals)
-  is_random = colorizer.draw is not None or colorizer.max_proposals != 1
+  if colorizer.is_deterministic:
+    num_samples = num_draws = 0
+  # Samples are drawn once, for all that samples serve.
+  num_drawn = max(num_samples, num_draws * (colorizer.draw is None),
+                  k * colorizer.answers_are_samples)
 
   def answer(variables, batch, networks):
     lightness, ab = color.split_lightness(batch['image'])
     guide, field = _seen(lightness, image_size), _at(ab, image_size)
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(
-        jax.random.key(seed), batch['index'])
+    inputs = {'lightness': guide}
+    keys = key_lib.of_photographs(seed, 'answers', batch['index'])
 
     def shown(answers):
       """ab [..., B, s, s, 2] as pictures, and their ab."""
       pictures = _painted(answers, guide, lightness)
       return pictures, color.split_lightness(pictures)[1]
 
-    picture, picture_ab = shown(colorizer.predict(variables, guide))
     extra: dict[str, Any] = {}
+    if num_drawn:
+      samples = colorizer.sample(
+          variables, inputs, key_lib.named(keys, 'sample'), num_drawn)
+    if num_samples:
+      extra['samples'], extra['samples_ab'] = shown(samples[:num_samples])
+    if colorizer.answers_are_samples:
+      best, proposals, probability = samples[0], samples[:k], None
+    else:
+      best = complete.predict(variables, inputs)
+      if k > 1:
+        proposals, probability = complete.propose(variables, inputs, k)
+    picture, picture_ab = shown(best)
     if k > 1:
-      proposals, weights = colorizer.propose(variables, guide, k)
-      share = (weights / weights.sum(0))[..., None, None, None]
       extra['proposals'], extra['proposals_ab'] = shown(proposals)
-      extra['expected_ab'] = shown((share * proposals).sum(0))[1]
-    if is_random and num_samples:
-      extra['samples'], extra['samples_ab'] = shown(_each(
-          colorizer.sample, variables, guide, keys, num_samples))
-    if colorizer.predict_with_hints is not None:
-      extra['hinted_ab'] = shown(colorizer.predict_with_hints(
-          variables, guide, *strokes.random_points_of(
-              0, batch['index'], field, NUM_HINTS)))[1]
-    extra |= _density(colorizer, variables, guide, field)
-    if is_random and num_draws:
-      extra |= _draws(colorizer, variables, guide, field, keys, num_draws)
+      # Answers without probabilities count alike.
+      share = (jnp.full((k, len(guide)), 1 / k) if probability is None
+               else probability / probability.sum(0))
+      extra['expected_ab'] = shown(
+          (share[..., None, None, None] * proposals).sum(0))[1]
+    hint_ab, hint_mask = strokes.random_points_of(
+        0, batch['index'], field, NUM_HINTS)
+    extra['hinted_ab'] = shown(complete.predict(variables, {
+        **inputs, 'hint_ab': hint_ab, 'hint_mask': hint_mask}))[1]
+    extra |= _density(colorizer, variables, inputs, field, keys)
+    if num_draws:
+      draws = (samples[:num_draws] if colorizer.draw is None
+               else colorizer.draw(variables, inputs,
+                                   key_lib.named(keys, 'draw'), num_draws))
+      extra |= _calibration(colorizer, variables, inputs, field, keys, draws)
     if mean_color is not None:
       extra['mean_color'] = jnp.asarray(mean_color)
     return Answers(
@@ -163,43 +183,34 @@ def of_colorizer(
   return answer
 
 
-def _density(colorizer: Colorizer, variables: Variables, guide: jax.Array,
-             field: jax.Array) -> dict[str, jax.Array]:
+def _density(colorizer: Colorizer, variables: Variables, inputs: Inputs,
+             field: jax.Array, keys: jax.Array) -> dict[str, jax.Array]:
   if colorizer.log_prob is None:
     return {}
-  height, width = colorizer.event_shape((guide.shape[1], guide.shape[2]))
-  nats = colorizer.log_prob(variables, guide, field)
+  _, height, width, _ = inputs['lightness'].shape
+  height, width = colorizer.event_shape((height, width))
+  nats = colorizer.log_prob(
+      variables, inputs, field, key_lib.named(keys, 'log_prob'))
   return {'nats': nats, 'bits': -nats / (height * width * 2 * jnp.log(2.0))}
 
 
-def _draws(colorizer: Colorizer, variables: Variables, guide: jax.Array,
-           field: jax.Array, keys: jax.Array, number: int
-           ) -> dict[str, jax.Array]:
+def _calibration(colorizer: Colorizer, variables: Variables, inputs: Inputs,
+                 field: jax.Array, keys: jax.Array, draws: jax.Array
+                 ) -> dict[str, jax.Array]:
   """Draws, the photographs at their resolution, and the draws' densities."""
-  if colorizer.draw is None:
-    return {'draws': _each(colorizer.sample, variables, guide, keys, number),
-            'field': field}
-  draws = _each(colorizer.draw, variables, guide, keys, number)
-  factor = guide.shape[1] // draws.shape[2]
+  factor = field.shape[1] // draws.shape[2]
+  calibration = {'draws': draws, 'field': resample.mean_pool(field, factor)}
   log_prob = colorizer.log_prob
-  assert log_prob is not None
+  # A bound or an estimate of a density says nothing about its order.
+  if log_prob is None or colorizer.log_prob_kind != 'exact':
+    return calibration
 
   def nats_of(draw):
     # Averages over blocks of equal numbers give these numbers back.
     blocks = draw.repeat(factor, 1).repeat(factor, 2)
-    return log_prob(variables, guide, blocks)
+    return log_prob(variables, inputs, blocks, keys)
 
-  return {'draws': draws, 'field': resample.mean_pool(field, factor),
-          'nats_of_draws': jax.vmap(nats_of)(draws)}
-
-
-def _each(draw: Callable[..., jax.Array], variables: Variables,
-          lightness: jax.Array, keys: jax.Array, number: int) -> jax.Array:
-  """[n, B, ...]: each photograph with its own key."""
-  def one(lightness, key):
-    return draw(variables, lightness[None], key, number)[:, 0]
-
-  return jax.vmap(one, out_axes=1)(lightness, keys)
+  return {**calibration, 'nats_of_draws': jax.vmap(nats_of)(draws)}
 
 
 def _seen(lightness: jax.Array, size: int) -> jax.Array:

@@ -22,18 +22,18 @@ def per_region(colorizer: Colorizer
   """A pure function that measures how a method heeds regions.
 
   Args:
-    colorizer: a method with `predict_within`.
+    colorizer: a method that accepts a region.
 
   Returns:
     `(variables, batch) -> {figure: [B]}` with the names of REGION_FIGURES, for
     a batch with 'region'.
   """
   def measure(variables, batch):
-    assert colorizer.predict_within is not None
     lightness, ab = color.split_lightness(batch['image'])
     region = batch['region']
-    within = colorizer.predict_within(variables, lightness, region)
-    whole = colorizer.predict(variables, lightness)
+    within = colorizer.predict(
+        variables, {'lightness': lightness, 'region': region})
+    whole = colorizer.predict(variables, {'lightness': lightness})
     return {
         'chroma_outside': regions.chroma_outside(within, region),
         'difference_inside': regions.difference_inside(within, whole, region),

@@ -18,9 +18,11 @@ import jax
 import jax.numpy as jnp
 
 from colorjax import color, quantize, resample
+from colorjax import keys as key_lib
 from colorjax.colorizer import (
     Batch,
     Colorizer,
+    Inputs,
     Variables,
     deterministic,
     init_variables,
@@ -53,9 +55,6 @@ def build(
     rebalance: float | None = None,
     network: str = 'published',
     filters: Sequence[int] = (64, 128, 256, 512),
-    readout: str = 'annealed_mean',
-    temperature: float = quantize.TEMPERATURE,
-    sampling: str = 'independent',
     num_neighbors: int = quantize.NUM_NEIGHBORS,
     sigma: float = quantize.SIGMA,
     dtype: str = 'float32',
@@ -72,11 +71,15 @@ def build(
     outside all bins gets the small share of `quantize.log_density`. In bits
     per dimension it compares with mixtures at the same resolution.
 
-    `sample` draws each pixel by itself ('independent'): these are samples of
+    `sample`, whose option `sampling` is one of SAMPLINGS, draws each pixel by
+    itself with 'independent': these are samples of
     the density above, and look like confetti. With 'shared', all pixels of a
     photograph take their bin by the same draw of Gumbel noise: each pixel
     still has its own distribution, to the letter, but neighbors that agree in
     it get the same color. The density of such a whole is not `log_prob`.
+
+    `predict` has the options `readout`, one of READOUTS, and `temperature`, the
+    T of the annealed mean, above 0.
 
     `propose` has one answer, that of `predict`: a whole coloring has no
     probability here that could be told apart from that of all others.
@@ -92,9 +95,6 @@ def build(
     rebalance: see there.
     network: one of NETWORKS.
     filters: channels of the blocks or scales, see `colorjax.models.classifier`.
-    readout: one of READOUTS.
-    temperature: T of the annealed mean, above 0.
-    sampling: one of SAMPLINGS.
     num_neighbors: bins that a target is spread over.
     sigma: width of that spread, ab units.
     dtype: compute type of the network, 'float32' or 'bfloat16'.
@@ -104,11 +104,6 @@ def build(
     The record of functions. UserError for settings that do not exist or do not
     fit each other.
   """
-  check_choice('readout', readout, READOUTS)
-  check_choice('sampling', sampling, SAMPLINGS)
-  if temperature <= 0:
-    raise UserError(f'--temperature={temperature}: is above 0; --readout=mode '
-                    'is what it tends to there')
   centers, class_weights = rebalancing.weighted_bins(bins, prior, rebalance)
   if not 1 <= num_neighbors <= len(centers):
     raise UserError(f'--num_neighbors={num_neighbors}: there are '
@@ -116,14 +111,14 @@ def build(
   net, stride, divisor = _network(
       network, num_bins=len(centers), filters=tuple(filters),
       dtype=jnp.dtype(dtype), axis_name=axis_name)
-  annealing = {'annealed_mean': temperature, 'mean': 1.0, 'mode': 0.0}[readout]
 
   def init(key: jax.Array, image_shape: tuple[int, int]) -> Variables:
     check_sides(image_shape, divisor)
     return init_variables(net, key, jnp.zeros((1, *image_shape, 1)),
                           train=False)
 
-  def apply(variables: Variables, lightness: jax.Array) -> jax.Array:
+  def apply(variables: Variables, inputs: Inputs) -> jax.Array:
+    lightness = inputs['lightness']
     check_sides(lightness.shape[1:3], divisor)
     logits = net.apply(
         {'params': variables['params'], **variables['model_state']},
@@ -148,41 +143,48 @@ def build(
     return masked_mean(figures, batch['mask'],
                        new_state if train else model_state)
 
-  def predict(variables: Variables, lightness: jax.Array) -> jax.Array:
+  def predict(variables: Variables, inputs: Inputs, *,
+              readout: str = 'annealed_mean',
+              temperature: float = quantize.TEMPERATURE) -> jax.Array:
     ab = quantize.annealed_mean(
-        apply(variables, lightness), centers, temperature=annealing)
-    return resample.enlarge(ab, lightness)
+        apply(variables, inputs), centers,
+        temperature=_annealing(readout, temperature))
+    return resample.enlarge(ab, inputs['lightness'])
 
-  def sample(variables: Variables, lightness: jax.Array, key: jax.Array,
-             n: int) -> jax.Array:
-    logits = apply(variables, lightness).astype(jnp.float32)
-    noise_shape = list(logits.shape)
+  def sample(variables: Variables, inputs: Inputs, keys: jax.Array, n: int, *,
+             sampling: str = 'independent') -> jax.Array:
+    check_choice('sampling', sampling, SAMPLINGS)
+    logits = apply(variables, inputs).astype(jnp.float32)
+    noise_shape = list(logits.shape[1:])
     if sampling == 'shared':
-      noise_shape[1:3] = 1, 1
+      noise_shape[:2] = 1, 1
 
-    def draw(key):
-      noise = jax.random.gumbel(key, noise_shape)
+    def answer(keys):
+      noise = jax.vmap(lambda key: jax.random.gumbel(key, noise_shape))(keys)
       ab = jnp.asarray(centers)[(logits + noise).argmax(-1)]
-      return resample.enlarge(ab, lightness)
+      return resample.enlarge(ab, inputs['lightness'])
 
-    return jax.lax.map(draw, jax.random.split(key, n))
+    # One after the other: n copies of the logits may not fit.
+    return jax.lax.map(answer, key_lib.of_answers(keys, n))
 
-  def draw_fields(variables: Variables, lightness: jax.Array, key: jax.Array,
-                  n: int) -> jax.Array:
-    logits = apply(variables, lightness)
-    return jax.lax.map(lambda k: quantize.draw(k, logits, centers),
-                       jax.random.split(key, n))
+  def draw(variables: Variables, inputs: Inputs, keys: jax.Array, n: int
+           ) -> jax.Array:
+    logits = apply(variables, inputs)
+    return jax.lax.map(
+        lambda keys: jax.vmap(quantize.draw, (0, 0, None))(
+            keys, logits, centers), key_lib.of_answers(keys, n))
 
-  def log_prob(variables: Variables, lightness: jax.Array, ab: jax.Array
-               ) -> jax.Array:
+  def log_prob(variables: Variables, inputs: Inputs, ab: jax.Array,
+               keys: jax.Array) -> jax.Array:
+    del keys  # The density is exact.
     return quantize.log_density(
-        apply(variables, lightness), resample.mean_pool(ab, stride), centers
+        apply(variables, inputs), resample.mean_pool(ab, stride), centers
     ).sum((1, 2))
 
   one_answer = deterministic(
       init=init, loss=loss, predict=predict, log_prob=log_prob,
       event_shape=lambda shape: (shape[0] // stride, shape[1] // stride))
-  return dataclasses.replace(one_answer, sample=sample, draw=draw_fields)
+  return dataclasses.replace(one_answer, sample=sample, draw=draw)
 
 
 def _network(name: str, *, axis_name: str | None, **settings
@@ -198,6 +200,15 @@ def _network(name: str, *, axis_name: str | None, **settings
                     f'{num_filters}')
   net = classifier.PublishedClassifier(axis_name=axis_name, **settings)
   return net, net.STRIDE, net.DIVISOR
+
+
+def _annealing(readout: str, temperature: float) -> float:
+  """The temperature of the annealed mean; 1 is the mean and 0 the mode."""
+  check_choice('readout', readout, READOUTS)
+  if temperature <= 0:
+    raise UserError(f'temperature={temperature}: must be above 0; '
+                    'readout=mode is what it tends to there')
+  return {'annealed_mean': temperature, 'mean': 1.0, 'mode': 0.0}[readout]
 
 
 def _losses(logits: jax.Array, target: quantize.SoftCode,

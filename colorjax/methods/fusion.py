@@ -25,6 +25,7 @@ from colorjax.colorizer import (
     FROZEN,
     Batch,
     Colorizer,
+    Inputs,
     Variables,
     deterministic,
     init_variables,
@@ -156,9 +157,12 @@ def build(
                  'loss_unweighted': figures['loss']}
     return masked_mean(figures, batch['mask'], model_state)
 
-  def predict(variables: Variables, lightness: jax.Array) -> jax.Array:
+  def predict(variables: Variables, inputs: Inputs) -> jax.Array:
+    lightness, vectors = inputs['lightness'], inputs.get('embedding')
+    if vectors is None:
+      vectors = embed(variables, lightness)
     return color.AB_SCALE * network_ab(
-        variables['params'], lightness, embed(variables, lightness))
+        variables['params'], lightness, vectors)
 
   def load_backbone(variables: Variables, path: pathlib.Path) -> Variables:
     frozen = backbones.load(backbone, path, variant=backbone_variant)
@@ -167,6 +171,7 @@ def build(
 
   return deterministic(
       init=init, loss=loss_fn, predict=predict, embed=embed,
+      accepts=frozenset({'embedding'}),
       backbone=backbone, load_backbone=load_backbone,
       download_backbone=functools.partial(backbones.download, backbone))
 

@@ -22,10 +22,12 @@ import jax
 import jax.numpy as jnp
 
 from colorjax import color
+from colorjax import keys as key_lib
 from colorjax.colorizer import (
   Aux,
   Batch,
   Colorizer,
+  Inputs,
   Variables,
   deterministic,
   init_variables,
@@ -113,7 +115,8 @@ def build(
                          train: bool):
     view = _look(batch)
     fake, _ = nets.generate(params, model_state, view.lightness, view.region,
-                            nets.draw(key, len(view.region)), train)
+                            nets.draw(
+                                jax.random.split(key, len(view.region))), train)
     real = view.region * view.ab if real_pictures == 'within' else view.ab
     # One pass each, as published: batch statistics of unlike pictures differ.
     real_logits, state = nets.judge(
@@ -149,7 +152,8 @@ def build(
                      train: bool) -> tuple[jax.Array, Aux]:
     view = _look(batch)
     figures, _, state = objective(
-        params, model_state, view, nets.draw(key, len(view.region)), train)
+        params, model_state, view, nets.draw(
+                                jax.random.split(key, len(view.region))), train)
     return masked_mean(figures, batch['mask'], state)
 
   def loss(params, model_state, batch: Batch, key: jax.Array, *, train: bool
@@ -172,38 +176,34 @@ def build(
         'error_inside': regions.difference_inside(ab, target, view.region)}
     return masked_mean(figures, batch['mask'], model_state)
 
-  def paint(variables: Variables, lightness: jax.Array, region: jax.Array,
-             noise_vectors: jax.Array | None) -> jax.Array:
+  def paint(variables: Variables, inputs: Inputs,
+            noise_vectors: jax.Array | None) -> jax.Array:
+    lightness = inputs['lightness']
     ab, _ = nets.generate(
         variables['params'], variables['model_state'],
-        color.normalize_lightness(lightness), region, noise_vectors, False)
+        color.normalize_lightness(lightness),
+        inputs.get('region', jnp.ones_like(lightness)), noise_vectors, False)
     return color.AB_SCALE * ab
 
-  def predict_within(variables: Variables, lightness: jax.Array,
-                     region: jax.Array) -> jax.Array:
-    return paint(variables, lightness, region,
-                  nets.fixed(0, len(lightness)))
+  def predict(variables: Variables, inputs: Inputs) -> jax.Array:
+    return paint(variables, inputs, nets.fixed(0, len(inputs['lightness'])))
 
-  def predict(variables: Variables, lightness: jax.Array) -> jax.Array:
-    return predict_within(variables, lightness, jnp.ones_like(lightness))
+  def sample(variables: Variables, inputs: Inputs, keys: jax.Array, n: int
+             ) -> jax.Array:
+    return jax.vmap(
+        lambda keys: paint(variables, inputs, nets.draw(keys)))(
+            key_lib.of_answers(keys, n))
 
-  def sample(variables: Variables, lightness: jax.Array, key: jax.Array,
-             n: int) -> jax.Array:
-    region = jnp.ones_like(lightness)
-    return jax.vmap(lambda k: paint(
-        variables, lightness, region, nets.draw(k, len(lightness))))(
-            jax.random.split(key, n))
-
-  def propose(variables: Variables, lightness: jax.Array, k: int):
-    region = jnp.ones_like(lightness)
+  def propose(variables: Variables, inputs: Inputs, k: int):
+    # The same noise for all photographs: answers of one number are alike.
     proposals = jax.vmap(lambda which: paint(
-        variables, lightness, region, nets.fixed(which, len(lightness))))(
+        variables, inputs, nets.fixed(which, len(inputs['lightness']))))(
             jnp.arange(k))
-    return proposals, jnp.full((k, len(lightness)), 1 / k)
+    return proposals, None
 
   shared: dict[str, Any] = {
       'init': nets.init, 'loss': loss, 'predict': predict,
-      'predict_within': predict_within,
+      'accepts': frozenset({'region'}),
       'players': {'discriminator': discriminator_loss,
                   'generator': generator_loss}}
   if noise:
@@ -248,11 +248,12 @@ class _Nets:
             name: v['model_state'].get('batch_stats', {})
             for name, v in by_name.items()}}}
 
-  def draw(self, key: jax.Array, count: int) -> jax.Array | None:
-    """Noise [count, Z], different for each photograph."""
+  def draw(self, keys: jax.Array) -> jax.Array | None:
+    """Noise [B, Z], of each photograph from its own key in keys [B]."""
     if not self._noise:
       return None
-    return jax.random.normal(key, (count, self._noise))
+    return jax.vmap(lambda key: jax.random.normal(key, (self._noise,)))(
+        key_lib.named(keys, 'noise'))
 
   def fixed(self, which: jax.typing.ArrayLike, count: int
             ) -> jax.Array | None:
@@ -260,7 +261,7 @@ class _Nets:
 
     One vector for all: an answer must not depend on the place in the batch.
     """
-    vector = self.draw(jax.random.fold_in(jax.random.key(0), which), 1)
+    vector = self.draw(jax.random.fold_in(jax.random.key(0), which)[None])
     return None if vector is None else jnp.repeat(vector, count, axis=0)
 
   def generate(self, params, model_state, lightness: jax.Array,

@@ -19,9 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from colorjax import color, resample
+from colorjax import keys as key_lib
 from colorjax.colorizer import (
     Batch,
     Colorizer,
+    Inputs,
     Variables,
     init_variables,
     masked_mean,
@@ -100,7 +102,8 @@ def build(
     return init_variables(net, key, jnp.zeros((1, *image_shape, 1)),
                           train=False)
 
-  def apply(variables: Variables, lightness: jax.Array) -> mbm.MixtureParams:
+  def apply(variables: Variables, inputs: Inputs) -> mbm.MixtureParams:
+    lightness = inputs['lightness']
     check_sides(lightness.shape[1:3], 2**len(filters))
     out = net.apply(
         {'params': variables['params'], **variables['model_state']},
@@ -134,41 +137,47 @@ def build(
     return masked_mean(figures, batch['mask'],
                        new_state if train else model_state)
 
-  def propose(variables: Variables, lightness: jax.Array, k: int):
+  def propose(variables: Variables, inputs: Inputs, k: int):
     if not 1 <= k <= num_components:
       raise UserError(
           f'{k} proposals asked of a mixture of {num_components} components: '
           f'ask for 1 to {num_components}')
-    out = apply(variables, lightness)
-    weights, order = jax.lax.top_k(jax.nn.softmax(out.mixing_logits), k)
+    out = apply(variables, inputs)
+    probability, order = jax.lax.top_k(jax.nn.softmax(out.mixing_logits), k)
     means = jnp.take_along_axis(
         component_family.mean(*out.components),
         order[:, :, None, None, None], axis=1)
-    proposals = jax.vmap(enlarge, in_axes=(1, None))(means, lightness)
-    return proposals, weights.T
+    proposals = jax.vmap(enlarge, (1, None))(means, inputs['lightness'])
+    return proposals, probability.T
 
-  def predict(variables: Variables, lightness: jax.Array) -> jax.Array:
-    return propose(variables, lightness, 1)[0][0]
+  def predict(variables: Variables, inputs: Inputs) -> jax.Array:
+    return propose(variables, inputs, 1)[0][0]
 
-  def sample(variables: Variables, lightness: jax.Array, key: jax.Array,
-             n: int) -> jax.Array:
-    out = apply(variables, lightness)
-    return jax.vmap(lambda k: enlarge(readout.mixture_sample(
-        k, out.components, out.mixing_logits, family=component_family,
-        event_axes=_EVENT, component_axis=_COMPONENT), lightness))(
-            jax.random.split(key, n))
+  def drawn(family: families.Family, out: mbm.MixtureParams, keys: jax.Array,
+            n: int) -> jax.Array:
+    """Draws of the mixture, unit ab [n, B, h, w, 2]."""
+    def one(key, components, mixing_logits):
+      return readout.mixture_sample(
+          key, tuple(x[None] for x in components), mixing_logits[None],
+          family=family, event_axes=_EVENT, component_axis=_COMPONENT)[0]
 
-  def draw(variables: Variables, lightness: jax.Array, key: jax.Array, n: int
+    return jax.vmap(jax.vmap(one), (0, None, None))(
+        key_lib.of_answers(keys, n), out.components, out.mixing_logits)
+
+  def sample(variables: Variables, inputs: Inputs, keys: jax.Array, n: int
+             ) -> jax.Array:
+    draws = drawn(component_family, apply(variables, inputs), keys, n)
+    return jax.vmap(enlarge, (0, None))(draws, inputs['lightness'])
+
+  def draw(variables: Variables, inputs: Inputs, keys: jax.Array, n: int
            ) -> jax.Array:
-    out = apply(variables, lightness)
-    return color.unit_to_ab(jax.vmap(lambda k: readout.mixture_sample(
-        k, out.components, out.mixing_logits, family=density_family,
-        event_axes=_EVENT, component_axis=_COMPONENT))(
-            jax.random.split(key, n)))
+    return color.unit_to_ab(
+        drawn(density_family, apply(variables, inputs), keys, n))
 
-  def log_prob(variables: Variables, lightness: jax.Array, ab: jax.Array
-               ) -> jax.Array:
-    out = apply(variables, lightness)
+  def log_prob(variables: Variables, inputs: Inputs, ab: jax.Array,
+               keys: jax.Array) -> jax.Array:
+    del keys  # The density is exact.
+    out = apply(variables, inputs)
     target = field(ab)
     nats = likelihood.mixture_log_density(
         target, out.components, out.mixing_logits, family=component_family,

@@ -15,6 +15,7 @@ from colorjax import backbones, color, resample
 from colorjax.colorizer import (
     Batch,
     Colorizer,
+    Inputs,
     Variables,
     deterministic,
     init_variables,
@@ -59,7 +60,8 @@ def build(
     checks.check_sides(image_shape, residual_autoencoder.STRIDE)
     return init_variables(net, key, jnp.zeros((1, *image_shape, 1)))
 
-  def predict(variables: Variables, lightness: jax.Array) -> jax.Array:
+  def predict(variables: Variables, inputs: Inputs) -> jax.Array:
+    lightness = inputs['lightness']
     checks.check_sides(lightness.shape[1:3], residual_autoencoder.STRIDE)
     out = net.apply({'params': variables['params']},
                     color.normalize_lightness(lightness))
@@ -74,7 +76,7 @@ def build(
               train: bool):
     del key, train  # neither dropout nor statistics
     lightness, ab = color.split_lightness(batch['image'])
-    predicted = predict({'params': params}, lightness)
+    predicted = predict({'params': params}, {'lightness': lightness})
     error = penalty((predicted - ab) / color.AB_SCALE)
     return masked_mean({'loss': error}, batch['mask'], model_state)
 

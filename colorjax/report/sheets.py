@@ -106,9 +106,9 @@ def proposal_drawer(colorizer: Colorizer, *, num_proposals: int
   """What draws the answers to some photographs beside the originals.
 
   With several proposals: lightness | original | proposals in order of their
-  probability, which is written under each; the one nearest to the original
-  (mean ab distance) is framed and named. With one: lightness | prediction |
-  original, and the distance under the prediction.
+  probability, which is written under each where the method has one; the one
+  nearest to the original (mean ab distance) is framed and named. With one:
+  lightness | prediction | original, and the distance under the prediction.
 
   Args:
     colorizer: any method.
@@ -121,14 +121,17 @@ def proposal_drawer(colorizer: Colorizer, *, num_proposals: int
   @jax.jit
   def paint(variables, images):
     lightness, ab = color.split_lightness(images)
-    proposals, weights = colorizer.propose(variables, lightness, num_proposals)
+    proposals, probability = colorizer.propose(
+        variables, {'lightness': lightness}, num_proposals)
     distance = jnp.linalg.norm(proposals - ab, axis=-1).mean((-2, -1))
     return (painting.grey_picture(lightness),
-            painting.picture(lightness[None], proposals), weights, distance)
+            painting.picture(lightness[None], proposals), probability,
+            distance)
 
   def draw(variables: Variables, images: np.ndarray,
            row_titles: Sequence[str] = ()) -> np.ndarray:
-    grey, painted, weights, distance = jax.device_get(paint(variables, images))
+    grey, painted, probability, distance = jax.device_get(
+        paint(variables, images))
     rows = []
     for n, original in enumerate(np.asarray(images)):
       lightness = Cell(grey[n])
@@ -137,7 +140,9 @@ def proposal_drawer(colorizer: Colorizer, *, num_proposals: int
         rows.append([lightness, answer, Cell(original)])
       else:
         rows.append([lightness, Cell(original), *_proposals(
-            painted[:, n], weights[:, n], distance[:, n])])
+            painted[:, n],
+            None if probability is None else probability[:, n],
+            distance[:, n])])
     titles = (['lightness', 'prediction', 'original'] if num_proposals == 1
               else ['lightness', 'original',
                     *(f'proposal {k}' for k in range(num_proposals))])
@@ -190,14 +195,16 @@ def region_sheet(images: np.ndarray, regions: np.ndarray, within: np.ndarray,
                      'original'])
 
 
-def _proposals(painted: np.ndarray, weights: np.ndarray, distance: np.ndarray
-               ) -> list[Cell]:
+def _proposals(painted: np.ndarray, probability: np.ndarray | None,
+               distance: np.ndarray) -> list[Cell]:
   """The proposals for one photograph, [K, ...] each, the nearest framed."""
   nearest = distance.argmin()
-  return [
-      Cell(pixels, f'{weight:.3f}' + (' nearest' if k == nearest else ''),
-           bool(k == nearest))
-      for k, (pixels, weight) in enumerate(zip(painted, weights, strict=True))]
+  captions = (len(painted) * [''] if probability is None
+              else [f'{share:.3f}' for share in probability])
+  captions[nearest] = f'{captions[nearest]} nearest'.strip()
+  return [Cell(pixels, caption, bool(k == nearest))
+          for k, (pixels, caption) in enumerate(
+              zip(painted, captions, strict=True))]
 
 
 def thumbnail(pixels: np.ndarray, size: int) -> np.ndarray:

@@ -9,7 +9,8 @@ import pytest
 import skimage.color
 import skimage.metrics
 
-from colorjax.colorizer import Colorizer, deterministic
+from colorjax import keys as key_lib
+from colorjax.colorizer import Colorizer, deterministic, sampler
 from colorjax.errors import UserError
 from colorjax.evaluation import (
   answers,
@@ -30,20 +31,23 @@ def _colorizer(**fields):
   def paint(lightness, ab):
     return jnp.broadcast_to(jnp.asarray(ab), (*lightness.shape[:-1], 2))
 
-  def propose(variables, lightness, k):
+  def propose(variables, inputs, k):
     del variables
+    lightness = inputs['lightness']
     answers = jnp.stack([paint(lightness, WARM), paint(lightness, COLD)])[:k]
     weights = jnp.asarray([0.75, 0.25])[:k, None]
     return answers, jnp.broadcast_to(weights, (k, len(lightness)))
 
-  def sample(variables, lightness, key, n):
+  def sample(variables, inputs, keys, n):
     del variables
-    which = jax.random.bernoulli(key, 0.75, (n, 1, 1, 1, 1))
+    lightness = inputs['lightness']
+    which = jax.vmap(lambda key: jax.random.bernoulli(key, 0.75, (n, 1, 1, 1)),
+                     out_axes=1)(keys)
     return jnp.where(which, paint(lightness, WARM), paint(lightness, COLD))
 
   return Colorizer(
       init=lambda *_: {}, loss=lambda *_: None, sample=sample,
-      predict=lambda variables, lightness: paint(lightness, WARM),
+      predict=lambda variables, inputs: paint(inputs['lightness'], WARM),
       propose=propose, max_proposals=2, **fields)
 
 
@@ -182,8 +186,9 @@ def test_photographs_larger_than_the_network_sees():
   small = rng.integers(90, 166, (2, 4, 4, 3), np.uint8)
   images = small.repeat(8, 1).repeat(8, 2)
 
-  def predict(variables, lightness):
+  def predict(variables, inputs):
     del variables
+    lightness = inputs['lightness']
     assert lightness.shape[1:] == (8, 8, 1)
     return jnp.concatenate([lightness - 50, 50 - lightness], -1)
 
@@ -199,13 +204,16 @@ def test_photographs_larger_than_the_network_sees():
 
 def test_hints_are_of_the_photograph_and_of_its_number(images):
   """A method that answers with the mean of its hints."""
-  def predict_with_hints(variables, lightness, hint_ab, hint_mask):
+  def predict(variables, inputs):
     del variables
-    mean = hint_ab.sum((1, 2)) / hint_mask.sum((1, 2))
-    return jnp.broadcast_to(mean[:, None, None], (*lightness.shape[:-1], 2))
+    if 'hint_ab' not in inputs:
+      return jnp.zeros((*inputs['lightness'].shape[:-1], 2))
+    mean = inputs['hint_ab'].sum((1, 2)) / inputs['hint_mask'].sum((1, 2))
+    return jnp.broadcast_to(mean[:, None, None], inputs['hint_ab'].shape)
 
   run = measuring.compiled(answers.of_colorizer(dataclasses.replace(
-      _colorizer(), predict_with_hints=predict_with_hints),
+      _colorizer(), predict=predict,
+      accepts=frozenset({'hint_ab', 'hint_mask'})),
       image_size=SIDE), {})
 
   def hinted(order):
@@ -227,12 +235,13 @@ def test_hints_are_of_the_photograph_and_of_its_number(images):
 
 def test_figures_of_regions_by_hand(images):
   """A method that heeds a region by halves: WARM inside, half of it outside."""
-  def predict_within(variables, lightness, region):
-    del variables, lightness
+  def predict(variables, inputs):
+    del variables
+    region = inputs.get('region', jnp.ones_like(inputs['lightness']))
     return (region + 1) / 2 * jnp.asarray(WARM)
 
   measure = region_figures.per_region(dataclasses.replace(
-      _colorizer(), predict_within=predict_within))
+      _colorizer(), predict=predict, accepts=frozenset({'region'})))
   region = np.zeros((5, SIDE, SIDE, 1), np.float32)
   region[:, :, 1:] = 1
   values = measuring.collect(
@@ -252,13 +261,53 @@ def test_figures_of_regions_by_hand(images):
 
 def test_bits_per_dim_of_a_uniform_density(images):
   """A density of 1/220 for each of the values is log2(220) bits."""
-  def log_prob(variables, lightness, ab):
-    del variables, ab
-    return jnp.full(len(lightness), -SIDE**2 * 2 * np.log(220))
+  def log_prob(variables, inputs, ab, keys):
+    del variables, inputs, keys
+    return jnp.full(len(ab), -SIDE**2 * 2 * np.log(220))
 
   values = _measure(answers.of_colorizer(
       _colorizer(log_prob=log_prob), image_size=SIDE), images)
   np.testing.assert_allclose(values['bits_per_dim'], np.log2(220), rtol=1e-5)
+
+
+def _counting(**fields):
+  """A sampler, and the numbers of samples that it was asked for."""
+  asked = []
+
+  def sample(variables, inputs, keys, n):
+    del variables
+    asked.append(n)
+    shape = (*inputs['lightness'].shape[1:3], 2)
+    return 9 * jax.vmap(jax.vmap(lambda key: jax.random.normal(key, shape)))(
+        key_lib.of_answers(keys, n))
+
+  return sampler(init=lambda *_: {}, loss=lambda *_: None, sample=sample,
+                 **fields), asked
+
+
+def test_a_sampler_draws_once_for_all_figures(images):
+  method, asked = _counting(
+      log_prob=lambda variables, inputs, ab, keys: jnp.zeros(len(ab)),
+      log_prob_kind='lower_bound')
+  values = _measure(answers.of_colorizer(
+      method, image_size=SIDE, num_proposals=4, num_samples=3, num_draws=19),
+      images)
+  # 19 serve as proposals, samples and draws; once more for the hints.
+  assert sorted(set(asked)) == [1, 19]
+  assert {'best_of_k', 'sample_variance', 'energy_score', 'ab_distance_hinted',
+          'bits_per_dim'} <= values.keys()
+  assert 'hpd_coverage_90' not in values, 'a bound does not rank draws'
+
+
+def test_every_method_has_hints(images):
+  """Ten true colors on a flat guess bring it nearer."""
+  values = _measure(answers.of_colorizer(
+      deterministic(init=lambda *_: {}, loss=lambda *_: None,
+                    predict=lambda variables, inputs: jnp.broadcast_to(
+                        jnp.asarray(WARM), (len(inputs['lightness']), SIDE,
+                                            SIDE, 2))),
+      image_size=SIDE), images)
+  assert (values['ab_distance_hinted'] < 0.9 * values['ab_distance']).all()
 
 
 WIDTHS = {'right': 1.0, 'narrow': 0.5, 'wide': 2.0}
@@ -276,12 +325,13 @@ def calibrations():
   def model(width):
     sigma = 12 * width
 
-    def draw(variables, lightness, key, n):
-      del variables
-      return sigma * jax.random.normal(key, (n, len(lightness), 6, 6, 2))
+    def draw(variables, inputs, keys, n):
+      del variables, inputs
+      return sigma * jax.vmap(lambda key: jax.random.normal(
+          key, (n, 6, 6, 2)), out_axes=1)(keys)
 
-    def log_prob(variables, lightness, ab):
-      del variables, lightness
+    def log_prob(variables, inputs, ab, keys):
+      del variables, inputs, keys
       field = ab.reshape(len(ab), 6, 2, 6, 2, 2).mean((2, 4))
       return jax.scipy.stats.norm.logpdf(field, scale=sigma).sum((1, 2, 3))
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.special
 import skimage.color
+from asking import grey, keys
 
 from colorjax import quantize
 from colorjax.errors import UserError
@@ -61,10 +62,11 @@ def test_contract(network):
 
   @jax.jit
   def answers(variables, lightness, ab):
-    return (method.predict(variables, lightness),
-            method.propose(variables, lightness, 1),
-            method.sample(variables, lightness, jax.random.key(1), 2),
-            method.log_prob(variables, lightness, ab))
+    return (method.predict(variables, grey(lightness)),
+            method.propose(variables, grey(lightness), 1),
+            method.sample(variables, grey(lightness),
+                          keys(len(lightness), 1), 2),
+            method.log_prob(variables, grey(lightness), ab, None))
 
   predicted, (proposals, weights), samples, nats = answers(
       variables, lightness, jnp.asarray(ab))
@@ -129,7 +131,7 @@ def test_readouts(small, readout, power):
   p = scipy.special.softmax(_logits(variables, lightness), -1)
   p = p == p.max(-1, keepdims=True) if power == np.inf else p**power
   expected = p / p.sum(-1, keepdims=True) @ np.asarray(BINS)
-  found = method.predict(variables, lightness)
+  found = method.predict(variables, grey(lightness))
   # Corner pixels are not interpolated.
   np.testing.assert_allclose(found[:, ::15, ::15], expected[:, ::7, ::7],
                              atol=1e-3)
@@ -145,7 +147,8 @@ def test_log_prob_is_a_density_in_lab_units(small):
   bins = np.rint(field / 10) @ [5, 1] + 12
   log_p = np.take_along_axis(log_p, bins[..., None].astype(int), -1)
   expected = np.log(0.999 * np.exp(log_p) / 100 + 0.001 / 220**2)
-  found = method.log_prob(variables, lightness, jnp.asarray(ab))
+  found = method.log_prob(variables, grey(lightness), jnp.asarray(ab),
+                          None)
   np.testing.assert_allclose(found, expected.sum((1, 2, 3)), rtol=1e-4)
 
 
@@ -155,11 +158,12 @@ def test_draws_are_of_the_density(small):
   lightness = jnp.full((1, 8, 8, 1), 40.)
   log_p = scipy.special.log_softmax(_logits(variables, lightness), -1)
   entropy = -(np.exp(log_p) * (log_p - np.log(100))).sum()
-  draws = jax.jit(lambda key: method.draw(variables, lightness, key, 500))(
-      jax.random.key(0))
+  draws = jax.jit(lambda keys: method.draw(
+      variables, grey(lightness), keys, 500))(keys(1))
   assert draws.shape == (500, 1, 4, 4, 2)
   found = jax.vmap(lambda ab: method.log_prob(
-      variables, lightness, ab.repeat(2, 1).repeat(2, 2)))(draws)
+      variables, grey(lightness), ab.repeat(2, 1).repeat(2, 2),
+      None))(draws)
   # The share of 0.001 that is spread over the ab square adds 0.15 a pixel.
   np.testing.assert_allclose(-found.mean(), entropy, rtol=2e-2)
 
@@ -169,8 +173,8 @@ def test_each_pixel_of_a_sample_has_its_distribution(small, sampling):
   _, variables, _ = small
   method = classification.build(**SMALL, sampling=sampling)
   lightness = jnp.full((1, 8, 8, 1), 40.)  # 4 x 4 fields, flat: no edges
-  samples = np.asarray(jax.jit(lambda key: method.sample(
-      variables, lightness, key, 3000))(jax.random.key(0)))
+  samples = np.asarray(jax.jit(lambda keys: method.sample(
+      variables, grey(lightness), keys, 3000))(keys(1)))
   # The corner pixel is not interpolated.
   corner = (np.rint(samples[:, 0, 0, 0] / 10) @ [5, 1] + 12).astype(int)
   p = scipy.special.softmax(_logits(variables, lightness), -1)

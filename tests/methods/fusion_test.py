@@ -13,6 +13,7 @@ import optax
 import pytest
 import skimage.color
 import skimage.transform
+from asking import grey
 
 from colorjax import backbones, quantize
 from colorjax.colorizer import FROZEN
@@ -157,7 +158,7 @@ def test_other_embeddings(plain, what):
 def test_loss_is_the_error_of_the_prediction(plain):
   batch = photographs()
   value, aux = plain.run(batch)
-  predicted = plain.predict(plain.variables, lightness_of(batch['image']))
+  predicted = plain.predict(plain.variables, grey(lightness_of(batch['image'])))
   error = (np.asarray(predicted) - ab_of(batch['image'])) / 110
   each = np.square(error).mean((1, 2, 3))
   np.testing.assert_allclose(value, each[:2].mean(), rtol=1e-3)
@@ -170,7 +171,7 @@ def test_ab_reaches_all_colors_and_no_further(plain):
   variables = jax.tree.map(np.copy, plain.variables)
   variables['params']['ab']['bias'] = np.array([30, -30], np.float32)
   lightness = lightness_of(photographs()['image'])
-  ab = plain.predict(variables, lightness)
+  ab = plain.predict(variables, grey(lightness))
   np.testing.assert_allclose(ab[..., 0], 110)
   np.testing.assert_allclose(ab[..., 1], -110)
 
@@ -227,7 +228,7 @@ def test_rare_colors_count_more(plain):
   weights = 1 / (0.75 * prior + 0.25 / 313)
   weights /= (prior * weights).sum()
   error = np.abs(np.asarray(plain.predict(
-      plain.variables, lightness_of(batch['image']))) - ab) / 110
+      plain.variables, grey(lightness_of(batch['image'])))) - ab) / 110
   expected = (error * weights[nearest][..., None]).mean((1, 2, 3))
   np.testing.assert_allclose(value, expected[:2].mean(), rtol=1e-2)
   assert set(aux.metrics) == {'loss', 'loss_unweighted'}
@@ -278,7 +279,7 @@ def test_sides_that_eight_does_not_divide(plain):
   with pytest.raises(UserError, match='divisible by 8, got 16 x 20'):
     plain.method.init(jax.random.key(0), (16, 20))
   with pytest.raises(UserError, match='divisible by 8, got 16 x 20'):
-    plain.method.predict(plain.variables, jnp.zeros((1, 16, 20, 1)))
+    plain.method.predict(plain.variables, grey(jnp.zeros((1, 16, 20, 1))))
 
 
 @pytest.mark.parametrize(
@@ -290,7 +291,7 @@ def test_real_backbones_give_thousand_classes(name, features):
     variables = method.init(key, (16, 16))
     lightness = jnp.zeros((2, 16, 16, 1))
     return variables, method.embed(variables, lightness), method.predict(
-        variables, lightness)
+        variables, grey(lightness))
 
   variables, embedding, ab = jax.eval_shape(run, jax.random.key(0))
   assert embedding.shape == (2, 1000)

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 import skimage.color
+from asking import grey, keys
 
 from colorjax.errors import UserError
 from colorjax.methods import mask_gan
@@ -75,19 +76,21 @@ class TestContract:
   def test_answers(self, settings):
     colorizer, variables = _method(**settings)
     lightness, _ = _lab(_batch())
-    predicted = _compiled(colorizer.predict)(variables, lightness)
+    predicted = _compiled(colorizer.predict)(variables, grey(lightness))
     assert predicted.shape == (4, SIZE, SIZE, 2)
     assert jnp.abs(predicted).max() <= 110
-    within = _compiled(colorizer.predict_within)
+    within = _compiled(colorizer.predict)
     np.testing.assert_allclose(
-        within(variables, lightness, jnp.ones_like(lightness)), predicted,
+        within(variables, {**grey(lightness),
+                           'region': jnp.ones_like(lightness)}), predicted,
         atol=1e-4)
-    assert (within(variables, lightness, _batch()['region'])
+    assert (within(variables, {**grey(lightness),
+                               'region': _batch()['region']})
             != predicted).any()
     samples = _compiled(colorizer.sample, n=2)(
-        variables, lightness, jax.random.key(1))
+        variables, grey(lightness), keys(4, 1))
     proposals, weights = _compiled(colorizer.propose, k=3)(
-        variables, lightness)
+        variables, grey(lightness))
     assert samples.shape == (2, 4, SIZE, SIZE, 2)
     assert proposals.shape == (3, 4, SIZE, SIZE, 2)
     np.testing.assert_allclose(proposals[0], predicted, atol=1e-4)
@@ -238,9 +241,10 @@ class TestLosses:
     batch = _batch()
     lightness, ab = _lab(batch)
     region = np.asarray(batch['region'][..., 0], bool)
-    within = np.asarray(_compiled(colorizer.predict_within)(
-        variables, lightness, batch['region']))
-    unmasked = np.asarray(_compiled(colorizer.predict)(variables, lightness))
+    within = np.asarray(_compiled(colorizer.predict)(
+        variables, {**grey(lightness), 'region': batch['region']}))
+    unmasked = np.asarray(
+        _compiled(colorizer.predict)(variables, grey(lightness)))
     _, aux = _run(colorizer.loss, variables, batch, train=False)
 
     def mean(field, where):
@@ -306,10 +310,11 @@ def test_learns_to_read_the_region():
   trained = train(variables)
   lightness, ab = _lab(batch)
   truth = float(jnp.linalg.norm(ab, axis=-1).mean())
-  within = _jit(colorizer.predict_within)
+  within = _jit(colorizer.predict)
   for number in range(2):
     inside = region(number)
-    chroma = jnp.linalg.norm(within(trained, lightness, inside), axis=-1)
+    chroma = jnp.linalg.norm(within(
+        trained, {**grey(lightness), 'region': inside}), axis=-1)
     outside = float((chroma * (1 - inside[..., 0])).mean() * 2)
     assert outside < 0.2 * truth
     assert float((chroma * inside[..., 0]).mean() * 2) > 3 * outside

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.special
 import skimage.color
+from asking import grey, keys
 
 from colorjax import resample
 from colorjax.errors import UserError
@@ -36,18 +37,19 @@ def test_contract(family, network):
   colorizer = mbm.build(family=family, network=network, **SMALL)
   variables, batch = _variables(colorizer), _batch()
   lightness, ab = _lab(batch)
-  assert colorizer.predict(variables, lightness).shape == (4, 16, 16, 2)
-  proposals, weights = colorizer.propose(variables, lightness, 3)
+  assert colorizer.predict(variables, grey(lightness)).shape == (4, 16, 16, 2)
+  proposals, weights = colorizer.propose(variables, grey(lightness), 3)
   assert proposals.shape == (3, 4, 16, 16, 2)
   assert (jnp.diff(weights, axis=0) <= 0).all()
   np.testing.assert_allclose(weights.sum(0), 1, rtol=1e-5)
   np.testing.assert_array_equal(
-      colorizer.predict(variables, lightness), proposals[0])
-  samples = colorizer.sample(variables, lightness, jax.random.key(1), 2)
+      colorizer.predict(variables, grey(lightness)), proposals[0])
+  samples = colorizer.sample(variables, grey(lightness), keys(4, 1), 2)
   assert samples.shape == (2, 4, 16, 16, 2)
   assert (samples[0] != samples[1]).any()
   assert jnp.abs(samples).max() < 1000
-  log_prob = colorizer.log_prob(variables, lightness, jnp.asarray(ab))
+  log_prob = colorizer.log_prob(variables, grey(lightness), jnp.asarray(ab),
+                                None)
   assert log_prob.shape == (4,)
   scalar, aux = colorizer.loss(variables['params'], variables['model_state'],
                                batch, jax.random.key(2), train=True)
@@ -61,10 +63,10 @@ def _draws(family):
                         prior_width=8)
   lightness = jnp.full((1, 8, 8, 1), 40.)
   variables = colorizer.init(jax.random.key(0), (8, 8))
-  draws = jax.jit(lambda key: colorizer.draw(variables, lightness, key, 4000))(
-      jax.random.key(1))
+  draws = jax.jit(lambda keys: colorizer.draw(
+      variables, grey(lightness), keys, 4000))(keys(1, 1))
   assert draws.shape == (4000, 1, 4, 4, 2)
-  means, weights = colorizer.propose(variables, lightness, 2)
+  means, weights = colorizer.propose(variables, grey(lightness), 2)
   return draws, (weights[..., None, None, None] * means).sum(0).mean((0, 1, 2))
 
 
@@ -117,7 +119,7 @@ def test_log_prob_is_a_density_in_lab_units():
                           maxval=110)
   log_volume = 8 * np.log(220)
   log_prob = jax.vmap(lambda a: colorizer.log_prob(
-      variables, lightness, a[None])[0])(ab)
+      variables, grey(lightness), a[None], None)[0])(ab)
   np.testing.assert_allclose(
       jnp.exp(log_prob + log_volume).mean(), 1, atol=0.05)
 
@@ -184,7 +186,7 @@ def test_wrong_sizes_are_refused():
     colorizer.init(jax.random.key(0), (18, 16))
   variables = _variables(colorizer)
   with pytest.raises(UserError, match='ask for 1 to 3'):
-    colorizer.propose(variables, jnp.zeros((1, 16, 16, 1)), 5)
+    colorizer.propose(variables, grey(jnp.zeros((1, 16, 16, 1))), 5)
 
 
 def test_batch_statistics_move_in_training_and_rest_in_evaluation():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import skimage.color
 import skimage.transform
+from asking import grey
 
 from colorjax.errors import UserError
 from colorjax.losses import regression
@@ -171,7 +172,7 @@ def test_wrong_sizes_are_refused(variables):
   with pytest.raises(UserError, match=message):
     colorizer.init(jax.random.key(0), (40, 32))
   with pytest.raises(UserError, match=message):
-    colorizer.predict(variables, jnp.zeros((1, 40, 32, 1)))
+    colorizer.predict(variables, grey(jnp.zeros((1, 40, 32, 1))))
 
 
 def test_a_download_is_spared_the_classifier(monkeypatch):

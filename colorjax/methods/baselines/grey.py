@@ -3,15 +3,15 @@
 import jax
 import jax.numpy as jnp
 
-from colorjax.colorizer import Colorizer, Variables
+from colorjax.colorizer import Colorizer, Inputs, Variables
 from colorjax.methods.baselines import untrained
 
 
 def build() -> Colorizer:
   """Grey as a Colorizer; it has no numbers and no settings."""
 
-  def predict(variables: Variables, lightness: jax.Array) -> jax.Array:
+  def predict(variables: Variables, inputs: Inputs) -> jax.Array:
     del variables
-    return untrained.constant(lightness, jnp.zeros(2))
+    return untrained.constant(inputs['lightness'], jnp.zeros(2))
 
   return untrained.without_training(params={}, predict=predict)

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from colorjax import color, quantize, resample
-from colorjax.colorizer import Colorizer, Variables
+from colorjax import keys as key_lib
+from colorjax.colorizer import Colorizer, Inputs, Variables
 from colorjax.methods.baselines import untrained
 from colorjax.methods.checks import check_sides
 
@@ -31,33 +32,36 @@ def build() -> Colorizer:
   over training photographs: a density that is constant over squares of 10 x 10
   ab units. `predict` is its mean, a constant.
   """
-  def logits(variables: Variables, lightness: jax.Array) -> jax.Array:
+  def logits(variables: Variables, inputs: Inputs) -> jax.Array:
+    lightness = inputs['lightness']
     check_sides(lightness.shape[1:3], STRIDE)
     batch, height, width, _ = lightness.shape
     return jnp.broadcast_to(
         jnp.log(variables['params']['shares'].reshape(-1) + _LEAST),
         (batch, height // STRIDE, width // STRIDE, len(_BINS)))
 
-  def predict(variables: Variables, lightness: jax.Array) -> jax.Array:
+  def predict(variables: Variables, inputs: Inputs) -> jax.Array:
     ab = quantize.annealed_mean(
-        logits(variables, lightness), _BINS, temperature=1.0)
-    return untrained.constant(lightness, ab[0, 0, 0])
+        logits(variables, inputs), _BINS, temperature=1.0)
+    return untrained.constant(inputs['lightness'], ab[0, 0, 0])
 
-  def draw(variables: Variables, lightness: jax.Array, key: jax.Array, n: int
+  def draw(variables: Variables, inputs: Inputs, keys: jax.Array, n: int
            ) -> jax.Array:
-    every = logits(variables, lightness)
-    return jax.lax.map(lambda k: quantize.draw(k, every, _BINS),
-                       jax.random.split(key, n))
+    every = logits(variables, inputs)
+    return jax.lax.map(
+        lambda keys: jax.vmap(quantize.draw, (0, 0, None))(keys, every, _BINS),
+        key_lib.of_answers(keys, n))
 
-  def sample(variables: Variables, lightness: jax.Array, key: jax.Array,
-             n: int) -> jax.Array:
+  def sample(variables: Variables, inputs: Inputs, keys: jax.Array, n: int
+             ) -> jax.Array:
     return jax.vmap(resample.enlarge, (0, None))(
-        draw(variables, lightness, key, n), lightness)
+        draw(variables, inputs, keys, n), inputs['lightness'])
 
-  def log_prob(variables: Variables, lightness: jax.Array, ab: jax.Array
-               ) -> jax.Array:
+  def log_prob(variables: Variables, inputs: Inputs, ab: jax.Array,
+               keys: jax.Array) -> jax.Array:
+    del keys  # The density is exact.
     return quantize.log_density(
-        logits(variables, lightness), resample.mean_pool(ab, STRIDE), _BINS
+        logits(variables, inputs), resample.mean_pool(ab, STRIDE), _BINS
     ).sum((1, 2))
 
   one_answer = untrained.without_training(

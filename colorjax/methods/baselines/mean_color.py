@@ -8,7 +8,7 @@ comes to this one.
 import jax
 import jax.numpy as jnp
 
-from colorjax.colorizer import Colorizer, Variables
+from colorjax.colorizer import Colorizer, Inputs, Variables
 from colorjax.methods.baselines import untrained
 
 
@@ -18,8 +18,9 @@ def build() -> Colorizer:
   Its one parameter is 'mean_ab' [2], Lab units, as
   `evaluation.measuring.mean_color` measures it.
   """
-  def predict(variables: Variables, lightness: jax.Array) -> jax.Array:
-    return untrained.constant(lightness, variables['params']['mean_ab'])
+  def predict(variables: Variables, inputs: Inputs) -> jax.Array:
+    return untrained.constant(
+        inputs['lightness'], variables['params']['mean_ab'])
 
   return untrained.without_training(
       params={'mean_ab': jnp.zeros(2)}, predict=predict)

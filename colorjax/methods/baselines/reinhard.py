@@ -18,20 +18,26 @@ import jax
 import jax.numpy as jnp
 
 from colorjax import color
-from colorjax.colorizer import Colorizer, Variables
+from colorjax.colorizer import Colorizer, Inputs, Variables
 from colorjax.methods.baselines import untrained
 
 
 def build() -> Colorizer:
-  """Reinhard's transfer as a Colorizer; params are those of `statistics`."""
+  """Reinhard's transfer as a Colorizer.
 
-  def predict(variables: Variables, lightness: jax.Array) -> jax.Array:
-    grey = untrained.constant(lightness, jnp.zeros(2))
+  Its params are those of `statistics`, of the reference that the run was given.
+  A reference among the inputs takes their place.
+  """
+  def predict(variables: Variables, inputs: Inputs) -> jax.Array:
+    grey = untrained.constant(inputs['lightness'], jnp.zeros(2))
+    if 'reference' in inputs:
+      return jax.vmap(lambda ab, image: transfer(ab, statistics(image)))(
+          grey, inputs['reference'])
     return transfer(grey, variables['params'])
 
   return untrained.without_training(
       params={'mean': jnp.zeros(2), 'deviation': jnp.zeros(2)},
-      predict=predict)
+      predict=predict, accepts=frozenset({'reference'}))
 
 
 def statistics(image: jax.typing.ArrayLike) -> dict[str, jax.Array]:

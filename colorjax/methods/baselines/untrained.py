@@ -24,7 +24,7 @@ from colorjax.losses import regression
 def without_training(
     *,
     params: dict[str, Any],
-    predict: Callable[[Variables, jax.Array], jax.Array],
+    predict: Callable[..., jax.Array],
     **fields: Any,
 ) -> Colorizer:
   """A deterministic method whose loss only measures.
@@ -49,7 +49,8 @@ def without_training(
     params = jax.lax.stop_gradient(params)
     lightness, ab = color.split_lightness(batch['image'])
     predicted = predict(
-        {'params': params, 'model_state': model_state}, lightness)
+        {'params': params, 'model_state': model_state},
+        {'lightness': lightness})
     error = regression.mse((predicted - ab) / color.AB_SCALE)
     return masked_mean({'loss': error}, batch['mask'], model_state)
 

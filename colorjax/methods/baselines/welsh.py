@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from colorjax import color
-from colorjax.colorizer import Colorizer, Variables
+from colorjax.colorizer import Colorizer, Inputs, Variables
 from colorjax.errors import UserError
 from colorjax.methods.baselines import untrained
 
@@ -25,7 +25,11 @@ _WINDOW = (5, 5)
 
 
 def build(*, grid: int = 14) -> Colorizer:
-  """Welsh's transfer as a Colorizer; params are those of `candidates`.
+  """Welsh's transfer as a Colorizer.
+
+  Its params are those of `candidates`, of the reference that the run was given.
+  A reference among the inputs takes their place; its candidates lie at the same
+  places whenever it is given.
 
   Args:
     grid: the reference gives grid x grid candidates; 14 x 14 is the paper's
@@ -36,11 +40,16 @@ def build(*, grid: int = 14) -> Colorizer:
   params = {'mean': scalar, 'deviation': scalar, 'lightness': column,
             'texture': column, 'ab': jnp.zeros((count, 2))}
 
-  def predict(variables: Variables, lightness: jax.Array) -> jax.Array:
-    return jax.vmap(_transfer, in_axes=(None, 0))(
-        variables['params'], lightness[..., 0])
+  def predict(variables: Variables, inputs: Inputs) -> jax.Array:
+    lightness = inputs['lightness'][..., 0]
+    if 'reference' not in inputs:
+      return jax.vmap(_transfer, (None, 0))(variables['params'], lightness)
+    offered = jax.vmap(lambda image: candidates(
+        jax.random.key(0), image, grid=grid))(inputs['reference'])
+    return jax.vmap(_transfer)(offered, lightness)
 
-  return untrained.without_training(params=params, predict=predict)
+  return untrained.without_training(
+      params=params, predict=predict, accepts=frozenset({'reference'}))
 
 
 def candidates(key: jax.Array, image: jax.typing.ArrayLike, *, grid: int = 14

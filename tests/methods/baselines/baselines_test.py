@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import skimage.color
+from asking import grey as grey_inputs
+from asking import keys
 from scipy import ndimage
 
 from colorjax.errors import UserError
@@ -60,17 +62,19 @@ def test_contract(method):
   measured = {'params': _numbers(method), 'model_state': {}}
   assert jax.tree.map(jnp.shape, measured) == jax.tree.map(
       jnp.shape, dict(variables)), 'a checkpoint restores into what init gives'
-  predicted = jax.jit(colorizer.predict)(measured, lightness)
+  predicted = jax.jit(colorizer.predict)(measured, grey_inputs(lightness))
   assert predicted.shape == ab.shape
   assert predicted.dtype == jnp.float32
   assert colorizer.max_proposals == 1
-  proposals, weights = colorizer.propose(measured, lightness, 2)
+  proposals, probability = colorizer.propose(
+      measured, grey_inputs(lightness), 2)
   np.testing.assert_allclose(
       proposals, np.broadcast_to(predicted, (2, *ab.shape)), atol=1e-4)
-  np.testing.assert_array_equal(weights, [[1, 1, 1], [0, 0, 0]])
-  samples = colorizer.sample(measured, lightness, jax.random.key(0), 3)
+  assert probability is None
+  samples = colorizer.sample(
+      measured, grey_inputs(lightness), keys(len(lightness)), 3)
   assert samples.shape == (3, *ab.shape)
-  assert (colorizer.predict_with_hints is None) == (method is not levin)
+  assert ('hint_ab' in colorizer.accepts) == (method is levin)
   scalar, aux = colorizer.loss(measured['params'], {}, _batch(),
                                jax.random.key(0), train=False)
   np.testing.assert_allclose(
@@ -86,13 +90,14 @@ def test_contract(method):
 def test_grey_is_grey(method):
   lightness, _ = _lab(_batch()['image'])
   assert not method.build().predict(
-      {'params': {}, 'model_state': {}}, lightness).any()
+      {'params': {}, 'model_state': {}}, grey_inputs(lightness)).any()
 
 
 def test_mean_color_is_everywhere_the_same():
   lightness, _ = _lab(_batch()['image'])
   predicted = mean_color.build().predict(
-      {'params': {'mean_ab': jnp.array([3., -4.])}}, lightness)
+      {'params': {'mean_ab': jnp.array([3., -4.])}},
+      grey_inputs(lightness))
   np.testing.assert_array_equal(
       predicted, np.broadcast_to([3., -4.], predicted.shape))
 
@@ -108,12 +113,14 @@ def test_marginal_is_the_histogram_of_colors():
   variables = {'params': {'shares': jnp.asarray(shares)}}
   lightness = jnp.full((1, 8, 8, 1), 50.)
   np.testing.assert_allclose(
-      colorizer.predict(variables, lightness)[0, 0, 0],
+      colorizer.predict(variables, grey_inputs(lightness))[0, 0, 0],
       0.25 * np.array([-20, 10]) + 0.375 * np.array([40, -40]), rtol=1e-4)
-  nats = colorizer.log_prob(variables, lightness, jnp.asarray(ab))
+  nats = colorizer.log_prob(
+      variables, grey_inputs(lightness), jnp.asarray(ab), None)
   expected = 4 * np.log(0.25 / 100) + 12 * np.log(0.375 / 100)
   np.testing.assert_allclose(nats, expected, rtol=1e-3)
-  draws = colorizer.draw(variables, lightness, jax.random.key(0), 400)
+  draws = colorizer.draw(
+      variables, grey_inputs(lightness), keys(len(lightness)), 400)
   assert draws.shape == (400, 1, 4, 4, 2)
   np.testing.assert_allclose((draws[..., 0] < -10).mean(), 0.25, atol=0.03)
 
@@ -138,7 +145,7 @@ def test_reinhard_gives_a_grey_photograph_the_mean_color_of_the_reference():
   _, ab = _lab(reference)
   lightness, _ = _lab(_batch()['image'])
   predicted = reinhard.build().predict(
-      {'params': reinhard.statistics(reference)}, lightness)
+      {'params': reinhard.statistics(reference)}, grey_inputs(lightness))
   np.testing.assert_allclose(
       predicted, np.broadcast_to(ab.mean((0, 1)), predicted.shape), atol=0.02)
 
@@ -175,7 +182,8 @@ def test_welsh_takes_the_color_of_the_nearest_candidate():
   # No two of one color, so that an answer tells which candidate it is of.
   numbers['ab'] = jnp.arange(196.)[:, None] * jnp.array([1, -1])
   lightness, _ = _lab(_batch()['image'])
-  found = np.asarray(welsh.build().predict({'params': numbers}, lightness))
+  found = np.asarray(welsh.build().predict(
+      {'params': numbers}, grey_inputs(lightness)))
   numbers = {name: np.asarray(x, np.float64) for name, x in numbers.items()}
   for photo, answer in zip(lightness[..., 0], found, strict=True):
     scale = photo.std() / numbers['deviation']
@@ -196,7 +204,7 @@ def test_welsh_gives_a_photograph_its_own_colors_back():
       colors.repeat(14, 0)[:, None], (56, 56, 3))
   lightness, ab = _lab(image[None])
   numbers = welsh.candidates(jax.random.key(0), image)
-  found = welsh.build().predict({'params': numbers}, lightness)
+  found = welsh.build().predict({'params': numbers}, grey_inputs(lightness))
   inside = np.flatnonzero(np.arange(56) % 14 // 2 % 6)
   np.testing.assert_allclose(found[:, inside], ab[:, inside], atol=0.02)
 
@@ -208,7 +216,8 @@ def test_welsh_with_a_reference_of_one_color_gives_that_color():
   numbers = welsh.candidates(jax.random.key(0), flat)
   for deviation in (numbers['deviation'], 0.):  # rounding decides which it is
     found = welsh.build().predict(
-        {'params': {**numbers, 'deviation': deviation}}, lightness)
+        {'params': {**numbers, 'deviation': deviation}},
+        grey_inputs(lightness))
     np.testing.assert_allclose(
         found, np.broadcast_to(ab[0, 0], found.shape), atol=0.02)
 
@@ -216,7 +225,7 @@ def test_welsh_with_a_reference_of_one_color_gives_that_color():
 def test_welsh_with_a_photograph_of_one_lightness_takes_one_candidate():
   numbers = welsh.candidates(jax.random.key(0), _image())
   found = welsh.build().predict(
-      {'params': numbers}, jnp.full((1, 20, 24, 1), 50.))
+      {'params': numbers}, grey_inputs(jnp.full((1, 20, 24, 1), 50.)))
   assert (found == found[0, 0, 0]).all()
   assert (np.asarray(numbers['ab']) == found[0, 0, 0]).all(-1).any()
 
@@ -224,3 +233,19 @@ def test_welsh_with_a_photograph_of_one_lightness_takes_one_candidate():
 def test_a_small_reference_is_refused():
   with pytest.raises(UserError, match='--grid=14: a reference of 20 x 12'):
     welsh.candidates(jax.random.key(0), _image(20, 12))
+
+
+@pytest.mark.parametrize('method', [reinhard, welsh], ids=_name)
+def test_a_reference_takes_the_place_of_the_one_of_the_run(method):
+  colorizer = method.build()
+  lightness, _ = _lab(_batch()['image'])
+  references = jnp.stack([_image(seed=seed) for seed in range(3)])
+  numbers = (reinhard.statistics if method is reinhard else
+             lambda image: welsh.candidates(jax.random.key(0), image))
+  asked = colorizer.predict(
+      {'params': _numbers(method)},
+      {**grey_inputs(lightness), 'reference': references})
+  for i, reference in enumerate(references):
+    np.testing.assert_allclose(asked[i], colorizer.predict(
+        {'params': numbers(reference)}, grey_inputs(lightness[i:i + 1]))[0],
+        atol=1e-3)

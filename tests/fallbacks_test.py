@@ -1,0 +1,132 @@
+"""Regions and hints with every method, done by one piece of code."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from colorjax import keys as key_lib
+from colorjax import propagation
+from colorjax.colorizer import Colorizer, deterministic, sampler
+from colorjax.errors import UserError
+from colorjax.fallbacks import with_fallbacks
+
+RNG = np.random.default_rng(0)
+LIGHTNESS = jnp.asarray(RNG.uniform(20, 80, (3, 8, 10, 1)), jnp.float32)
+REGION = jnp.zeros((3, 8, 10, 1)).at[:, :, :5].set(1)
+HINT_MASK = jnp.zeros((3, 8, 10, 1)).at[:, 4, 2].set(1).at[:, 4, 7].set(1)
+HINT_AB = HINT_MASK * jnp.asarray([20.0, -30.0])
+KEYS = jax.random.split(jax.random.key(1), 3)
+
+
+def _draw(key, strength):
+  return strength * jax.random.normal(key, (8, 10, 2))
+
+
+def _sampler(**fields):
+  def sample(variables, inputs, keys, n, *, strength=5.0):
+    del variables, inputs
+    return jax.vmap(jax.vmap(lambda key: _draw(key, strength)))(
+        key_lib.of_answers(keys, n))
+
+  return sampler(init=None, loss=None, sample=sample, **fields)
+
+
+def _answers(method, inputs):
+  """All that a method answers, [k, B, H, W, 2] each."""
+  return {'predict': method.predict({}, inputs)[None],
+          'sample': method.sample({}, inputs, KEYS, 2),
+          'propose': method.propose({}, inputs, 3)[0]}
+
+
+@pytest.mark.parametrize('given', [(), ('region',), ('hints',),
+                                   ('region', 'hints')])
+def test_what_a_method_does_not_know_is_done_for_it(given):
+  method = with_fallbacks(_sampler())
+  assert method.accepts == {'region', 'hint_ab', 'hint_mask'}
+  inputs = {'lightness': LIGHTNESS}
+  plain = _answers(method, inputs)
+  if 'region' in given:
+    inputs['region'] = REGION
+  if 'hints' in given:
+    inputs |= {'hint_ab': HINT_AB, 'hint_mask': HINT_MASK}
+  for name, found in _answers(method, inputs).items():
+    expected = np.asarray(plain[name])
+    if 'hints' in given:
+      expected = np.stack([propagation.correct(
+          np.asarray(LIGHTNESS[i, ..., 0]), expected[:, i],
+          np.asarray(HINT_AB[i]), np.asarray(HINT_MASK[i, ..., 0]))
+                           for i in range(3)], 1)
+    if 'region' in given:
+      expected = expected * np.asarray(REGION)
+      assert not np.asarray(found)[:, :, :, 5:].any(), 'grey outside'
+    elif 'hints' in given:
+      np.testing.assert_array_equal(
+          found[:, :, 4, 2], np.broadcast_to([20.0, -30.0],
+                                             (*found.shape[:2], 2)))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_what_a_method_knows_is_left_to_it():
+  seen = []
+
+  def predict(variables, inputs):
+    del variables
+    seen.append(set(inputs))
+    return jnp.ones((*inputs['lightness'].shape[:-1], 2))
+
+  method = with_fallbacks(deterministic(
+      init=None, loss=None, predict=predict, accepts=frozenset({'region'})))
+  inputs = {'lightness': LIGHTNESS, 'region': REGION, 'hint_ab': HINT_AB,
+            'hint_mask': HINT_MASK}
+  found = method.predict({}, inputs)
+  assert seen == [{'lightness', 'region'}]
+  assert (found[:, :, 5:] != 0).all(), 'the method is trusted with its region'
+
+
+def test_other_inputs_are_refused_by_name():
+  method = with_fallbacks(_sampler(
+      log_prob=lambda variables, inputs, ab, keys: jnp.zeros(len(ab))))
+  with pytest.raises(UserError, match='reference: this method takes no such'):
+    method.predict({}, {'lightness': LIGHTNESS, 'reference': None})
+  with pytest.raises(UserError, match='region: this method takes no such'):
+    method.log_prob({}, {'lightness': LIGHTNESS, 'region': REGION},
+                    HINT_AB, None)
+  with pytest.raises(UserError, match='belong together'):
+    method.predict({}, {'lightness': LIGHTNESS, 'hint_ab': HINT_AB})
+
+
+def test_options_reach_the_method_and_others_are_refused():
+  method = with_fallbacks(_sampler())
+  assert method.options == {'strength': 5.0}
+  weak = method.ask(strength=0.5)
+  assert weak.options == {'strength': 0.5}
+  inputs = {'lightness': LIGHTNESS}
+  for name, found in _answers(weak, inputs).items():
+    np.testing.assert_allclose(
+        10 * found, _answers(method, inputs)[name], rtol=1e-6)
+  # Before or after the fallbacks is the same, and at the call too.
+  np.testing.assert_array_equal(
+      with_fallbacks(_sampler().ask(strength=0.5)).predict({}, inputs),
+      method.predict({}, inputs, strength=0.5))
+  with pytest.raises(UserError, match="no option 'temperature'; it has "
+                                      'strength'):
+    method.ask(temperature=1)
+
+
+def test_a_sampler_is_the_same_at_every_asking():
+  method = _sampler()
+  inputs = {'lightness': LIGHTNESS}
+  few, probability = method.propose({}, inputs, 2)
+  assert probability is None
+  np.testing.assert_array_equal(few, method.propose({}, inputs, 4)[0][:2])
+  np.testing.assert_array_equal(few[0], method.predict({}, inputs))
+  one = {'lightness': LIGHTNESS[1:2]}
+  np.testing.assert_array_equal(few[0, 1:2], method.predict({}, one))
+  assert (few[0] != few[1]).any()
+
+
+def test_an_input_that_does_not_exist_is_no_setting():
+  with pytest.raises(ValueError, match="no input 'mask'"):
+    Colorizer(init=None, loss=None, predict=None, sample=None, propose=None,
+              accepts=frozenset({'mask'}))
