@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from colorjax import color
+from colorjax import keys as key_lib
 from colorjax.colorizer import (
   Aux,
   Batch,
@@ -75,7 +76,6 @@ def build(
     noise: int = 0,
     widths: Sequence[int] = mask_gan.WIDTHS,
     dtype: str = 'float32',
-    axis_name: str | None = None,
 ) -> Colorizer:
   """The mask-conditioned GAN as a Colorizer.
 
@@ -95,7 +95,6 @@ def build(
     widths: channels of the stride-2 convolutions. The patch discriminator
       takes the first four.
     dtype: compute type of the networks, 'float32' or 'bfloat16'.
-    axis_name: mapped axis over which batch statistics are averaged.
 
   Returns:
     The record of functions, with the players 'discriminator' and 'generator'.
@@ -107,13 +106,14 @@ def build(
   checks.check_choice('outside', outside, OUTSIDE)
   game = LOSSES[adversarial_loss]()
   nets = _Nets(
-      tuple(widths), discriminator, noise, jnp.dtype(dtype), axis_name)
+      tuple(widths), discriminator, noise, jnp.dtype(dtype))
 
-  def discriminator_loss(params, model_state, batch: Batch, key: jax.Array, *,
-                         train: bool):
+  def discriminator_loss(params, model_state, batch: Batch, keys: jax.Array, *,
+                         step: jax.Array | None, train: bool):
+    del step
     view = _look(batch)
     fake, _ = nets.generate(params, model_state, view.lightness, view.region,
-                            nets.draw(key, len(view.region)), train)
+                            nets.draw(keys), train)
     real = view.region * view.ab if real_pictures == 'within' else view.ab
     # One pass each, as published: batch statistics of unlike pictures differ.
     real_logits, state = nets.judge(
@@ -145,17 +145,20 @@ def build(
                        + regression_weight * figures['regression'])
     return figures, ab, state
 
-  def generator_loss(params, model_state, batch: Batch, key: jax.Array, *,
-                     train: bool) -> tuple[jax.Array, Aux]:
+  def generator_loss(params, model_state, batch: Batch, keys: jax.Array, *,
+                     step: jax.Array | None, train: bool
+                     ) -> tuple[jax.Array, Aux]:
+    del step
     view = _look(batch)
     figures, _, state = objective(
-        params, model_state, view, nets.draw(key, len(view.region)), train)
+        params, model_state, view, nets.draw(keys), train)
     return masked_mean(figures, batch['mask'], state)
 
-  def loss(params, model_state, batch: Batch, key: jax.Array, *, train: bool
-           ) -> tuple[jax.Array, Aux]:
+  def loss(params, model_state, batch: Batch, keys: jax.Array, *,
+           step: jax.Array | None, train: bool) -> tuple[jax.Array, Aux]:
     if train:
-      return generator_loss(params, model_state, batch, key, train=True)
+      return generator_loss(
+          params, model_state, batch, keys, step=step, train=True)
     view = _look(batch)
     count = len(view.region)
     figures, ab, _ = objective(
@@ -191,8 +194,8 @@ def build(
              n: int) -> jax.Array:
     region = jnp.ones_like(lightness)
     return jax.vmap(lambda k: paint(
-        variables, lightness, region, nets.draw(k, len(lightness))))(
-            jax.random.split(key, n))
+        variables, lightness, region, nets.draw(
+            jax.random.split(k, len(lightness)))))(jax.random.split(key, n))
 
   def propose(variables: Variables, lightness: jax.Array, k: int):
     region = jnp.ones_like(lightness)
@@ -215,17 +218,16 @@ class _Nets:
   """Both networks, their variables kept apart by name."""
 
   def __init__(self, widths: tuple[int, ...], discriminator: str, noise: int,
-               dtype: Any, axis_name: str | None):
+               dtype: Any):
     self._divisor = 2**len(widths)
     # The patch discriminator's last two convolutions take a pixel each.
     self._smallest = 3 * 2**(len(widths[:4]) - 1) * (discriminator == 'patch')
     self._noise = noise
-    self._generator = mask_gan.Generator(
-        widths, dtype=dtype, axis_name=axis_name)
+    self._generator = mask_gan.Generator(widths, dtype=dtype)
     self._judge: nn.Module = (
-        mask_gan.ImageDiscriminator(widths, dtype=dtype, axis_name=axis_name)
-        if discriminator == 'image' else mask_gan.PatchDiscriminator(
-            widths[:4], dtype=dtype, axis_name=axis_name))
+        mask_gan.ImageDiscriminator(widths, dtype=dtype)
+        if discriminator == 'image'
+        else mask_gan.PatchDiscriminator(widths[:4], dtype=dtype))
 
   def init(self, key: jax.Array, image_shape: tuple[int, int]) -> Variables:
     """Variables of both; see Colorizer."""
@@ -237,10 +239,10 @@ class _Nets:
     one = jnp.zeros((1, *image_shape, 1))
     by_name = {
         'generator': init_variables(
-            self._generator, jax.random.fold_in(key, 0), one, one,
+            self._generator, key_lib.named(key, 'generator'), one, one,
             self.fixed(0, 1), train=False),
         'discriminator': init_variables(
-            self._judge, jax.random.fold_in(key, 1),
+            self._judge, key_lib.named(key, 'discriminator'),
             jnp.zeros((1, *image_shape, 3)), one, train=False)}
     return {
         'params': {name: v['params'] for name, v in by_name.items()},
@@ -248,11 +250,12 @@ class _Nets:
             name: v['model_state'].get('batch_stats', {})
             for name, v in by_name.items()}}}
 
-  def draw(self, key: jax.Array, count: int) -> jax.Array | None:
-    """Noise [count, Z], different for each photograph."""
+  def draw(self, keys: jax.Array) -> jax.Array | None:
+    """Noise [B, Z], of each photograph from its own key in keys [B]."""
     if not self._noise:
       return None
-    return jax.random.normal(key, (count, self._noise))
+    return jax.vmap(lambda key: jax.random.normal(key, (self._noise,)))(
+        key_lib.named(keys, 'noise'))
 
   def fixed(self, which: jax.typing.ArrayLike, count: int
             ) -> jax.Array | None:
@@ -260,7 +263,7 @@ class _Nets:
 
     One vector for all: an answer must not depend on the place in the batch.
     """
-    vector = self.draw(jax.random.fold_in(jax.random.key(0), which), 1)
+    vector = self.draw(jax.random.fold_in(jax.random.key(0), which)[None])
     return None if vector is None else jnp.repeat(vector, count, axis=0)
 
   def generate(self, params, model_state, lightness: jax.Array,
