@@ -22,7 +22,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from colorjax.errors import UserError
 
 AXIS = 'batch'
-"""Name of the mapped axis: what BatchNorm's axis_name is set to."""
+"""Name of the mapped axis; see `axis`."""
 
 Tree = TypeVar('Tree')
 
@@ -60,8 +60,7 @@ def pmap_step(
   """Runs a pure step on all local devices.
 
   Args:
-    step: `(state, batch) -> outputs`, made with axis_name=AXIS; its outputs
-      must be equal on all devices.
+    step: `(state, batch) -> outputs`; its outputs must be equal on all devices.
     donate: hand the state's buffers over to the outputs. The state given is
       then dead afterwards; False for a step that gives no state back.
 
@@ -99,23 +98,63 @@ def pmap_photos(measure: Callable[..., Any]) -> Callable[..., Any]:
   return call
 
 
-def sum_over_devices(tree: Tree, axis_name: str | None) -> Tree:
-  """Sum of each leaf over the mapped axis; the tree itself for None."""
-  return tree if axis_name is None else jax.lax.psum(tree, axis_name)
+def axis() -> str | None:
+  """AXIS where the code that is being traced runs on all devices, else None.
+
+  Networks ask for it when they are called (`nn.BatchNorm(axis_name=axis())`),
+  so the same network works inside a mapped step and outside of it.
+  """
+  try:
+    jax.lax.axis_index(AXIS)
+  except NameError:
+    return None
+  return AXIS
 
 
-def mean_over_devices(tree: Tree, axis_name: str | None) -> Tree:
-  """Mean of each floating leaf over the mapped axis; counters are kept."""
-  if axis_name is None:
+def positions(count: int) -> jax.Array:
+  """Places in the global batch of this device's rows, int32 [count].
+
+  Args:
+    count: number of rows on this device, the same on all devices.
+  """
+  places = jnp.arange(count, dtype=jnp.int32)
+  return places if axis() is None else (
+      jax.lax.axis_index(AXIS) * count + places)
+
+
+def sum_over_devices(tree: Tree) -> Tree:
+  """Sum of each leaf over all devices; the tree itself outside of a map."""
+  return tree if axis() is None else jax.lax.psum(tree, AXIS)
+
+
+def mean_over_devices(tree: Tree) -> Tree:
+  """Mean of each floating leaf over all devices; integers are kept."""
+  if axis() is None:
     return tree
 
   def mean(x: jax.Array) -> jax.Array:
     is_real = jnp.issubdtype(x.dtype, jnp.floating)
-    return jax.lax.pmean(x, axis_name) if is_real else x
+    return jax.lax.pmean(x, AXIS) if is_real else x
 
   return jax.tree.map(mean, tree)
 
 
-def device_index(axis_name: str | None) -> jax.Array | int:
-  """Index of this device on the mapped axis, 0 for None."""
-  return 0 if axis_name is None else jax.lax.axis_index(axis_name)
+def first_row(rows: Mapping[str, jax.Array], wanted: jax.Array
+              ) -> dict[str, jax.Array]:
+  """The first wanted row of the global batch, on every device.
+
+  Args:
+    rows: arrays [B, ...] by name, this device's rows.
+    wanted: bool [B].
+
+  Returns:
+    Arrays [...] by name; zeros where no device has a wanted row.
+  """
+  nowhere = jnp.iinfo(jnp.int32).max
+  place = jnp.where(wanted, positions(len(wanted)), nowhere).min()
+  first = place if axis() is None else jax.lax.pmin(place, AXIS)
+  is_here = (place == first) & (first != nowhere)
+  row = wanted.argmax()
+  return {name: sum_over_devices(
+      jnp.where(is_here, x[row], jnp.zeros_like(x[row]))).astype(x.dtype)
+          for name, x in rows.items()}

@@ -48,7 +48,6 @@ def main(argv: Sequence[str]) -> int:
   colors = prior_file.settings(
       num_neighbors=_NUM_NEIGHBORS.value, sigma=_SIGMA.value)
   # These import JAX, which --help does not wait for.
-  from colorjax import parallel
   from experiments import runner
 
   return runner.train('colorjax.methods.classification', {
@@ -61,7 +60,6 @@ def main(argv: Sequence[str]) -> int:
       'num_neighbors': _NUM_NEIGHBORS.value,
       'sigma': _SIGMA.value,
       'dtype': flags.FLAGS.dtype,
-      'axis_name': parallel.AXIS,
   })
 
 

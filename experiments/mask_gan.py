@@ -54,7 +54,6 @@ def main(argv: Sequence[str]) -> int:
   """Trains, evaluates and reports; goes on where an earlier run stopped."""
   del argv
   # These import JAX, which --help does not wait for.
-  from colorjax import parallel
   from colorjax.data import masks
   from experiments import runner
 
@@ -68,7 +67,6 @@ def main(argv: Sequence[str]) -> int:
       'noise': _NOISE.value,
       'widths': _WIDTHS.value,
       'dtype': flags.FLAGS.dtype,
-      'axis_name': parallel.AXIS,
   }, regions=masks.parse(_MASKS.value),
       eval_regions=masks.parse(_EVAL_MASKS.value or _MASKS.value))
 

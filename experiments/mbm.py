@@ -38,7 +38,6 @@ def main(argv: Sequence[str]) -> int:
   """Trains, evaluates and reports; goes on where an earlier run stopped."""
   del argv
   # These import JAX, which --help does not wait for.
-  from colorjax import parallel
   from experiments import runner
 
   return runner.train('colorjax.methods.mbm', {
@@ -50,7 +49,6 @@ def main(argv: Sequence[str]) -> int:
       'batch_norm': _BATCH_NORM.value,
       'dropout': _DROPOUT.value,
       'dtype': flags.FLAGS.dtype,
-      'axis_name': parallel.AXIS,
   })
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 from absl import flags
 
-from colorjax import inference, parallel
+from colorjax import inference, keys, parallel
 from colorjax.colorizer import Colorizer, Spec, Variables
 from colorjax.data import masks
 from colorjax.data.engines import BatchStream
@@ -282,7 +282,7 @@ def _embedded(feeds: _Feeds, embed_photos: EmbedPhotos, colorizer: Colorizer,
 def _init(colorizer: Colorizer) -> Variables:
   """What a run begins with where no file says otherwise."""
   return jax.jit(colorizer.init, static_argnums=1)(
-      jax.random.key(FLAGS.seed), (FLAGS.image_size, FLAGS.image_size))
+      keys.of_run(FLAGS.seed, 'init'), (FLAGS.image_size, FLAGS.image_size))
 
 
 def _training(colorizer: Colorizer, feeds: _Feeds, workdir: pathlib.Path
@@ -318,9 +318,9 @@ def _fit(colorizer: Colorizer, feeds: _Feeds, workdir: pathlib.Path,
   step = parallel.pmap_step(steps_lib.make_train_step(
       colorizer.players or colorizer.loss, plan.optimizer, seed=FLAGS.seed,
       schedule=plan.schedule, ema_decay=plan.ema_decay,
-      accumulate=plan.accumulate, axis_name=parallel.AXIS))
+      accumulate=plan.accumulate))
   eval_step = parallel.pmap_step(steps_lib.make_eval_step(
-      colorizer.loss, axis_name=parallel.AXIS), donate=False)
+      colorizer.loss), donate=False)
 
   def batches(start: int) -> BatchStream:
     return feeds.train.train(start, plan.cadence.num_steps - start)

@@ -60,7 +60,6 @@ def build(
     name: str,
     *,
     dtype: str = 'float32',
-    axis_name: str | None = None,
     top: bool = True,
     upto: str | None = None,
     first: First = 'conv1_1',
@@ -71,7 +70,6 @@ def build(
   Args:
     name: one of NAMES.
     dtype: compute type; parameters and logits are float32.
-    axis_name: mapped axis over which batch statistics are averaged.
     top: whether the classifier is computed.
     upto: the last intermediate to compute; None for all.
     first: VGG alone: 'conv1_1', or 'conv1_2' to begin there with 64 channels.
@@ -94,15 +92,13 @@ def build(
   elif name == 'xception':
     backbone = Backbone(
         name=name, image_size=xception.IMAGE_SIZE, num_features=2048,
-        module=xception.Xception(
-            variant=variant, axis_name=axis_name, **options),
+        module=xception.Xception(variant=variant, **options),
         preprocess=_symmetric, variant=variant,
         intermediates=xception.intermediates(top=top))
   else:
     backbone = Backbone(
         name=name, image_size=inception_resnet.IMAGE_SIZE, num_features=1536,
-        module=inception_resnet.InceptionResNetV2(
-            axis_name=axis_name, **options),
+        module=inception_resnet.InceptionResNetV2(**options),
         preprocess=_symmetric, variant=variant,
         intermediates=inception_resnet.intermediates(top=top))
   return backbone if upto is None else _shortened(backbone, upto)

@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from colorjax import parallel
 from colorjax.backbones import stages
 
 IMAGE_SIZE = 299
@@ -146,13 +147,11 @@ class InceptionResNetV2(nn.Module):
     top: whether the pooled features and the classifier are computed.
     upto: the last intermediate to compute; None for all.
     num_classes: channels of the logits.
-    axis_name: mapped axis over which batch statistics are averaged.
     dtype: compute type; parameters, statistics and logits stay float32.
   """
   top: bool = True
   upto: str | None = None
   num_classes: int = 1000
-  axis_name: str | None = None
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -173,7 +172,7 @@ class InceptionResNetV2(nn.Module):
     norm = functools.partial(
         nn.BatchNorm, use_running_average=not train, momentum=0.99,
         epsilon=1e-3, use_scale=False, dtype=self.dtype,
-        axis_name=self.axis_name)
+        axis_name=parallel.axis())
     layer = functools.partial(ConvNorm, conv=conv, norm=norm)
 
     for name, spec in STEM.items():

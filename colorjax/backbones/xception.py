@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from colorjax import parallel
 from colorjax.backbones import stages
 
 IMAGE_SIZE = 299
@@ -62,14 +63,12 @@ class Xception(nn.Module):
     variant: 'keras', the original. 'torch' is the port in timm
       (`legacy_xception`), which pads its pooling on both sides and takes a
       smaller epsilon in its batch norms: a checkpoint belongs to one of them.
-    axis_name: mapped axis over which batch statistics are averaged.
     dtype: compute type; parameters, statistics and logits stay float32.
   """
   top: bool = True
   upto: str | None = None
   num_classes: int = 1000
   variant: Literal['keras', 'torch'] = 'keras'
-  axis_name: str | None = None
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -91,7 +90,7 @@ class Xception(nn.Module):
     norm = functools.partial(
         nn.BatchNorm, use_running_average=not train, momentum=0.99,
         epsilon=1e-3 if self.variant == 'keras' else 1e-5, dtype=self.dtype,
-        axis_name=self.axis_name)
+        axis_name=parallel.axis())
     separable = functools.partial(SeparableConv, conv=conv)
 
     for name, width, stride in (('block1_conv1', 32, 2),

@@ -58,7 +58,6 @@ def build(
     num_neighbors: int = quantize.NUM_NEIGHBORS,
     sigma: float = quantize.SIGMA,
     dtype: str = 'float32',
-    axis_name: str | None = None,
 ) -> Colorizer:
   """The classification network as a Colorizer.
 
@@ -98,7 +97,6 @@ def build(
     num_neighbors: bins that a target is spread over.
     sigma: width of that spread, ab units.
     dtype: compute type of the network, 'float32' or 'bfloat16'.
-    axis_name: mapped axis over which batch statistics are averaged.
 
   Returns:
     The record of functions. UserError for settings that do not exist or do not
@@ -110,7 +108,7 @@ def build(
                     f'{len(centers)} bins')
   net, stride, divisor = _network(
       network, num_bins=len(centers), filters=tuple(filters),
-      dtype=jnp.dtype(dtype), axis_name=axis_name)
+      dtype=jnp.dtype(dtype))
 
   def init(key: jax.Array, image_shape: tuple[int, int]) -> Variables:
     check_sides(image_shape, divisor)
@@ -126,8 +124,9 @@ def build(
     assert isinstance(logits, jax.Array)
     return logits
 
-  def loss(params, model_state, batch: Batch, key: jax.Array, *, train: bool):
-    del key  # Nothing is drawn.
+  def loss(params, model_state, batch: Batch, keys: jax.Array, *,
+           step: jax.Array | None, train: bool):
+    del keys, step  # Nothing is drawn.
     lightness, ab = color.split_lightness(batch['image'])
     logits, new_state = net.apply(
         {'params': params, **model_state},
@@ -187,8 +186,7 @@ def build(
   return dataclasses.replace(one_answer, sample=sample, draw=draw)
 
 
-def _network(name: str, *, axis_name: str | None, **settings
-             ) -> tuple[nn.Module, int, int]:
+def _network(name: str, **settings) -> tuple[nn.Module, int, int]:
   """The network, how much smaller its output is, and the divisor of sides."""
   check_choice('network', name, NETWORKS)
   num_filters = len(settings['filters'])
@@ -198,7 +196,7 @@ def _network(name: str, *, axis_name: str | None, **settings
   if num_filters != 4:
     raise UserError(f'--filters: the published network takes 4 numbers, got '
                     f'{num_filters}')
-  net = classifier.PublishedClassifier(axis_name=axis_name, **settings)
+  net = classifier.PublishedClassifier(**settings)
   return net, net.STRIDE, net.DIVISOR
 
 

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from colorjax import backbones, color, quantize
+from colorjax import keys as key_lib
 from colorjax.colorizer import (
     FROZEN,
     Batch,
@@ -116,13 +117,12 @@ def build(
 
   def init(key: jax.Array, image_shape: tuple[int, int]) -> Variables:
     checks.check_sides(image_shape, fusion.STRIDE)
-    net_key, backbone_key = jax.random.split(key)
     frozen = pretrained.module.init(
-        backbone_key, jnp.zeros((1, size, size, 3)), train=False)
+        key_lib.named(key, 'backbone'), jnp.zeros((1, size, size, 3)), train=False)
     channels = (pretrained.num_features if embedding == 'features'
                 else pretrained.num_classes)
     variables = init_variables(
-        net, net_key, jnp.zeros((1, *image_shape, 1)),
+        net, key_lib.named(key, 'network'), jnp.zeros((1, *image_shape, 1)),
         jnp.zeros((1, channels)))
     return {'params': variables['params'],
             'model_state': {**variables['model_state'], FROZEN: frozen}}
@@ -142,9 +142,9 @@ def build(
     assert isinstance(out, jax.Array)
     return out
 
-  def loss_fn(params, model_state, batch: Batch, key: jax.Array, *,
-              train: bool):
-    del key, train  # Nothing here is drawn, or differs while training.
+  def loss_fn(params, model_state, batch: Batch, keys: jax.Array, *,
+              step: jax.Array | None, train: bool):
+    del keys, step, train  # Nothing here is drawn, or differs while training.
     lightness, ab = color.split_lightness(batch['image'])
     vectors = batch.get('embedding')
     if vectors is None:

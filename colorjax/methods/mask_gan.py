@@ -77,7 +77,6 @@ def build(
     noise: int = 0,
     widths: Sequence[int] = mask_gan.WIDTHS,
     dtype: str = 'float32',
-    axis_name: str | None = None,
 ) -> Colorizer:
   """The mask-conditioned GAN as a Colorizer.
 
@@ -97,7 +96,6 @@ def build(
     widths: channels of the stride-2 convolutions. The patch discriminator
       takes the first four.
     dtype: compute type of the networks, 'float32' or 'bfloat16'.
-    axis_name: mapped axis over which batch statistics are averaged.
 
   Returns:
     The record of functions, with the players 'discriminator' and 'generator'.
@@ -109,14 +107,14 @@ def build(
   checks.check_choice('outside', outside, OUTSIDE)
   game = LOSSES[adversarial_loss]()
   nets = _Nets(
-      tuple(widths), discriminator, noise, jnp.dtype(dtype), axis_name)
+      tuple(widths), discriminator, noise, jnp.dtype(dtype))
 
-  def discriminator_loss(params, model_state, batch: Batch, key: jax.Array, *,
-                         train: bool):
+  def discriminator_loss(params, model_state, batch: Batch, keys: jax.Array, *,
+                         step: jax.Array | None, train: bool):
+    del step
     view = _look(batch)
     fake, _ = nets.generate(params, model_state, view.lightness, view.region,
-                            nets.draw(
-                                jax.random.split(key, len(view.region))), train)
+                            nets.draw(keys), train)
     real = view.region * view.ab if real_pictures == 'within' else view.ab
     # One pass each, as published: batch statistics of unlike pictures differ.
     real_logits, state = nets.judge(
@@ -148,18 +146,20 @@ def build(
                        + regression_weight * figures['regression'])
     return figures, ab, state
 
-  def generator_loss(params, model_state, batch: Batch, key: jax.Array, *,
-                     train: bool) -> tuple[jax.Array, Aux]:
+  def generator_loss(params, model_state, batch: Batch, keys: jax.Array, *,
+                     step: jax.Array | None, train: bool
+                     ) -> tuple[jax.Array, Aux]:
+    del step
     view = _look(batch)
     figures, _, state = objective(
-        params, model_state, view, nets.draw(
-                                jax.random.split(key, len(view.region))), train)
+        params, model_state, view, nets.draw(keys), train)
     return masked_mean(figures, batch['mask'], state)
 
-  def loss(params, model_state, batch: Batch, key: jax.Array, *, train: bool
-           ) -> tuple[jax.Array, Aux]:
+  def loss(params, model_state, batch: Batch, keys: jax.Array, *,
+           step: jax.Array | None, train: bool) -> tuple[jax.Array, Aux]:
     if train:
-      return generator_loss(params, model_state, batch, key, train=True)
+      return generator_loss(
+          params, model_state, batch, keys, step=step, train=True)
     view = _look(batch)
     count = len(view.region)
     figures, ab, _ = objective(
@@ -215,17 +215,16 @@ class _Nets:
   """Both networks, their variables kept apart by name."""
 
   def __init__(self, widths: tuple[int, ...], discriminator: str, noise: int,
-               dtype: Any, axis_name: str | None):
+               dtype: Any):
     self._divisor = 2**len(widths)
     # The patch discriminator's last two convolutions take a pixel each.
     self._smallest = 3 * 2**(len(widths[:4]) - 1) * (discriminator == 'patch')
     self._noise = noise
-    self._generator = mask_gan.Generator(
-        widths, dtype=dtype, axis_name=axis_name)
+    self._generator = mask_gan.Generator(widths, dtype=dtype)
     self._judge: nn.Module = (
-        mask_gan.ImageDiscriminator(widths, dtype=dtype, axis_name=axis_name)
-        if discriminator == 'image' else mask_gan.PatchDiscriminator(
-            widths[:4], dtype=dtype, axis_name=axis_name))
+        mask_gan.ImageDiscriminator(widths, dtype=dtype)
+        if discriminator == 'image'
+        else mask_gan.PatchDiscriminator(widths[:4], dtype=dtype))
 
   def init(self, key: jax.Array, image_shape: tuple[int, int]) -> Variables:
     """Variables of both; see Colorizer."""
@@ -237,10 +236,10 @@ class _Nets:
     one = jnp.zeros((1, *image_shape, 1))
     by_name = {
         'generator': init_variables(
-            self._generator, jax.random.fold_in(key, 0), one, one,
+            self._generator, key_lib.named(key, 'generator'), one, one,
             self.fixed(0, 1), train=False),
         'discriminator': init_variables(
-            self._judge, jax.random.fold_in(key, 1),
+            self._judge, key_lib.named(key, 'discriminator'),
             jnp.zeros((1, *image_shape, 3)), one, train=False)}
     return {
         'params': {name: v['params'] for name, v in by_name.items()},

@@ -62,7 +62,6 @@ def build(
     batch_norm: bool = False,
     dropout: float = 0.5,
     dtype: str = 'float32',
-    axis_name: str | None = None,
 ) -> Colorizer:
   """The mixture density network as a Colorizer.
 
@@ -80,7 +79,6 @@ def build(
     batch_norm: batch normalization, in the published network only.
     dropout: dropout of the prior head, in the U-Net only.
     dtype: compute type of the network, 'float32' or 'bfloat16'.
-    axis_name: mapped axis over which batch statistics are averaged.
 
   Returns:
     The record of functions. UserError for an unknown family or network.
@@ -95,7 +93,7 @@ def build(
       network, num_components=num_components,
       num_params=component_family.num_params, filters=tuple(filters),
       prior_width=prior_width, batch_norm=batch_norm, dropout=dropout,
-      dtype=jnp.dtype(dtype), axis_name=axis_name)
+      dtype=jnp.dtype(dtype))
 
   def init(key: jax.Array, image_shape: tuple[int, int]) -> Variables:
     check_sides(image_shape, 2**len(filters))
@@ -119,12 +117,14 @@ def build(
     """Unit ab [B, h, w, 2] to ab [B, H, W, 2], along edges of lightness."""
     return resample.enlarge(color.unit_to_ab(unit), lightness)
 
-  def loss(params, model_state, batch: Batch, key: jax.Array, *, train: bool):
+  def loss(params, model_state, batch: Batch, keys: jax.Array, *,
+           step: jax.Array | None, train: bool):
+    del step
     lightness, ab = color.split_lightness(batch['image'])
     out, new_state = net.apply(
         {'params': params, **model_state},
         color.normalize_lightness(lightness), train=train,
-        mutable=list(model_state), rngs={'dropout': key})
+        keys=keys, mutable=list(model_state))
     target = field(ab)
     dims = np.prod(target.shape[1:])
     nats = likelihood.mixture_log_prob(
@@ -191,11 +191,11 @@ def build(
 
 
 def _network(name: str, *, batch_norm: bool, dropout: float,
-             axis_name: str | None, **settings) -> tuple[nn.Module, int]:
+             **settings) -> tuple[nn.Module, int]:
   """The network and the factor by which its ab field is smaller."""
   if name == 'published':
     return mbm.PublishedMBM(
-        batch_norm=batch_norm, axis_name=axis_name, **settings), 1
+        batch_norm=batch_norm, **settings), 1
   check_unet_filters(settings['filters'])
   return mbm.UNetMBM(dropout=dropout, **settings), unet.STRIDE
 

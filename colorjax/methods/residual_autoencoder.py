@@ -72,9 +72,9 @@ def build(
     return jax.image.resize(
         ab, (*lightness.shape[:-1], 2), jax.image.ResizeMethod.LINEAR)
 
-  def measure(params, model_state, batch: Batch, key: jax.Array, *,
-              train: bool):
-    del key, train  # neither dropout nor statistics
+  def measure(params, model_state, batch: Batch, keys: jax.Array, *,
+              step: jax.Array | None, train: bool):
+    del keys, step, train  # neither dropout nor statistics
     lightness, ab = color.split_lightness(batch['image'])
     predicted = predict({'params': params}, {'lightness': lightness})
     error = penalty((predicted - ab) / color.AB_SCALE)

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from colorjax import parallel
 from colorjax.models import unet
 
 # Stride of the last convolution and dilation of all, for conv1 to conv7.
@@ -30,12 +31,10 @@ class PublishedClassifier(nn.Module):
   Attributes:
     num_bins: Q.
     filters: channels of conv1, conv2, conv3 and conv8, conv4 to conv7.
-    axis_name: mapped axis over which batch statistics are averaged.
     dtype: compute type; parameters stay float32.
   """
   num_bins: int
   filters: Sequence[int] = (64, 128, 256, 512)
-  axis_name: str | None = None
   dtype: Any = jnp.float32
 
   DIVISOR = 8  # of H and W
@@ -55,7 +54,7 @@ class PublishedClassifier(nn.Module):
             name=f'conv{block + 1}_{i + 1}')(x))
       x = nn.BatchNorm(
           use_running_average=not train, use_scale=False, use_bias=False,
-          axis_name=self.axis_name, dtype=self.dtype,
+          axis_name=parallel.axis(), dtype=self.dtype,
           name=f'conv{block + 1}_norm')(x)
     width = self.filters[2]
     x = nn.relu(nn.ConvTranspose(

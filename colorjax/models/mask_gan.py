@@ -20,6 +20,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from colorjax import parallel
+
 WIDTHS = (64, 128, 256, 512, 512)
 """Published channels of the stride-2 convolutions, in both networks."""
 
@@ -52,7 +54,6 @@ class _Block(nn.Module):
     activate: activation.
     is_transposed: a transposed convolution.
     batch_norm: whether to normalize.
-    axis_name: mapped axis over which batch statistics are averaged.
     dtype: compute type.
   """
   width: int
@@ -62,7 +63,6 @@ class _Block(nn.Module):
   activate: Any = _leaky(0.1)
   is_transposed: bool = False
   batch_norm: bool = True
-  axis_name: str | None = None
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -75,7 +75,7 @@ class _Block(nn.Module):
         kernel_init=_INIT)(x)
     if self.batch_norm:
       x = nn.BatchNorm(use_running_average=not train, momentum=0.9,
-                       axis_name=self.axis_name, dtype=self.dtype)(x)
+                       axis_name=parallel.axis(), dtype=self.dtype)(x)
     return self.activate(x)
 
 
@@ -92,12 +92,10 @@ class Generator(nn.Module):
     widths: channels of the stride-2 convolutions; H and W are divisible by
       2^len(widths).
     stem_width: channels of each stem.
-    axis_name: mapped axis over which batch statistics are averaged.
     dtype: compute type; parameters and output stay float32.
   """
   widths: Sequence[int] = WIDTHS
   stem_width: int = 16
-  axis_name: str | None = None
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -115,15 +113,14 @@ class Generator(nn.Module):
     Returns:
       Network ab [B, H, W, 2], float32.
     """
-    settings = {'axis_name': self.axis_name, 'dtype': self.dtype}
     x = jnp.concatenate([
-        _Block(self.stem_width, name='stem_lightness', **settings)(
+        _Block(self.stem_width, dtype=self.dtype, name='stem_lightness')(
             lightness, train=train),
-        _Block(self.stem_width, name='stem_region', **settings)(
+        _Block(self.stem_width, dtype=self.dtype, name='stem_region')(
             region, train=train)], axis=-1)
     skips = []
     for level, width in enumerate(self.widths):
-      x = _Block(width, stride=2, name=f'down_{level}', **settings)(
+      x = _Block(width, stride=2, dtype=self.dtype, name=f'down_{level}')(
           _with_noise(x, noise), train=train)
       skips.append(x)
     skips.pop()  # the bottleneck is where the decoder starts
@@ -131,8 +128,8 @@ class Generator(nn.Module):
       skip = skips.pop()
       x = skip + _Block(
           skip.shape[-1], stride=2, border=_TRANSPOSED_BORDER,
-          activate=nn.relu, is_transposed=True, name=f'up_{level}',
-          **settings)(x, train=train)
+          activate=nn.relu, is_transposed=True, dtype=self.dtype,
+          name=f'up_{level}')(x, train=train)
     assert not skips, 'every scale of the encoder feeds the decoder'
     x = nn.ConvTranspose(
         2, (3, 3), (2, 2), padding=_TRANSPOSED_BORDER, use_bias=False,
@@ -158,24 +155,21 @@ class ImageDiscriminator(nn.Module):
   Attributes:
     widths: channels of the stride-2 convolutions; H and W are divisible by
       2^len(widths). The whole-map convolution has as many as the last.
-    axis_name: mapped axis over which batch statistics are averaged.
     dtype: compute type; parameters and output stay float32.
   """
   widths: Sequence[int] = WIDTHS
-  axis_name: str | None = None
   dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, picture: jax.Array, region: jax.Array, *, train: bool
                ) -> jax.Array:
     """Picture [B, H, W, 3] and region [B, H, W, 1] to logits [B, 1, 1]."""
-    settings = {'axis_name': self.axis_name, 'dtype': self.dtype}
     x = jnp.concatenate([picture, region], axis=-1)
     for level, width in enumerate(self.widths):
-      x = _Block(width, stride=2, name=f'down_{level}', **settings)(
+      x = _Block(width, stride=2, dtype=self.dtype, name=f'down_{level}')(
           x, train=train)
     x = _Block(self.widths[-1], kernel=x.shape[1:3], border='VALID',
-               name='whole', **settings)(x, train=train)
+               dtype=self.dtype, name='whole')(x, train=train)
     return _logits(x, (1, 1), 'VALID', self.dtype)
 
 
@@ -188,11 +182,9 @@ class PatchDiscriminator(nn.Module):
 
   Attributes:
     widths: channels of the convolutions before the logits.
-    axis_name: mapped axis over which batch statistics are averaged.
     dtype: compute type; parameters and output stay float32.
   """
   widths: Sequence[int] = PATCH_WIDTHS
-  axis_name: str | None = None
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -204,8 +196,7 @@ class PatchDiscriminator(nn.Module):
       is_last = level == len(self.widths) - 1
       x = _Block(width, kernel=(4, 4), stride=1 if is_last else 2,
                  activate=_leaky(0.2), batch_norm=level > 0,
-                 axis_name=self.axis_name, dtype=self.dtype,
-                 name=f'conv_{level}')(x, train=train)
+                 dtype=self.dtype, name=f'conv_{level}')(x, train=train)
     return _logits(x, (4, 4), _BORDER, self.dtype)
 
 

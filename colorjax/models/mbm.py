@@ -17,7 +17,10 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from colorjax import keys as key_lib
+from colorjax import parallel
 from colorjax.models import unet
+from colorjax.models.dropout import dropout
 
 
 class MixtureParams(flax.struct.PyTreeNode):
@@ -64,7 +67,6 @@ class PublishedMBM(nn.Module):
     filters: channels of each stage; H and W are divisible by 2^len(filters).
     prior_width: units of the dense layer before the priors.
     batch_norm: batch normalization after each convolution.
-    axis_name: mapped axis over which batch statistics are averaged.
     dtype: compute type; parameters and outputs stay float32.
   """
   num_components: int
@@ -72,17 +74,21 @@ class PublishedMBM(nn.Module):
   filters: Sequence[int] = (16, 32, 64, 128)
   prior_width: int = 128
   batch_norm: bool = False
-  axis_name: str | None = None
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, lightness: jax.Array, *, train: bool) -> MixtureParams:
-    """Network lightness [B, H, W, 1] to MixtureParams with h, w = H, W."""
+  def __call__(self, lightness: jax.Array, *, train: bool,
+               keys: jax.Array | None = None) -> MixtureParams:
+    """Network lightness [B, H, W, 1] to MixtureParams with h, w = H, W.
+
+    Nothing is drawn from the keys: this network has no dropout.
+    """
+    del keys
 
     def activate(x):
       if self.batch_norm:
         x = nn.BatchNorm(use_running_average=not train, dtype=self.dtype,
-                         axis_name=self.axis_name)(x)
+                         axis_name=parallel.axis())(x)
       return nn.relu(x)
 
     x = lightness.astype(self.dtype)
@@ -134,10 +140,19 @@ class UNetMBM(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, lightness: jax.Array, *, train: bool) -> MixtureParams:
-    """Network lightness [B, H, W, 1] to MixtureParams with h, w = H/2, W/2."""
+  def __call__(self, lightness: jax.Array, *, train: bool,
+               keys: jax.Array | None = None) -> MixtureParams:
+    """Network lightness [B, H, W, 1] to MixtureParams with h, w = H/2, W/2.
+
+    Args:
+      lightness: network lightness.
+      train: with dropout.
+      keys: typed keys [B] for the dropout; only needed while training.
+    """
+    if train and self.dropout and keys is None:
+      raise ValueError('keys=None: dropout while training needs keys [B]')
     scales = unet.encode(lightness, self.filters, self.dtype)
-    mixing_logits = self._prior(scales, train)
+    mixing_logits = self._prior(scales, keys if train else None)
     x = unet.decode(scales, self.dtype)
     x = nn.Conv(self.num_params * self.num_components * 2, (3, 3),
                 dtype=self.dtype, name='components')(x)
@@ -145,13 +160,20 @@ class UNetMBM(nn.Module):
         split_components(x, self.num_components, self.num_params),
         mixing_logits)
 
-  def _prior(self, scales: Sequence[jax.Array], train: bool) -> jax.Array:
-    """Feature maps [B, h_s, w_s, C_s] to mixing logits [B, K]."""
+  def _prior(self, scales: Sequence[jax.Array], keys: jax.Array | None
+             ) -> jax.Array:
+    """Feature maps [B, h_s, w_s, C_s] to mixing logits [B, K].
+
+    With keys, the head drops features.
+    """
+    def drop(x: jax.Array, purpose: str) -> jax.Array:
+      return x if keys is None else dropout(
+          x, key_lib.named(keys, purpose), self.dropout)
+
     pooled = [nn.silu(unet.group_norm(self.dtype)(x)).mean((1, 2))
               for x in scales]
-    x = jnp.concatenate(pooled, axis=-1)
-    x = nn.Dropout(self.dropout, deterministic=not train)(x)
+    x = drop(jnp.concatenate(pooled, axis=-1), 'dropout before prior_dense')
     x = nn.silu(nn.Dense(self.prior_width, dtype=self.dtype,
                          name='prior_dense')(x))
-    x = nn.Dropout(self.dropout, deterministic=not train)(x)
+    x = drop(x, 'dropout before prior')
     return nn.Dense(self.num_components, name='prior')(x.astype(jnp.float32))

@@ -3,13 +3,14 @@
 `checkpoints/<step>/` are directories of `checkpoint_files`. A damaged one is
 named, moved aside as `<step>.damaged`, and the one before it is taken. What
 never changes in a run, its frozen networks, is written once, to
-`checkpoints/frozen/`.
+`checkpoints/frozen/`; each checkpoint holds the fingerprint of the frozen
+weights that it was trained with, and is used with no others.
 """
 
 import pathlib
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
 import flax.traverse_util
@@ -28,6 +29,7 @@ DIRECTORY = 'checkpoints'
 """Name of the directory of checkpoints inside a work directory."""
 
 _FROZEN_PREFIX = f'model_state/{FROZEN}/'
+_NOTHING_FROZEN = files.fingerprint({})
 _DAMAGED = '.damaged'
 _DELETED = '.deleted'
 
@@ -63,6 +65,7 @@ class Checkpoints:
     self._say = say
     self._thread: threading.Thread | None = None
     self._error: BaseException | None = None
+    self._frozen: str | None = None  # what this run has in FROZEN/
     try:
       self._directory.mkdir(parents=True, exist_ok=True)
       for path in self._directory.iterdir():
@@ -106,18 +109,27 @@ class Checkpoints:
       The directory that it will be in.
 
     Raises:
-      CheckpointError: this step exists, or the save before this one failed.
+      CheckpointError: this step exists, the save before this one failed, or
+        the checkpoints there belong to other frozen weights.
     """
     self.wait()
     path = self._path(step)
     if path.exists():
       raise CheckpointError(f'checkpoint {path} exists already')
-    is_frozen_kept = (self._directory / FROZEN).exists()
-    leaves = files.snapshot(
-        state, lambda name: not (is_frozen_kept and _is_frozen(name)))
-    about = {'step': step, 'value': value, 'host': dict(host)}
+    # Looked at once: no step changes them.
+    frozen = (files.snapshot(state, _is_frozen) if self._frozen is None
+              else {})
+    fingerprint = self._frozen or files.fingerprint(files.describe(frozen))
+    if self._frozen is None and self._values and fingerprint != _fingerprint(
+        self._directory):
+      raise CheckpointError(
+          f'the checkpoints in {self._directory} belong to other frozen '
+          'weights than those of this run: begin again in a new workdir')
+    leaves = files.snapshot(state, lambda name: not _is_frozen(name))
+    about = {'step': step, 'value': value, 'host': dict(host),
+             'frozen': fingerprint}
     self._thread = threading.Thread(
-        target=self._write, args=(step, leaves, about), daemon=True,
+        target=self._write, args=(step, leaves, frozen, about), daemon=True,
         name=f'checkpoint {step}')
     self._thread.start()
     return path
@@ -154,7 +166,7 @@ class Checkpoints:
         self._say(f'damaged checkpoint {error}; taking the one before it')
         damaged.append(step)
         continue
-      leaves |= _read_frozen(self._directory, files.flatten(like))
+      leaves |= _read_frozen(self._directory, about)
       state = files.fill(like, leaves, path)
       self._set_aside(damaged)
       return state, about['host']['host']
@@ -173,26 +185,42 @@ class Checkpoints:
       self._path(step).rename(aside)
       del self._values[step]
 
-  def _write(self, step: int, leaves: files.Leaves, about: Any) -> None:
+  def _write(self, step: int, leaves: files.Leaves, frozen: files.Leaves,
+             about: Any) -> None:
     try:
-      frozen = {name: x for name, x in leaves.items() if _is_frozen(name)}
-      if frozen:
-        files.write(self._directory / FROZEN, frozen, {})
-      files.write(
-          self._path(step),
-          {name: x for name, x in leaves.items() if name not in frozen}, about)
+      if self._frozen is None:
+        self._write_frozen(frozen, about['frozen'])
+        self._frozen = about['frozen']
+      files.write(self._path(step), leaves, about)
       self._values[step] = about['value']
       self._prune()
     except BaseException as error:
       self._error = error  # Raised by the next wait() in the main thread.
 
+  def _write_frozen(self, frozen: files.Leaves, fingerprint: str) -> None:
+    """Writes the frozen weights unless just these are there.
+
+    Others may be there without a checkpoint that needs them: those of a run
+    that was killed before its first checkpoint, and begun again with others.
+    """
+    if _fingerprint(self._directory) == fingerprint:
+      return
+    path = self._directory / FROZEN
+    if path.exists():
+      shutil.rmtree(self._delete(path))
+    if frozen:
+      files.write(path, frozen, {})
+
+  def _delete(self, path: pathlib.Path) -> pathlib.Path:
+    """Renames what is to be deleted: a kill must not leave half of it."""
+    doomed = path.with_suffix(_DELETED)
+    path.rename(doomed)
+    return doomed
+
   def _prune(self) -> None:
     last = sorted(self._values)[-self._keep:]
     for step in self._values.keys() - {*last, _best(self._values)}:
-      # Renamed first: a kill half-way must not leave a mutilated checkpoint.
-      doomed = self._path(step).with_suffix(_DELETED)
-      self._path(step).rename(doomed)
-      shutil.rmtree(doomed)
+      shutil.rmtree(self._delete(self._path(step)))
       del self._values[step]
 
 
@@ -220,8 +248,8 @@ def restore_variables(
     say: receives the one line about a damaged checkpoint.
 
   Returns:
-    {'params', 'model_state'} with NumPy leaves; the params are their moving
-    average if the run kept one.
+    {'params', 'model_state'} with NumPy leaves; both are their moving average
+    if the run kept one, frozen networks apart.
 
   Raises:
     CheckpointError: there is no sound checkpoint, or it holds another network
@@ -239,48 +267,65 @@ def restore_variables(
   for step in order:
     path = directory / str(step)
     try:
-      leaves = _read_variables(path)
+      about = files.read_about(path)
+      leaves = _read_variables(path, about)
     except DamagedCheckpoint as error:
       say(f'damaged checkpoint {error}; taking another one')
       continue
-    if like is None:
-      wanted = [_FROZEN_PREFIX] if (directory / FROZEN).exists() else []
-      return _nested(leaves | _read_frozen(directory, wanted))
-    leaves |= _read_frozen(directory, files.flatten(like))
-    return files.fill(like, leaves, path)
+    leaves |= _read_frozen(directory, about)
+    return _nested(leaves) if like is None else files.fill(like, leaves, path)
   raise _none_sound(directory)
 
 
-def _read_variables(path: pathlib.Path) -> files.Leaves:
-  """Parameters (their average, if there is one) and state, frozen apart."""
-  about = files.read_about(path)
+def _read_variables(path: pathlib.Path, about: Mapping[str, Any]
+                    ) -> files.Leaves:
+  """Parameters and state (their average, if there is one), frozen apart."""
   has_ema = any(name.startswith('ema/') for name in about['leaves'])
-  params = 'ema' if has_ema else 'params'
+  prefix = 'ema/' if has_ema else ''
   leaves = files.read_leaves(
-      path, about,
-      lambda name: name.split('/')[0] in (params, 'model_state'))
-  return {'params' + name.removeprefix(params)
-          if name.startswith(f'{params}/') else name: x
-          for name, x in leaves.items()}
+      path, about, lambda name: name.startswith(
+          (f'{prefix}params/', f'{prefix}model_state/')))
+  return {name.removeprefix(prefix): x for name, x in leaves.items()}
 
 
-def _read_frozen(directory: pathlib.Path, wanted: Iterable[str]
+def _fingerprint(directory: pathlib.Path) -> str | None:
+  """Of the frozen weights that lie there; None if they cannot be read."""
+  path = directory / FROZEN
+  if not path.exists():
+    return _NOTHING_FROZEN
+  try:
+    return files.fingerprint(files.read_about(path)['leaves'])
+  except DamagedCheckpoint:
+    return None
+
+
+def _read_frozen(directory: pathlib.Path, about: Mapping[str, Any]
                  ) -> files.Leaves:
-  """The frozen networks of a run, {} if none is among the wanted leaves.
+  """The frozen networks of a checkpoint, {} if it has none.
+
+  Args:
+    directory: of the checkpoints.
+    about: the checkpoint's description.
 
   Raises:
-    CheckpointError: they are missing or damaged; no checkpoint of the run can
-      be used without them.
+    CheckpointError: they are missing, damaged or others than those of the
+      checkpoint; no checkpoint of the run can be used without them.
   """
-  if not any(map(_is_frozen, wanted)):
+  wanted = about['host'].get('frozen', _NOTHING_FROZEN)
+  if wanted == _NOTHING_FROZEN:
     return {}
   path = directory / FROZEN
   try:
-    return files.read_leaves(path, files.read_about(path))
+    frozen = files.read_about(path)
+    if files.fingerprint(frozen['leaves']) != wanted:
+      raise DamagedCheckpoint(
+          f'{path}: these are not the weights that the checkpoints were '
+          'trained with')
+    return files.read_leaves(path, frozen)
   except DamagedCheckpoint as error:
     raise CheckpointError(
         f'damaged {error}: restore a copy of it, or begin again in a new '
-        '--workdir') from error
+        'workdir') from error
 
 
 def _is_frozen(name: str) -> bool:
@@ -311,4 +356,4 @@ def _best(values: Mapping[int, float | None]) -> int | None:
 def _none_sound(directory: pathlib.Path) -> CheckpointError:
   return CheckpointError(
       f'every checkpoint in {directory} is damaged: restore a copy of one, or '
-      'begin again in a new --workdir')
+      'begin again in a new workdir')

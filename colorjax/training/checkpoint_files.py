@@ -81,9 +81,7 @@ def write(path: pathlib.Path, leaves: Leaves, host: Mapping[str, Any]) -> None:
   Raises:
     CheckpointError: the disk is full, not writable, ...; nothing is left.
   """
-  about: dict[str, Any] = {
-      'host': dict(host),
-      'leaves': {name: _describe(name, x) for name, x in leaves.items()}}
+  about: dict[str, Any] = {'host': dict(host), 'leaves': describe(leaves)}
   about['sha256'] = _digest_json(about)
   # Orbax refuses arrays without elements; 'leaves' alone recalls them.
   arrays = flax.traverse_util.unflatten_dict(
@@ -98,6 +96,20 @@ def write(path: pathlib.Path, leaves: Leaves, host: Mapping[str, Any]) -> None:
     raise CheckpointError(
         f'cannot write checkpoint {path}: {_reason(error)}; mend that, and the '
         'same command goes on from the checkpoint before') from error
+
+
+def describe(leaves: Leaves) -> dict[str, dict[str, Any]]:
+  """The dtype, shape and SHA-256 of each leaf."""
+  return {name: _describe(name, x) for name, x in leaves.items()}
+
+
+def fingerprint(description: Mapping[str, Any]) -> str:
+  """One hash of names, shapes and contents.
+
+  Args:
+    description: what `describe` returns, or 'leaves' of `read_about`.
+  """
+  return _digest_json(dict(description))
 
 
 def read_about(path: pathlib.Path) -> dict[str, Any]:

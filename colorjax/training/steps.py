@@ -1,5 +1,10 @@
 """The pure steps of training and evaluation, made from a loss.
 
+Every photograph of a batch has a random key of its own. While training it is a
+function of (seed, step, player, place in the global batch), in evaluation of
+the photograph alone, so the numbers drawn do not depend on how a batch is
+divided.
+
 A batch may be shared by devices and cut into microbatches. Each part's loss is
 the mean over its own photographs; it enters with the share of the batch's
 photographs that it holds, so value and gradient are exactly those of the mean
@@ -13,10 +18,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from colorjax import keys as key_lib
 from colorjax import parallel
-from colorjax.colorizer import FROZEN, Aux, Batch, LossFn, Variables
+from colorjax.colorizer import Aux, Batch, LossFn, Variables
 from colorjax.errors import UserError
-from colorjax.training.state import TrainState
+from colorjax.training.state import (
+    Optimizers,
+    TrainState,
+    by_player,
+    without_frozen,
+)
 
 Metrics = dict[str, tuple[jax.Array, jax.Array]]
 """Figures by name, each a pair (sum, count) of scalars."""
@@ -27,68 +38,81 @@ NON_FINITE = 'non_finite'
 
 def make_train_step(
     losses: LossFn | Mapping[str, LossFn],
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizers,
     *,
     seed: int,
-    schedule: optax.Schedule | None = None,
+    schedule: optax.Schedule | Mapping[str, optax.Schedule] | None = None,
     ema_decay: float | None = None,
     accumulate: int = 1,
-    axis_name: str | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
   """A pure training step.
 
-  Randomness is a function of (seed, step, device, microbatch), so a resumed
-  run draws the same numbers as an uninterrupted one.
+  It may run under `parallel.pmap_step` or alone.
+
+  Padding is replaced by copies of the batch's first photograph before a loss
+  sees it. Its mask stays 0, so it counts nothing, but its gradient is finite: a
+  mask of 0 stops a NaN on the way forward only.
 
   Args:
-    losses: `(params, model_state, batch, key, *, train) -> (scalar, Aux)`, or
-      several by the entry of params that each one trains
+    losses: `(params, model_state, batch, keys, *, step, train) -> (scalar,
+      Aux)`, or several by the entry of params that each one trains
       (`Colorizer.players`); the state is then made with these `players`.
       A loss divides by max(count, 1): a device's or microbatch's part may be
       all padding, and its 0/0 would reach the rest.
-    optimizer: what `make_optimizer` returns.
+    optimizer: what `make_optimizer` returns; one for all, or one for each
+      player by name.
     seed: of the random keys.
-    schedule: the optimizer's schedule, only to show it as `learning_rate`.
-    ema_decay: decay of the average of parameters, None for no average. Step t
-      (from 0) uses min(ema_decay, (1 + t) / (10 + t)), so that the average
-      forgets the initial parameters soon.
+    schedule: the optimizer's schedule, only to show it as `learning_rate`; by
+      player, shown as `learning_rate/<player>`.
+    ema_decay: decay of the moving average of parameters and batch statistics,
+      None for no average. Step t (from 0) uses min(ema_decay,
+      (1 + t) / (10 + t)), so that the average forgets the initial values soon.
     accumulate: number of microbatches, run one after the other, that each
       device's part of the batch is cut into; batch statistics are those of a
       microbatch. Microbatch i holds every photograph whose place in the batch
       is i modulo `accumulate`, hence the same ones on any number of devices.
-    axis_name: `parallel.AXIS` under `parallel.pmap_step`, None alone.
 
   Returns:
     `(state, batch) -> (state, metrics)`. The metrics are those of the losses
     summed over devices, `grad_norm` before clipping (of all players together,
     and of each), `learning_rate`, and NON_FINITE.
+
+  Raises:
+    UserError: the optimizers are not those of the players.
   """
-  players = losses if isinstance(losses, Mapping) else {None: losses}
+  players: Mapping[str | None, LossFn] = (
+      {**losses} if isinstance(losses, Mapping) else {None: losses})
+  optimizers = by_player(optimizer, players)
 
   def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-    key = jax.random.fold_in(jax.random.key(seed), state.step)
-    key = jax.random.fold_in(key, parallel.device_index(axis_name))
-    frozen, old = _without_frozen(state)
+    batch = _with_padding_filled(batch)
+    places = parallel.positions(len(batch['mask']))
+    frozen, rest = without_frozen(state.model_state)
+    old = state.replace(model_state=rest)
     new, finite, norms = old, [], {}
     metrics: Metrics = {}
-    for turn, (name, loss_fn) in enumerate(players.items()):
+    for name, loss_fn in players.items():
+      key = key_lib.of_step(seed, state.step, name or 'loss')
       new, figures, sound, norms[name] = _update(
-          _thawed(loss_fn, frozen), optimizer, new, name, batch,
-          jax.random.fold_in(key, turn) if turn else key, accumulate,
-          axis_name)
+          _thawed(loss_fn, frozen, state.step), optimizers[name], new, name,
+          batch, key_lib.of_examples(key, places), accumulate)
       if twice := metrics.keys() & figures.keys():
         raise ValueError(f'two players have a metric named {min(twice)!r}')
       metrics |= figures
       finite.append(sound)
     new = new.replace(step=old.step + 1,
-                      ema=_moving_average(old, new.params, ema_decay))
+                      ema=_moving_average(old, new, ema_decay))
+    finite.append(_all_finite(new.ema))
     new = _accept(old, new, jnp.stack(finite).all())
     one = jnp.ones(())
     metrics['grad_norm'] = (optax.tree.norm(norms), one)
     if len(norms) > 1:
       metrics |= {f'grad_norm/{name}': (norm, one)
                   for name, norm in norms.items()}
-    if schedule is not None:
+    if isinstance(schedule, Mapping):
+      metrics |= {f'learning_rate/{name}': (rate(state.step) * one, one)
+                  for name, rate in schedule.items()}
+    elif schedule is not None:
       metrics['learning_rate'] = (schedule(state.step) * one, one)
     metrics[NON_FINITE] = (new.failed.astype(jnp.float32), one)
     return new.replace(model_state=new.model_state | frozen), metrics
@@ -96,46 +120,63 @@ def make_train_step(
   return step
 
 
-def make_eval_step(
-    loss_fn: LossFn, *, axis_name: str | None = None
-) -> Callable[[Variables, Batch], Metrics]:
+def make_eval_step(loss_fn: LossFn) -> Callable[[Variables, Batch], Metrics]:
   """A pure evaluation step: `(variables, batch) -> metrics`.
 
-  The metrics are the loss's own with train=False, summed over devices;
-  padding (mask 0) counts nothing.
+  The metrics are the loss's own with train=False, summed over devices; padding
+  (mask 0) counts nothing. The keys of a photograph are a function of its
+  batch['index'] alone: a loss that draws numbers has the same value for it in
+  any batch, on any device and at any step.
+
+  The step raises UserError for a batch without 'index'.
   """
   def step(variables: Variables, batch: Batch) -> Metrics:
-    # train=False is deterministic by contract: the key is never drawn from.
+    if 'index' not in batch:
+      raise UserError(
+          "a batch to evaluate has no 'index' (int32 [B], the photographs' "
+          "numbers in their source): it has "
+          f'{", ".join(sorted(batch))}; random numbers of held-out '
+          'photographs are drawn by it')
+    batch = _with_padding_filled(batch)
+    keys = key_lib.of_photographs(0, 'held-out loss', batch['index'])
     _, aux = loss_fn(
-        variables['params'], variables['model_state'], batch,
-        jax.random.key(0), train=False)
-    return parallel.sum_over_devices(aux.metrics, axis_name)
+        variables['params'], variables['model_state'], batch, keys, step=None,
+        train=False)
+    return parallel.sum_over_devices(aux.metrics)
 
   return step
 
 
-def _without_frozen(state: TrainState) -> tuple[dict[str, Any], TrainState]:
-  """The frozen collection, {} if there is none, and the state without it."""
-  frozen = {name: tree for name, tree in state.model_state.items()
-            if name == FROZEN}
-  rest = {name: tree for name, tree in state.model_state.items()
-          if name != FROZEN}
-  return frozen, state.replace(model_state=rest)
+def _with_padding_filled(batch: Batch) -> Batch:
+  """Each row of padding replaced by the first photograph, its mask still 0.
+
+  The first of the global batch: batch statistics see padding too, and have to
+  be the same on any number of devices.
+  """
+  is_photo = batch['mask'] > 0
+  rows = {name: jnp.asarray(x) for name, x in batch.items() if name != 'mask'}
+  first = parallel.first_row(rows, jnp.asarray(is_photo))
+
+  def filled(x: jax.Array, row: jax.Array) -> jax.Array:
+    return jnp.where(is_photo.reshape(-1, *[1] * row.ndim), x, row)
+
+  return {'mask': batch['mask']} | {
+      name: filled(x, first[name]) for name, x in rows.items()}
 
 
-def _thawed(loss_fn: LossFn, frozen: Mapping[str, Any]) -> LossFn:
-  """The loss as a function of the model state without its frozen part."""
-  def loss(params, model_state, batch, key, *, train):
-    value, aux = loss_fn(
-        params, {**model_state, **frozen}, batch, key, train=train)
-    return value, aux.replace(model_state={
-        name: tree for name, tree in aux.model_state.items()
-        if name != FROZEN})
+def _thawed(loss_fn: LossFn, frozen: Mapping[str, Any], step: jax.Array
+            ) -> LossFn:
+  """The training loss of a step, its model state without the frozen part."""
+  def loss(params, model_state, batch, keys):
+    value, aux = loss_fn(params, {**model_state, **frozen}, batch, keys,
+                         step=step, train=True)
+    return value, aux.replace(
+        model_state=without_frozen(aux.model_state)[1])
 
   return loss
 
 
-def _update(loss_fn, optimizer, state, name, batch, key, accumulate, axis_name):
+def _update(loss_fn, optimizer, state, name, batch, keys, accumulate):
   """One player's turn.
 
   Returns:
@@ -143,17 +184,17 @@ def _update(loss_fn, optimizer, state, name, batch, key, accumulate, axis_name):
     norm of the gradient.
   """
   loss, grads, model_state, metrics = _mean_gradient(
-      loss_fn, state, name, batch, key, accumulate, axis_name)
-  part = _part(state.params, name)
-  updates, opt_state = optimizer.update(
-      grads, _part(state.opt_state, name), part)
+      loss_fn, state, name, batch, keys, accumulate)
+  part, old_opt_state = _part(state.params, name), _part(state.opt_state, name)
+  updates, opt_state = optimizer.update(grads, old_opt_state, part)
+  params = optax.apply_updates(part, updates)
   new = state.replace(
-      params=_with_part(
-          state.params, name, optax.apply_updates(part, updates)),
+      params=_with_part(state.params, name, params),
       opt_state=_with_part(state.opt_state, name, opt_state),
       model_state=model_state)
-  return (new, metrics, _all_finite((loss, grads, model_state)),
-          optax.tree.norm(grads))
+  finite = (_all_finite((loss, grads, model_state, params))
+            & _all_finite(opt_state, unless_as=old_opt_state))
+  return new, metrics, finite, optax.tree.norm(grads)
 
 
 def _part(tree: Any, name: str | None) -> Any:
@@ -166,16 +207,16 @@ def _with_part(tree: Any, name: str | None, part: Any) -> Any:
   return part if name is None else {**tree, name: part}
 
 
-def _mean_gradient(loss_fn, state, name, batch, key, accumulate, axis_name):
+def _mean_gradient(loss_fn, state, name, batch, keys, accumulate):
   """Loss, gradient, model state and metrics of the whole batch."""
-  total = parallel.sum_over_devices(batch['mask'].sum(), axis_name)
+  total = parallel.sum_over_devices(batch['mask'].sum())
 
-  def part_gradient(model_state, part, key):
+  def part_gradient(model_state, part, keys):
     weight = part['mask'].sum() / jnp.maximum(total, 1)
 
     def weighted(trained):
       params = _with_part(state.params, name, trained)
-      value, aux = loss_fn(params, model_state, part, key, train=True)
+      value, aux = loss_fn(params, model_state, part, keys)
       return value.astype(jnp.float32) * weight, aux
 
     (loss, aux), grads = jax.value_and_grad(weighted, has_aux=True)(
@@ -185,37 +226,34 @@ def _mean_gradient(loss_fn, state, name, batch, key, accumulate, axis_name):
     return loss, grads, aux
 
   if accumulate == 1:
-    loss, grads, aux = part_gradient(state.model_state, batch, key)
+    loss, grads, aux = part_gradient(state.model_state, batch, keys)
   else:
     loss, grads, aux = _scan_parts(
         part_gradient, state.model_state, _part(state.params, name),
-        _split(batch, accumulate), key)
-  loss, grads, metrics = parallel.sum_over_devices(
-      (loss, grads, aux.metrics), axis_name)
-  model_state = parallel.mean_over_devices(aux.model_state, axis_name)
+        _split(batch, keys, accumulate))
+  loss, grads, metrics = parallel.sum_over_devices((loss, grads, aux.metrics))
+  model_state = parallel.mean_over_devices(aux.model_state)
   return loss, grads, model_state, metrics
 
 
-def _scan_parts(part_gradient, model_state, trained, parts, key):
+def _scan_parts(part_gradient, model_state, trained, parts):
   """Sums loss, gradient and metrics over microbatches [accumulate, b, ...]."""
   def body(carry, xs):
     model_state, total = carry
-    index, part = xs
-    loss, grads, aux = part_gradient(
-        model_state, part, jax.random.fold_in(key, index))
+    loss, grads, aux = part_gradient(model_state, *xs)
     carry = aux.model_state, jax.tree.map(jnp.add, total, grads)
     return carry, (loss, aux.metrics)
 
   zeros = jax.tree.map(jnp.zeros_like, trained)
-  indices = jnp.arange(len(parts['mask']))
   (model_state, grads), (loss, metrics) = jax.lax.scan(
-      body, (model_state, zeros), (indices, parts))
+      body, (model_state, zeros), parts)
   metrics = jax.tree.map(lambda x: x.sum(0), metrics)
   return loss.sum(), grads, Aux(model_state=model_state, metrics=metrics)
 
 
-def _split(batch: Batch, accumulate: int) -> Batch:
-  """[B, ...] to [accumulate, B / accumulate, ...], dealt out in turn.
+def _split(batch: Batch, keys: jax.Array, accumulate: int
+           ) -> tuple[Batch, jax.Array]:
+  """Batch and keys, [B, ...] to [accumulate, B / accumulate, ...], dealt out in turn.
 
   Dealt like cards and not cut into blocks: a device holds a block of the
   global batch, so only this way are microbatches those of a single device.
@@ -223,27 +261,50 @@ def _split(batch: Batch, accumulate: int) -> Batch:
   size = len(batch['mask'])
   if size % accumulate:
     raise UserError(
-        f'--accumulate={accumulate} does not divide the {size} photographs '
-        'of a device: choose a --batch_size divisible by both')
-  return {
-      name: jnp.swapaxes(
-          x.reshape(size // accumulate, accumulate, *x.shape[1:]), 0, 1)
-      for name, x in batch.items()}
+        f'accumulate={accumulate} does not divide the {size} photographs '
+        'of a device: choose a batch_size that is a multiple of accumulate '
+        'times the number of devices')
+
+  def deal(x: jax.Array) -> jax.Array:
+    return jnp.swapaxes(
+        x.reshape(size // accumulate, accumulate, *x.shape[1:]), 0, 1)
+
+  return {name: deal(x) for name, x in batch.items()}, deal(keys)
 
 
-def _moving_average(state: TrainState, params: Any, decay: float | None):
+def _moving_average(old: TrainState, new: TrainState, decay: float | None
+                    ) -> Variables | None:
+  """The average after a step; counters are those of the new state."""
   if decay is None:
-    return state.ema
-  if state.ema is None:
+    return old.ema
+  if old.ema is None:
     raise ValueError('ema_decay needs a state made with ema=True')
-  t = state.step.astype(jnp.float32)
+  t = old.step.astype(jnp.float32)
   rate = 1 - jnp.minimum(decay, (1 + t) / (10 + t))
-  return jax.tree.map(lambda e, p: e + rate * (p - e), state.ema, params)
+
+  def average(mean: jax.Array, x: jax.Array) -> jax.Array:
+    is_real = jnp.issubdtype(x.dtype, jnp.inexact)
+    return mean + rate * (x - mean) if is_real else x
+
+  return jax.tree.map(average, old.ema, {
+      'params': new.params, 'model_state': new.model_state})
 
 
-def _all_finite(tree: Any) -> jax.Array:
-  return jnp.stack(
-      [jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()
+def _all_finite(tree: Any, unless_as: Any = None) -> jax.Array:
+  """Whether all real numbers of a tree are finite.
+
+  Args:
+    tree: arrays of any type.
+    unless_as: a tree like it. A number that is infinite there may stay so: some
+      optimizers start from an infinite least loss.
+  """
+  kept = jax.tree.leaves(tree if unless_as is None else unless_as)
+  sound = [jnp.ones((), bool)]
+  for x, old in zip(jax.tree.leaves(tree), kept, strict=True):
+    if jnp.issubdtype(jnp.result_type(x), jnp.inexact):
+      fine = jnp.isfinite(x)
+      sound.append((fine if unless_as is None else fine | (x == old)).all())
+  return jnp.stack(sound).all()
 
 
 def _accept(

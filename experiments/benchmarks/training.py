@@ -57,8 +57,7 @@ def images_per_second() -> float:
       jax.random.key(0), (size, size))
   state = parallel.replicate(create_state(variables, optimizer, ema=True))
   step = parallel.pmap_step(make_train_step(
-      colorizer.loss, optimizer, seed=0, ema_decay=0.995,
-      axis_name=parallel.AXIS))
+      colorizer.loss, optimizer, seed=0, ema_decay=0.995))
   images = np.random.default_rng(0).integers(
       0, 256, (batch_size, size, size, 3), np.uint8)
   batch = {'image': images, 'mask': np.ones(batch_size, np.float32)}

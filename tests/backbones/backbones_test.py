@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from colorjax import backbones
+from colorjax import backbones, parallel
 from colorjax.errors import UserError
 
 KEY = jax.random.key(0)
@@ -123,17 +123,15 @@ def test_training_uses_and_updates_the_statistics_of_the_batch():
 
 
 def test_statistics_are_averaged_over_a_mapped_axis():
-  backbone = backbones.build(
-      'inception_resnet_v2', upto='stem', axis_name='devices')
+  backbone = backbones.build('inception_resnet_v2', upto='stem')
   x = jax.random.normal(KEY, (2, 1, 33, 33, 3))
-  variables = backbones.build('inception_resnet_v2', upto='stem').module.init(
-      KEY, x[0])
+  variables = backbone.module.init(KEY, x[0])
 
   @jax.jit
   def means(x):
     _, state = jax.vmap(lambda x: backbone.module.apply(
         variables, x, train=True, mutable=['batch_stats']),
-        axis_name='devices')(x)
+        axis_name=parallel.AXIS)(x)
     return state['batch_stats']['stem_1a']['bn']['mean']
 
   first, second = means(x)

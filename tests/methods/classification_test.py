@@ -12,6 +12,8 @@ from colorjax import quantize
 from colorjax.errors import UserError
 from colorjax.methods import classification
 
+KEYS = jax.random.split(jax.random.key(0), 4)
+
 BINS = [[a, b] for a in range(-20, 21, 10) for b in range(-20, 21, 10)]
 SMALL = {'bins': BINS, 'network': 'unet', 'filters': (16, 32)}
 PRIOR = (np.arange(1, 26) / 325).tolist()
@@ -37,7 +39,7 @@ def _init(method, size=16):
 
 def _logits(variables, lightness):
   net, _, _ = classification._network(
-      'unet', axis_name=None, num_bins=25, filters=(16, 32), dtype=jnp.float32)
+      'unet', num_bins=25, filters=(16, 32), dtype=jnp.float32)
   return np.asarray(net.apply(variables, lightness / 50 - 1, train=False),
                     np.float64)
 
@@ -83,8 +85,7 @@ def test_contract(network):
   np.testing.assert_allclose(bits, np.log2(31300) / 2, atol=1)
   for train in (True, False):
     scalar, aux = jax.jit(method.loss, static_argnames='train')(
-        variables['params'], variables['model_state'], batch,
-        jax.random.key(2), train=train)
+        variables['params'], variables['model_state'], batch, KEYS, step=0, train=train)
     assert np.isfinite(scalar)
     assert aux.metrics['loss'][1] == 4
     moved = [bool((a != b).any()) for a, b in zip(
@@ -113,8 +114,8 @@ def test_losses_are_those_of_the_paper(small, rebalance):
   expected = {'loss': (weight[target.argmax(-1)] * nats).mean(),
               'loss_unweighted': nats.mean(),
               'accuracy': (log_p.argmax(-1) == target.argmax(-1)).mean()}
-  scalar, aux = method.loss(variables['params'], {}, batch, jax.random.key(0),
-                            train=False)
+  scalar, aux = method.loss(variables['params'], {}, batch, KEYS,
+                            step=None, train=False)
   found = {name: float(total / count)
            for name, (total, count) in aux.metrics.items()}
   np.testing.assert_allclose(scalar, expected['loss'], rtol=1e-4)
@@ -193,11 +194,12 @@ def test_each_pixel_of_a_sample_has_its_distribution(small, sampling):
 
 def test_padding_counts_for_nothing(small):
   method, variables, batch = small
-  key = jax.random.key(0)
   half = {name: value[:2] for name, value in batch.items()}
   padded = batch | {'mask': jnp.asarray([1., 1., 0., 0.])}
-  expected, _ = method.loss(variables['params'], {}, half, key, train=False)
-  found, _ = method.loss(variables['params'], {}, padded, key, train=False)
+  expected, _ = method.loss(variables['params'], {}, half, KEYS,
+      step=None, train=False)
+  found, _ = method.loss(variables['params'], {}, padded, KEYS,
+      step=None, train=False)
   np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
@@ -207,7 +209,7 @@ def test_a_few_steps_bring_the_loss_down(small):
   @jax.jit
   def step(params):
     value, gradient = jax.value_and_grad(lambda p: method.loss(
-        p, {}, batch, jax.random.key(0), train=True)[0])(params)
+        p, {}, batch, KEYS, step=0, train=True)[0])(params)
     return value, jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient)
 
   params, values = variables['params'], []

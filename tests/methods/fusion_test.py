@@ -20,6 +20,8 @@ from colorjax.colorizer import FROZEN
 from colorjax.errors import UserError
 from colorjax.methods import fusion
 
+KEYS = jax.random.split(jax.random.key(0), 2)
+
 SIZE = 80  # what the backbone sees
 BATCH = 3
 
@@ -78,7 +80,7 @@ class Problem:
   def run(self, batch, variables=None):
     variables = variables or self.variables
     return self.loss(variables['params'], variables['model_state'], batch,
-                     jax.random.key(0))
+                     KEYS)
 
 
 def problem(**settings):
@@ -91,7 +93,7 @@ def problem(**settings):
   frozen = variables['model_state'][FROZEN]
   frozen['batch_stats']['norm']['var'] = np.ones(4, np.float32)
   return Problem(method, variables,
-                 jax.jit(lambda *args: method.loss(*args, train=True)),
+                 jax.jit(lambda *args: method.loss(*args, step=0, train=True)),
                  jax.jit(method.embed), jax.jit(method.predict))
 
 
@@ -201,7 +203,7 @@ def test_a_few_steps_lower_the_loss_and_leave_the_backbone(plain):
   def step(params, opt_state):
     (value, aux), grads = jax.value_and_grad(
         plain.method.loss, has_aux=True)(
-            params, state, batch, jax.random.key(0), train=True)
+            params, state, batch, KEYS, step=0, train=True)
     updates, opt_state = optimizer.update(grads, opt_state)
     return optax.apply_updates(params, updates), opt_state, value, aux
 

@@ -51,10 +51,14 @@ def _compiled(function, **settings):
   return _jit(functools.partial(function, **settings))
 
 
+def _keys(key, count=4):
+  return jax.random.split(jax.random.key(key), count)
+
+
 def _run(loss, variables, batch, *, train, key=0):
-  return _compiled(loss, train=train)(
+  return _compiled(loss, step=0 if train else None, train=train)(
       variables['params'], variables['model_state'], batch,
-      jax.random.key(key))
+      _keys(key, len(batch['mask'])))
 
 
 def _metric(aux, name):
@@ -185,7 +189,7 @@ class TestLosses:
     for player, other in (('discriminator', 'generator'),
                           ('generator', 'discriminator')):
       gradients = _jit(jax.grad(lambda p, f=colorizer.players[player]: f(
-          p, variables['model_state'], batch, jax.random.key(0),
+          p, variables['model_state'], batch, _keys(0), step=0,
           train=True)[0]))(variables['params'])
       for path, gradient in jax.tree.leaves_with_path(gradients[player]):
         assert jnp.abs(gradient).max() > 0, jax.tree_util.keystr(path)
@@ -284,11 +288,11 @@ def test_learns_to_read_the_region():
 
   @jax.jit
   def train(variables):
-    def turn(player, carry, key, seen):
+    def turn(player, carry, keys, seen):
       params, state, opt = carry
       loss = colorizer.players[player]
       gradient, aux = jax.grad(lambda own: loss(
-          {**params, player: own}, state, seen, key, train=True),
+          {**params, player: own}, state, seen, keys, step=0, train=True),
                                has_aux=True)(params[player])
       updates, own_opt = optimizer.update(gradient, opt[player])
       params = {**params, player: optax.apply_updates(
@@ -298,7 +302,7 @@ def test_learns_to_read_the_region():
     def step(carry, number):
       seen = {**batch, 'region': region(number)}
       for player in colorizer.players:
-        carry = turn(player, carry, jax.random.key(number), seen)
+        carry = turn(player, carry, _keys(number), seen)
       return carry, None
 
     params = variables['params']

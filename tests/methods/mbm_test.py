@@ -12,6 +12,8 @@ from colorjax import resample
 from colorjax.errors import UserError
 from colorjax.methods import mbm
 
+KEYS = jax.random.split(jax.random.key(0), 4)
+
 SMALL = {'num_components': 3, 'filters': (16, 32), 'prior_width': 8}
 
 
@@ -52,7 +54,7 @@ def test_contract(family, network):
                                 None)
   assert log_prob.shape == (4,)
   scalar, aux = colorizer.loss(variables['params'], variables['model_state'],
-                               batch, jax.random.key(2), train=True)
+                               batch, KEYS, step=0, train=True)
   assert np.isfinite(scalar)
   assert aux.metrics['loss'][1] == 4
 
@@ -88,8 +90,7 @@ def test_loss_is_the_likelihood_of_the_paper():
   colorizer = mbm.build(family='bernoulli', network='published', **SMALL)
   variables, batch = _variables(colorizer), _batch()
   net, _ = mbm._network(
-      'published', num_params=1, batch_norm=False, dropout=0., axis_name=None,
-      dtype=jnp.float32, **SMALL)
+      'published', num_params=1, batch_norm=False, dropout=0., dtype=jnp.float32, **SMALL)
   lightness, ab = _lab(batch)
   out = net.apply(variables, lightness / 50 - 1, train=False)
   mu = scipy.special.expit(np.asarray(out.components[0], np.float64))
@@ -98,8 +99,8 @@ def test_loss_is_the_likelihood_of_the_paper():
       np.asarray(out.mixing_logits, np.float64), -1)
   per_component = (y * np.log(mu) + (1 - y) * np.log(1 - mu)).sum((2, 3, 4))
   expected = -scipy.special.logsumexp(log_alpha + per_component, -1) / 512
-  scalar, _ = colorizer.loss(variables['params'], {}, batch, jax.random.key(0),
-                             train=False)
+  scalar, _ = colorizer.loss(variables['params'], {}, batch, KEYS,
+                             step=None, train=False)
   np.testing.assert_allclose(scalar, expected.mean(), rtol=1e-5)
 
 
@@ -129,10 +130,10 @@ def test_padding_counts_for_nothing():
   variables, batch = _variables(colorizer), _batch()
   half = {'image': batch['image'][:2], 'mask': batch['mask'][:2]}
   padded = {'image': batch['image'], 'mask': jnp.asarray([1., 1., 0., 0.])}
-  key = jax.random.key(0)
-  expected, _ = colorizer.loss(variables['params'], {}, half, key, train=False)
-  found, aux = colorizer.loss(variables['params'], {}, padded, key,
-                              train=False)
+  expected, _ = colorizer.loss(variables['params'], {}, half, KEYS[:2],
+      step=None, train=False)
+  found, aux = colorizer.loss(variables['params'], {}, padded, KEYS,
+                              step=None, train=False)
   np.testing.assert_allclose(found, expected, rtol=1e-5)
   assert aux.metrics['loss'][1] == 2
 
@@ -141,7 +142,7 @@ def test_component_figures_count_every_photograph_once():
   colorizer = mbm.build(**SMALL)
   variables = _variables(colorizer)
   _, aux = colorizer.loss(variables['params'], {}, _batch(6),
-                          jax.random.key(0), train=False)
+                          KEYS, step=None, train=False)
   for figure in ('best', 'chosen'):
     assert sum(float(aux.metrics[f'{figure}/{k}'][0]) for k in range(3)) == 6
 
@@ -157,7 +158,7 @@ def test_expected_color_tends_to_the_photograph_when_trained_on_it():
     return jax.tree.map(
         lambda p, g: p - 0.5 * g, params,
         jax.grad(lambda p: colorizer.loss(
-            p, {}, batch, jax.random.key(0), train=True)[0])(params))
+            p, {}, batch, KEYS[:1], step=0, train=True)[0])(params))
 
   def distance(params):
     predicted = colorizer.predict({'params': params, 'model_state': {}},
@@ -193,9 +194,9 @@ def test_batch_statistics_move_in_training_and_rest_in_evaluation():
   colorizer = mbm.build(network='published', batch_norm=True, **SMALL)
   variables, batch = _variables(colorizer), _batch()
   args = (variables['params'], variables['model_state'], batch,
-          jax.random.key(0))
+          KEYS)
   for train in (True, False):
-    _, aux = colorizer.loss(*args, train=train)
+    _, aux = colorizer.loss(*args, step=0, train=train)
     moved = [bool((a != b).any()) for a, b in zip(
         jax.tree.leaves(aux.model_state),
         jax.tree.leaves(variables['model_state']), strict=True)]

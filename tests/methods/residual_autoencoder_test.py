@@ -13,6 +13,8 @@ from colorjax.losses import regression
 from colorjax.methods import residual_autoencoder as method
 from colorjax.models import residual_autoencoder as model
 
+KEYS = jax.random.split(jax.random.key(0), 2)
+
 
 @pytest.fixture(scope='module')
 def variables():
@@ -100,12 +102,12 @@ def test_losses_at_the_size_of_the_photograph(
   each = PENALTIES[loss](error / 110).mean((1, 2, 3))
   for train in (True, False):
     scalar, aux = colorizer.loss(
-        fixed_answer, {}, batch, jax.random.key(0), train=train)
+        fixed_answer, {}, batch, KEYS, step=0, train=train)
     np.testing.assert_allclose(scalar, each.mean(), rtol=1e-3)
     assert aux.metrics['loss'][1] == 2
   first = {**batch, 'mask': jnp.array([1., 0.])}
   scalar, _ = colorizer.loss(
-      fixed_answer, {}, first, jax.random.key(0), train=True)
+      fixed_answer, {}, first, KEYS, step=0, train=True)
   np.testing.assert_allclose(scalar, each[0], rtol=1e-3)
 
 
@@ -130,7 +132,7 @@ def test_every_parameter_is_trained(variables, batch):
   """VGG's own too: it is fine-tuned."""
   colorizer = method.build()
   gradients = jax.jit(jax.grad(lambda params: colorizer.loss(
-      params, {}, batch, jax.random.key(0), train=True)[0]))(
+      params, {}, batch, KEYS, step=0, train=True)[0]))(
           variables['params'])
   for path, gradient in jax.tree.leaves_with_path(gradients):
     assert jnp.abs(gradient).max() > 0, jax.tree_util.keystr(path)

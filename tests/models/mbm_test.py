@@ -16,7 +16,8 @@ def _init(net, x):
 
 def _apply(net, variables, x, *, train=False, key=0):
   return jax.jit(net.apply, static_argnames='train')(
-      variables, x, train=train, rngs={'dropout': jax.random.key(key)})
+      variables, x, train=train,
+      keys=jax.random.split(jax.random.key(key), len(x)))
 
 
 def _shapes(net, x):

@@ -220,12 +220,15 @@ def test_variables_for_inference(tmp_path):
   assert checkpoint.steps(tmp_path / checkpoint.DIRECTORY) == [1, 2, 3]
 
 
-def test_inference_takes_the_average_of_parameters(tmp_path):
+def test_inference_takes_the_average_of_parameters_and_statistics(tmp_path):
   state = _state(1, ema=True)
-  state = state.replace(ema=jax.tree.map(lambda x: x + 1, state.ema))
+  state = state.replace(
+      model_state={'batch_stats': {'mean': jnp.zeros(3)}}, ema={
+          'params': jax.tree.map(lambda x: x + 1, state.params),
+          'model_state': {'batch_stats': {'mean': jnp.ones(3)}}})
   with Checkpoints(tmp_path / checkpoint.DIRECTORY) as checkpoints:
     checkpoints.save(1, state, {})
-  _same(checkpoint.restore_variables(tmp_path)['params'], state.ema)
+  _same(checkpoint.restore_variables(tmp_path), state.ema)
 
 
 def test_inference_refuses_another_network(tmp_path):
@@ -284,6 +287,7 @@ def test_full_disk_is_one_line_and_the_last_checkpoint_stays(tmp_path):
 def test_description_is_plain_json(tmp_path):
   _save_all(tmp_path, [1], {1: 0.25})
   about = json.loads(_about(tmp_path, 1).read_text())
+  assert len(about['host'].pop('frozen')) == 64
   assert about['host'] == {
       'step': 1, 'value': 0.25, 'host': {'best_step': 1}}
   assert about['leaves']['params/Dense_0/kernel']['shape'] == [2000, 4]

@@ -155,8 +155,9 @@ def test_validation_that_is_never_finite_is_no_best(tmp_path):
       'step': 20, 'split': 'validation', 'loss': None}
 
 
-def _nan_at_13(params, model_state, batch, key, *, train):
-  loss, aux = problem.loss(params, model_state, batch, key, train=train)
+def _nan_at_13(params, model_state, batch, keys, *, step, train):
+  loss, aux = problem.loss(
+      params, model_state, batch, keys, step=step, train=train)
   bad = jnp.any(batch['index'] == 12 * problem.BATCH_SIZE)
   return jnp.where(bad, jnp.nan, loss), aux
 

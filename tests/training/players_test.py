@@ -1,5 +1,7 @@
 """Steps with several players, and frozen networks beside them, by hand."""
 
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 from colorjax import parallel
 from colorjax.colorizer import FROZEN, Aux
+from colorjax.errors import UserError
 from colorjax.training import checkpoint, state, steps
 from colorjax.training.checkpoint import CheckpointError, Checkpoints
 
@@ -20,8 +23,8 @@ def _player(name, other, metric, sign=1.0):
 
   The batch's values are added to the distance; the model state counts calls.
   """
-  def loss(params, model_state, batch, key, *, train):
-    del key, train
+  def loss(params, model_state, batch, keys, *, step, train):
+    del keys, step, train
     gap = params[name] - params[other] + batch['x']
     value = sign * 0.5 * jnp.square(gap) * batch['mask']
     count = batch['mask'].sum()
@@ -78,7 +81,7 @@ def test_parts_of_a_batch_are_the_batch():
   two, _ = steps.make_train_step(
       PLAYERS, SGD, seed=0, accumulate=2)(_state(), batch)
   devices = parallel.pmap_step(steps.make_train_step(
-      PLAYERS, SGD, seed=0, axis_name=parallel.AXIS))
+      PLAYERS, SGD, seed=0))
   many, _ = devices(parallel.replicate(_state()), batch)
   for other in (two, many):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6),
@@ -86,9 +89,9 @@ def test_parts_of_a_batch_are_the_batch():
 
 
 def test_a_player_that_fails_stops_the_others():
-  bad = dict(PLAYERS, painter=lambda params, *rest, train: (
+  bad = dict(PLAYERS, painter=lambda params, *rest, **settings: (
       jnp.log(params['painter'] * 0 - 1),
-      PLAYERS['painter'](params, *rest, train=train)[1]))
+      PLAYERS['painter'](params, *rest, **settings)[1]))
   new, metrics = steps.make_train_step(bad, SGD, seed=0)(
       _state(), _batch([0.5]))
   assert metrics[steps.NON_FINITE][0] == 1
@@ -112,11 +115,42 @@ def test_players_have_optimizer_states_of_their_own():
   np.testing.assert_allclose(new.params['critic'], 3 + RATE, rtol=1e-5)
 
 
+def test_each_player_may_have_an_optimizer_of_its_own():
+  rates = {'critic': 0.5, 'painter': 0.01}
+  optimizers = {name: optax.sgd(rate) for name, rate in rates.items()}
+  made = state.create_state(_variables(), optimizers, players=PLAYERS)
+  step = jax.jit(steps.make_train_step(PLAYERS, optimizers, seed=0, schedule={
+      name: optax.constant_schedule(rate) for name, rate in rates.items()}))
+  new, metrics = step(made, _batch([1.0]))
+  critic = 3 + 0.5 * 3
+  np.testing.assert_allclose(new.params['critic'], critic, rtol=1e-6)
+  np.testing.assert_allclose(
+      new.params['painter'], 1 - 0.01 * (1 - critic + 1), rtol=1e-6)
+  np.testing.assert_allclose(metrics['learning_rate/critic'][0], 0.5)
+  np.testing.assert_allclose(metrics['learning_rate/painter'][0], 0.01)
+
+
+@pytest.mark.parametrize('names', [(), ('critic',),
+                                   ('critic', 'painter', 'judge')])
+def test_optimizers_are_those_of_the_players(names):
+  optimizers = dict.fromkeys(names, SGD)
+  for make in (
+      lambda: steps.make_train_step(PLAYERS, optimizers, seed=0),
+      lambda: state.create_state(_variables(), optimizers, players=PLAYERS)):
+    with pytest.raises(UserError, match='one for each of critic, painter'):
+      make()
+
+
+def test_optimizers_of_players_where_there_are_none_are_refused():
+  with pytest.raises(UserError, match='no players, give one optimizer'):
+    steps.make_train_step(PLAYERS['critic'], {'critic': SGD}, seed=0)
+
+
 def test_a_frozen_network_is_seen_and_never_changed():
   frozen = {'w': jnp.float32(2.0), 'bad': jnp.float32(jnp.nan)}
 
-  def loss(params, model_state, batch, key, *, train):
-    del key, train
+  def loss(params, model_state, batch, keys, *, step, train):
+    del keys, step, train
     value = params['painter'] * model_state[FROZEN]['w'] * batch['mask'].sum()
     changed = model_state | {FROZEN: {'w': jnp.zeros(()), 'bad': 0.0}}
     return value, Aux(model_state=changed, metrics={'loss': (value, 1.0)})
@@ -162,6 +196,42 @@ def test_frozen_networks_are_written_once(tmp_path):
                  variables['model_state'][FROZEN], FROZEN_TREE)
 
 
+def test_weights_of_a_run_without_a_checkpoint_are_replaced(tmp_path):
+  """Killed between its frozen weights and its first checkpoint."""
+  directory = _save(tmp_path, last=1)
+  shutil.rmtree(directory / '1')
+  other = {'net': {'kernel': FROZEN_TREE['net']['kernel'] + 1}}
+  with Checkpoints(directory) as checkpoints:
+    checkpoints.save(1, _state(frozen=other), {})
+  with Checkpoints(directory) as checkpoints:
+    restored, _ = checkpoints.restore_latest(_state(frozen=FROZEN_TREE))
+  jax.tree.map(np.testing.assert_array_equal,
+               restored.model_state[FROZEN], other)
+  shutil.rmtree(directory / '1')
+  with Checkpoints(directory) as checkpoints:
+    checkpoints.save(1, _state(), {})
+  variables = checkpoint.restore_variables(tmp_path)
+  assert FROZEN not in variables['model_state']
+
+
+def test_other_frozen_weights_than_those_of_the_checkpoints(tmp_path):
+  directory = _save(tmp_path / 'a')
+  other = {'net': {'kernel': FROZEN_TREE['net']['kernel'] + 1}}
+  with Checkpoints(directory) as checkpoints, pytest.raises(
+      CheckpointError, match='belong to other frozen weights'):
+    checkpoints.save(3, _state(frozen=other), {})
+  with Checkpoints(tmp_path / 'b' / checkpoint.DIRECTORY) as checkpoints:
+    checkpoints.save(1, _state(frozen=other), {})
+  shutil.rmtree(directory / FROZEN)
+  shutil.copytree(
+      tmp_path / 'b' / checkpoint.DIRECTORY / FROZEN, directory / FROZEN)
+  with Checkpoints(directory) as checkpoints, pytest.raises(
+      CheckpointError, match='not the weights that the checkpoints'):
+    checkpoints.restore_latest(_state(frozen=FROZEN_TREE))
+  with pytest.raises(CheckpointError, match='not the weights that the'):
+    checkpoint.restore_variables(tmp_path / 'a')
+
+
 def test_a_damaged_frozen_network_is_named(tmp_path):
   directory = _save(tmp_path)
   data = max((p for p in (directory / FROZEN).rglob('*') if p.is_file()),
@@ -170,7 +240,7 @@ def test_a_damaged_frozen_network_is_named(tmp_path):
   content[len(content) // 2] ^= 1
   data.write_bytes(content)
   with Checkpoints(directory) as checkpoints, pytest.raises(
-      CheckpointError, match=f'damaged .*{FROZEN}.*new --workdir'):
+      CheckpointError, match=f'damaged .*{FROZEN}.*new workdir'):
     checkpoints.restore_latest(_state(frozen=FROZEN_TREE))
   with pytest.raises(CheckpointError, match=FROZEN):
     checkpoint.restore_variables(tmp_path)

@@ -9,15 +9,16 @@ import optax
 import pytest
 import training_problem as problem
 
-from colorjax.colorizer import Aux
+from colorjax import keys
+from colorjax.colorizer import FROZEN, Aux, masked_mean
 from colorjax.errors import UserError
 from colorjax.training import steps, totals
 from colorjax.training.state import create_state
 
 
-def _quadratic(params, model_state, batch, key, *, train):
+def _quadratic(params, model_state, batch, keys, *, step, train):
   """Mean over valid photographs of (w - x)^2, x the first pixel / 255."""
-  del key, train
+  del keys, step, train
   x = batch['image'][:, 0, 0, 0].astype(jnp.float32) / 255
   error, mask = jnp.square(params['w'] - x), batch['mask']
   metrics = {'loss': ((error * mask).sum(), mask.sum())}
@@ -81,7 +82,7 @@ def test_microbatches_of_unequal_counts_give_the_whole_gradient(accumulate):
 def test_indivisible_microbatches_are_refused():
   step = steps.make_train_step(
       _quadratic, optax.sgd(1.0), seed=0, accumulate=3)
-  with pytest.raises(UserError, match='--accumulate=3'):
+  with pytest.raises(UserError, match='accumulate=3 does not divide the 4'):
     step(_state(optax.sgd(1.0)), _batch([1, 2, 3, 4]))
 
 
@@ -94,36 +95,116 @@ def test_model_state_runs_through_the_microbatches():
   assert float(state.model_state['seen']) == 4
 
 
-def _noise_loss(params, model_state, batch, key, *, train):
-  del train
-  noise = jax.random.normal(key) + 0 * params['w']
-  return noise, Aux(model_state=model_state, metrics={
-      'loss': (noise * batch['mask'].sum(), batch['mask'].sum())})
+def _noise_loss(params, model_state, batch, keys, *, step, train):
+  """The photographs' noise; its mean is the gradient too."""
+  del step, train
+  noise = jax.vmap(jax.random.normal)(keys)
+  figures = {'loss': noise * (1 + params['w'])}
+  figures |= {f'row/{i}': x * jnp.ones_like(noise)
+              for i, x in enumerate(noise[:2])}
+  return masked_mean(figures, batch['mask'], model_state)
 
 
-def test_key_is_a_function_of_seed_and_step():
+def _noise(seed=0, step=0, places=(0, 1, 2, 3), purpose='loss'):
+  key = keys.of_step(seed, step, purpose)
+  return jax.vmap(jax.random.normal)(
+      keys.of_examples(key, jnp.asarray(places)))
+
+
+def test_a_photographs_key_is_a_function_of_seed_step_and_place():
   optimizer = optax.sgd(0.1)
   batch = _batch([1, 2])
 
   def draw(seed, at):
     step = jax.jit(steps.make_train_step(_noise_loss, optimizer, seed=seed))
-    state = _state(optimizer).replace(step=jnp.asarray(at, jnp.int32))
-    return _means(step(state, batch)[1])['loss']
+    state = _state(optimizer, w=0.0).replace(step=jnp.asarray(at, jnp.int32))
+    return _means(step(state, batch)[1])
 
-  key = jax.random.fold_in(jax.random.fold_in(jax.random.key(3), 7), 0)
-  assert draw(3, 7) == float(jax.random.normal(key))
-  assert len({draw(3, 7), draw(3, 8), draw(4, 7)}) == 3
+  drawn = draw(3, 7)
+  for i in range(2):
+    assert drawn[f'row/{i}'] == pytest.approx(
+        float(_noise(3, 7, (0, 1))[i]), rel=1e-6)
+  values = {draw(*at)[f'row/{i}']
+            for at in ((3, 7), (3, 8), (4, 7)) for i in range(2)}
+  assert len(values) == 6
 
 
-def test_microbatches_draw_different_noise():
+def test_microbatches_keep_their_photographs_keys():
   optimizer = optax.sgd(0.1)
   step = jax.jit(steps.make_train_step(
       _noise_loss, optimizer, seed=3, accumulate=2))
-  _, metrics = step(_state(optimizer), _batch([1, 2, 3, 4]))
-  key = jax.random.fold_in(jax.random.fold_in(jax.random.key(3), 0), 0)
-  drawn = [float(jax.random.normal(jax.random.fold_in(key, i)))
-           for i in range(2)]
-  assert _means(metrics)['loss'] == pytest.approx(np.mean(drawn))
+  _, metrics = step(_state(optimizer, w=0.0), _batch([1, 2, 3, 4]))
+  drawn = _noise(3)
+  assert _means(metrics)['loss'] == pytest.approx(float(drawn.mean()))
+  # Microbatch 0 holds photographs 0 and 2, microbatch 1 holds 1 and 3.
+  assert _means(metrics)['row/0'] == pytest.approx(float(drawn[:2].mean()))
+  assert _means(metrics)['row/1'] == pytest.approx(float(drawn[2:].mean()))
+
+
+def test_each_player_has_keys_of_its_own():
+  def player(name):
+    def loss(params, model_state, batch, keys, *, step, train):
+      del step, train
+      noise = jax.vmap(jax.random.normal)(keys)
+      scalar, aux = masked_mean(
+          {'loss': noise + 0 * params[name]}, batch['mask'], model_state)
+      return scalar, aux.replace(metrics={name: aux.metrics['loss']})
+    return loss
+
+  names = ('painter', 'critic')
+  optimizer = optax.sgd(0.1)
+  state = create_state(
+      {'params': dict.fromkeys(names, jnp.ones(())), 'model_state': {}},
+      optimizer, players=names)
+  for accumulate in (1, 2):
+    step = steps.make_train_step(
+        {name: player(name) for name in names}, optimizer, seed=3,
+        accumulate=accumulate)
+    _, metrics = jax.jit(step)(state, _batch([1, 2, 3, 4]))
+    for name in names:
+      assert _means(metrics)[name] == pytest.approx(
+          float(_noise(3, purpose=name).mean()))
+
+
+def test_held_out_keys_are_a_function_of_the_photograph():
+  step = jax.jit(steps.make_eval_step(_noise_loss))
+  variables = {'params': {'w': jnp.zeros(())}, 'model_state': {}}
+  order = np.random.default_rng(0).permutation(8)
+  expected = jax.vmap(jax.random.normal)(keys.of_photographs(
+      0, 'held-out loss', jnp.arange(8))).mean()
+  for size in (8, 4, 2):
+    batches = [_batch(range(8)) for _ in range(8 // size)]
+    for i, batch in enumerate(batches):
+      some = order[i * size:(i + 1) * size]
+      batches[i] = {name: x[:size] for name, x in batch.items()} | {
+          'index': some.astype(np.int32)}
+    assert totals.evaluate(step, variables, batches)['loss'] == pytest.approx(
+        float(expected), rel=1e-6)
+
+
+def test_a_batch_to_evaluate_without_index_is_refused():
+  batch = _batch([1])
+  del batch['index']
+  with pytest.raises(UserError, match="no 'index'.*it has image, mask"):
+    steps.make_eval_step(_noise_loss)({'params': {}, 'model_state': {}}, batch)
+
+
+def test_a_loss_knows_the_step():
+  def loss(params, model_state, batch, keys, *, step, train):
+    del keys
+    weight = jnp.float32(step) if train else jnp.float32(-1)
+    assert (step is None) == (not train)
+    return masked_mean({'loss': (weight + 0 * params['w'])
+                        * jnp.ones_like(batch['mask'])},
+                       batch['mask'], model_state)
+
+  state = _state(optax.sgd(0.1))
+  step = jax.jit(steps.make_train_step(loss, optax.sgd(0.1), seed=0))
+  for expected in (0, 1):
+    state, metrics = step(state, _batch([1, 2]))
+    assert _means(metrics)['loss'] == expected
+  metrics = steps.make_eval_step(loss)(state.variables, _batch([1, 2]))
+  assert _means(metrics)['loss'] == -1
 
 
 def test_moving_average_by_hand():
@@ -136,7 +217,7 @@ def test_moving_average_by_hand():
     state, _ = step(state, _batch([value]))
     decay = min(0.15, (1 + t) / (10 + t))  # 0.1, then 0.15
     average = decay * average + (1 - decay) * value / 255
-    assert float(state.ema['w']) == pytest.approx(average)
+    assert float(state.ema['params']['w']) == pytest.approx(average)
   assert float(state.variables['params']['w']) == pytest.approx(average)
   assert float(state.params['w']) == pytest.approx(1.0)
 
@@ -147,9 +228,10 @@ def test_evaluation_uses_the_parameters_where_no_average_is_kept():
   assert float(state.variables['params']['w']) == 3.0
 
 
-def _poisoned(params, model_state, batch, key, *, train):
+def _poisoned(params, model_state, batch, keys, *, step, train):
   """A NaN loss where a pixel is 13; where it is 14 a gradient that is NaN."""
-  loss, aux = _quadratic(params, model_state, batch, key, train=train)
+  loss, aux = _quadratic(
+      params, model_state, batch, keys, step=step, train=train)
   first = batch['image'][0, 0, 0, 0]
   # The root has a finite value at 0 and an infinite slope.
   root = jnp.sqrt(jnp.where(first == 14, 0.0, 1.0) * params['w'])
@@ -189,3 +271,95 @@ def test_totals_survive_json_to_the_last_bit():
     window.add({'loss': (value, np.float32(3))})
   again = totals.Totals(json.loads(json.dumps(window.pairs())))
   assert again.means() == window.means()
+
+
+@pytest.mark.parametrize('where', ['params', 'opt_state', 'ema'])
+def test_an_update_that_is_not_finite_is_not_accepted(where):
+  """Loss and gradient are finite; what the optimizer makes of them is not."""
+  def update(grads, state, params=None):
+    del params
+    bad = jnp.inf if where == 'params' else 0.0
+    kept = jnp.inf if where == 'opt_state' else 0.0
+    return jax.tree.map(lambda g: g * 0 + bad, grads), (
+        state[0], jnp.asarray(kept), state[2] + 1)
+
+  # An infinite number that was there from the start is none of its making.
+  optimizer = optax.GradientTransformation(
+      lambda params: (jnp.asarray(jnp.inf), jnp.zeros(()),
+                      jnp.zeros((), jnp.int32)), update)
+  start = _state(optimizer, w=1e10, ema=True)
+  if where == 'ema':  # Its distance to the parameters overflows.
+    start = start.replace(params={'w': jnp.float32(3e38)}, ema={
+        'params': {'w': jnp.float32(-3e38)}, 'model_state': {}})
+
+  def loss(params, model_state, batch, keys, *, step, train):
+    del keys, step, train
+    return masked_mean({'loss': 0 * params['w'] + batch['mask']},
+                       batch['mask'], model_state)
+
+  step = jax.jit(steps.make_train_step(
+      loss, optimizer, seed=0, ema_decay=0.5))
+  after, metrics = step(start, _batch([1]))
+  assert np.isfinite(_means(metrics)['loss'])
+  assert bool(after.failed)
+  jax.tree.map(np.testing.assert_array_equal, after.replace(failed=False),
+               start.replace(failed=False))
+
+
+def test_an_optimizer_may_hold_an_infinite_number_from_the_start():
+  optimizer = optax.chain(
+      optax.sgd(0.1), optax.GradientTransformation(
+          lambda params: jnp.asarray(jnp.inf), lambda g, s, p=None: (g, s)))
+  after, _ = jax.jit(steps.make_train_step(_quadratic, optimizer, seed=0))(
+      _state(optimizer), _batch([1]))
+  assert not bool(after.failed)
+
+
+def test_the_average_is_of_parameters_and_statistics():
+  """What is evaluated are averaged statistics under averaged parameters."""
+  def loss(params, model_state, batch, keys, *, step, train):
+    scalar, aux = _quadratic(
+        params, model_state, batch, keys, step=step, train=train)
+    return scalar, aux.replace(model_state=model_state | {'batch_stats': {
+        'mean': params['w'], 'count': model_state['batch_stats']['count'] + 1}})
+
+  frozen = {'v': jnp.float32(7)}
+  optimizer = optax.sgd(0.5)
+  state = create_state({'params': {'w': jnp.float32(2)}, 'model_state': {
+      'batch_stats': {'mean': jnp.float32(2), 'count': jnp.int32(0)},
+      FROZEN: frozen}}, optimizer, ema=True)
+  step = jax.jit(steps.make_train_step(
+      loss, optimizer, seed=0, ema_decay=0.15))
+  average, before = 2.0, 2.0
+  for t, value in enumerate([255, 0, 255]):
+    state, _ = step(state, _batch([value]))
+    decay = min(0.15, (1 + t) / (10 + t))
+    average = decay * average + (1 - decay) * before
+    before = value / 255
+  assert FROZEN not in state.ema['model_state']
+  stats = state.variables['model_state']['batch_stats']
+  assert float(stats['mean']) == pytest.approx(average)
+  assert int(stats['count']) == 3
+  assert state.variables['model_state'][FROZEN] == frozen
+  assert float(state.model_state['batch_stats']['mean']) == 0
+
+
+def _infinite_in_padding(params, model_state, batch, keys, *, step, train):
+  """log(w x): an infinite slope where x is 0, as padding is."""
+  del keys, step, train
+  x = batch['image'][:, 0, 0, 0].astype(jnp.float32) / 255
+  return masked_mean(
+      {'loss': jnp.log(params['w'] * x)}, batch['mask'], model_state)
+
+
+@pytest.mark.parametrize('accumulate', [1, 2])
+def test_padding_cannot_make_a_gradient_infinite(accumulate):
+  optimizer = optax.sgd(1.0)
+  step = jax.jit(steps.make_train_step(
+      _infinite_in_padding, optimizer, seed=0, accumulate=accumulate))
+  state, metrics = step(_state(optimizer), _batch([0, 51, 0, 255],
+                                                  [0, 1, 0, 1]))
+  assert not bool(state.failed)
+  np.testing.assert_allclose(state.params['w'], 2 - 1 / 2, rtol=1e-6)
+  np.testing.assert_allclose(
+      _means(metrics)['loss'], np.log([0.4, 2]).mean(), rtol=1e-5)

@@ -25,11 +25,13 @@ from colorjax.training.state import create_state
 BATCH_SIZE = 8
 
 
-def loss(params, model_state, batch, key, *, train):
+def loss(params, model_state, batch, keys, *, step, train):
   """Squared error of a noisy linear map; counts the training steps."""
+  del step
   x = (batch['image'].astype(jnp.float32) / 255).mean((1, 2))
   if train:
-    x = x + 0.1 * jax.random.normal(key, x.shape)
+    x = x + 0.1 * jax.vmap(
+        lambda key: jax.random.normal(key, x.shape[1:]))(keys)
     model_state = {'seen': model_state['seen'] + 1}
   error = jnp.square(x @ params['w'] + params['b'] - 1).sum(-1)
   mask = batch['mask']
@@ -78,10 +80,8 @@ def _program(loss):
   optimizer = optimizers.make_optimizer(
       'adamw', learning_rate=schedule, clip_norm=1.0)
   step = parallel.pmap_step(steps.make_train_step(
-      loss, optimizer, seed=0, schedule=schedule, ema_decay=0.99,
-      axis_name=parallel.AXIS))
-  eval_step = parallel.pmap_step(
-      steps.make_eval_step(loss, axis_name=parallel.AXIS), donate=False)
+      loss, optimizer, seed=0, schedule=schedule, ema_decay=0.99))
+  eval_step = parallel.pmap_step(steps.make_eval_step(loss), donate=False)
   return optimizer, step, eval_step
 
 

@@ -43,8 +43,9 @@ def without_training(
     del key, image_shape
     return {'params': params, 'model_state': {}}
 
-  def loss(params, model_state, batch: Batch, key: jax.Array, *, train: bool):
-    del key, train
+  def loss(params, model_state, batch: Batch, keys: jax.Array, *,
+           step: jax.Array | None, train: bool):
+    del keys, step, train
     # A step would ask for a gradient that is as large as it is useless.
     params = jax.lax.stop_gradient(params)
     lightness, ab = color.split_lightness(batch['image'])

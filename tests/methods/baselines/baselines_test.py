@@ -19,6 +19,8 @@ from colorjax.methods.baselines import (
   welsh,
 )
 
+KEYS = jax.random.split(jax.random.key(0), 3)
+
 METHODS = [grey, mean_color, marginal, reinhard, welsh, levin]
 
 
@@ -76,12 +78,12 @@ def test_contract(method):
   assert samples.shape == (3, *ab.shape)
   assert ('hint_ab' in colorizer.accepts) == (method is levin)
   scalar, aux = colorizer.loss(measured['params'], {}, _batch(),
-                               jax.random.key(0), train=False)
+                               KEYS, step=None, train=False)
   np.testing.assert_allclose(
       scalar, (((predicted - ab) / 110)**2).mean(), rtol=1e-4)
   assert aux.metrics['loss'][1] == 3
   gradients = jax.grad(lambda params: colorizer.loss(
-      params, {}, _batch(), jax.random.key(0), train=True)[0])(
+      params, {}, _batch(), KEYS, step=0, train=True)[0])(
           measured['params'])
   assert not any(leaf.any() for leaf in jax.tree.leaves(gradients))
 
