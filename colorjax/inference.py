@@ -61,6 +61,10 @@ def answers(colorizer: Colorizer, *, num_proposals: int = 0) -> Answer:
   complete = with_fallbacks(colorizer)
 
   def answer(variables, inputs):
+    if 'region' not in colorizer.accepts:
+      # `paint` leaves the rest grey at the photograph's own resolution, which
+      # is sharper than the network's square.
+      inputs = {name: x for name, x in inputs.items() if name != 'region'}
     if num_proposals:
       return complete.propose(variables, inputs, num_proposals)
     return complete.predict(variables, inputs)[None], None

@@ -17,7 +17,9 @@ ALLOWED = {
     'colorjax.parallel': {'errors'},
     'colorjax.quantize': {'color'},
     'colorjax.resample': set(),
+    'colorjax.propagation': set(),
     'colorjax.colorizer': {'errors'},
+    'colorjax.fallbacks': {'colorizer', 'errors', 'propagation'},
     'colorjax.photo': {'color', 'errors'},
     'colorjax.backbones': {'errors', 'parallel'},
     'colorjax.losses': {'color'},
@@ -25,14 +27,15 @@ ALLOWED = {
     'colorjax.metrics': {'backbones', 'color', 'errors', 'quantize'},
     'colorjax.methods': {
         'backbones', 'color', 'colorizer', 'errors', 'keys', 'losses',
-        'metrics', 'models', 'quantize', 'resample'},
+        'metrics', 'models', 'propagation', 'quantize', 'resample'},
     'colorjax.data': {'errors', 'photo'},
     'colorjax.training': {'colorizer', 'errors', 'keys', 'parallel'},
     'colorjax.evaluation': {
-        'color', 'colorizer', 'data', 'errors', 'metrics', 'parallel', 'photo',
-        'resample'},
+        'color', 'colorizer', 'data', 'errors', 'fallbacks', 'keys', 'metrics',
+        'parallel', 'photo', 'resample'},
     'colorjax.inference': {
-        'color', 'colorizer', 'errors', 'photo', 'resample', 'training'},
+        'color', 'colorizer', 'errors', 'fallbacks', 'photo', 'resample',
+        'training'},
     'colorjax.runs': {
         'colorizer', 'data', 'errors', 'evaluation', 'metrics', 'report',
         'training'},

@@ -14,7 +14,6 @@ import skimage.data
 import tiny_method
 
 from colorjax import color, inference, photo, resample
-from colorjax.colorizer import Colorizer
 from colorjax.data import augment
 from colorjax.errors import UserError
 from colorjax.photo import painting
@@ -179,18 +178,17 @@ def test_deterministic():
 def test_proposals_in_order_and_compiled_once():
   traces = []
 
-  def propose(variables, lightness, k):
-    traces.append(lightness.shape)
-    return TINY.propose(variables, lightness, k)
+  def propose(variables, inputs, k):
+    traces.append(inputs['lightness'].shape)
+    return TINY.propose(variables, inputs, k)
 
   answer = inference.answers(
-      Colorizer(init=None, loss=None, predict=None, sample=None,
-                propose=propose), num_proposals=3)
+      dataclasses.replace(TINY, propose=propose), num_proposals=3)
   for shape in [(30, 40), (80, 20)]:
     grey = np.full(shape, 150, np.uint8)
     got = list(inference.colorize(
         answer, VARIABLES, a_photo(grey), image_size=16))
-    assert [c.weight for c in got] == [0.5, 0.25, 0.125]
+    assert [c.probability for c in got] == [0.5, 0.25, 0.125]
     ab = [skimage.color.rgb2lab(c.pixels)[0, 0, 1:] for c in got]
     chroma = 60 * skimage.color.rgb2lab([[[150 / 255] * 3]])[0, 0, 0] / 100
     np.testing.assert_allclose(
@@ -215,12 +213,12 @@ def test_a_region_is_grey_outside_to_the_last_bit():
 def test_a_method_that_knows_regions_is_told():
   seen = []
 
-  def predict_within(variables, lightness, region):
-    jax.debug.callback(lambda x: seen.append(np.asarray(x)), region)
-    return TINY.predict(variables, lightness)
+  def predict(variables, inputs):
+    jax.debug.callback(lambda x: seen.append(np.asarray(x)), inputs['region'])
+    return TINY.predict(variables, inputs)
 
   answer = inference.answers(dataclasses.replace(
-      TINY, predict_within=predict_within))
+      TINY, predict=predict, accepts=frozenset({'region'})))
   region = np.zeros((40, 60), bool)
   region[:20] = True
   list(inference.colorize(answer, VARIABLES, a_photo(
@@ -307,7 +305,7 @@ def test_load(tmp_path):
   assert image_size == 48
   assert variables['params']['chroma'] == 40
   with pytest.raises(UserError, match='method of 3'):
-    colorizer.propose(variables, jnp.zeros((1, 8, 8, 1)), 4)
+    colorizer.propose(variables, {'lightness': jnp.zeros((1, 8, 8, 1))}, 4)
 
 
 def test_load_refuses(tmp_path):

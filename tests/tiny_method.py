@@ -29,8 +29,12 @@ def build(*, num_components=4):
     weight = 0.5 ** (1 + jnp.arange(k, dtype=jnp.float32))
     return ab, jnp.broadcast_to(weight[:, None], (k, len(lightness)))
 
+  def sample(variables, inputs, keys, n):
+    del keys
+    return propose(variables, inputs, n)[0]
+
   return Colorizer(
-      init=init, loss=None, sample=None, propose=propose,
+      init=init, loss=None, sample=sample, propose=propose,
       predict=lambda variables, inputs: propose(variables, inputs, 1)[0][0])
 
 

@@ -154,13 +154,23 @@ def test_painted_hints(tmp_path):
   assert (right[:, 2] - right[:, 0]).min() > 30
 
 
-def test_hints_that_nobody_takes(workdir, tmp_path):
-  write(tmp_path / 'p.png', np.zeros((4, 4), np.uint8))
-  for flags, message in (({}, 'takes none; python -m'),
-                         ({'num_proposals': 2}, 'leave out --proposals')):
-    with pytest.raises(UserError, match=message):
-      colorize.colorize_all(workdir, tmp_path / 'p.png', tmp_path / 'out',
-                            hints=tmp_path / 'p.png', **flags)
+def test_hints_mask_and_proposals_together(workdir, tmp_path):
+  """Whatever the method knows: the hint's color where it is, grey outside."""
+  grey = np.full((32, 32), 150, np.uint8)
+  strokes = np.zeros((32, 32, 4), np.uint8)
+  strokes[14:18, 6:10] = 30, 90, 200, 255
+  mask = np.zeros((32, 32), np.uint8)
+  mask[:, :16] = 255
+  for name, pixels in (('p', grey), ('hints', strokes), ('mask', mask)):
+    write(tmp_path / f'{name}.png', pixels)
+  assert colorize.colorize_all(
+      workdir, tmp_path / 'p.png', tmp_path / 'out', num_proposals=3,
+      hints=tmp_path / 'hints.png', mask=tmp_path / 'mask.png') == 0
+  for k in range(3):
+    pixels = photo.read(tmp_path / f'out/p.{k}.png').pixels.astype(int)
+    assert not np.ptp(pixels[:, 16:], axis=-1).any()
+    red, _, blue = pixels[15, 8]
+    assert blue > red + 50, 'the stroke is blue'
 
 
 def test_a_folder_from_end_to_end(workdir, tmp_path, capsys):
