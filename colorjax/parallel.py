@@ -49,7 +49,7 @@ def shard_batch(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   size = len(batch['mask'])
   if size % devices:
     raise UserError(
-        f'--batch_size={size} cannot be shared by the {devices} devices of '
+        f'batch_size={size} cannot be shared by the {devices} devices of '
         f'this machine: choose a multiple of {devices}')
   return {name: np.asarray(x).reshape(devices, size // devices, *x.shape[1:])
           for name, x in batch.items()}

@@ -1,4 +1,4 @@
-"""One device against eight, on fake CPU devices and under SGD.
+"""The same run on 1, 2, 4 and 8 fake CPU devices, under SGD.
 
 Adam divides by the gradient's size and would hide a wrong scale.
 """
@@ -9,73 +9,34 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from colorjax import parallel
 from colorjax.errors import UserError
 
-SCRIPT = '''
-import sys
-import flax.linen as nn
-import jax, jax.numpy as jnp, numpy as np, optax
-from colorjax.colorizer import Aux
-from colorjax.training import checkpoint_files, parallel, steps
-from colorjax.training.state import create_state
+DEVICES = (1, 2, 4, 8)
+ROOT = pathlib.Path(__file__).parent.parent
 
 
-class Net(nn.Module):
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory):
+  """By number of devices, what `parallel_problem.py` writes."""
+  folder = tmp_path_factory.mktemp('devices')
 
-  @nn.compact
-  def __call__(self, x, train):
-    x = nn.Conv(4, (3, 3))(x)
-    x = nn.BatchNorm(
-        use_running_average=not train, axis_name=parallel.AXIS)(x)
-    return nn.Dense(2)(nn.relu(x).mean((1, 2)))
+  def start(devices):
+    flags = f'--xla_force_host_platform_device_count={devices}'
+    return subprocess.Popen(
+        [sys.executable, '-W', 'error', 'tests/parallel_problem.py',
+         str(folder), str(devices)],
+        env={**os.environ, 'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu',
+             'PYTHONPATH': str(ROOT)}, cwd=ROOT)
 
-
-def run(accumulate):
-  net = Net()
-
-  def loss(params, model_state, batch, key, *, train):
-    x = batch['image'].astype(jnp.float32) / 255
-    y, new = net.apply({'params': params, **model_state}, x, train,
-                       mutable=list(model_state))
-    error = jnp.square(y - x.max((1, 2))[:, :2]).sum(-1)
-    mask = batch['mask']
-    total, count = (error * mask).sum(), mask.sum()
-    return total / jnp.maximum(count, 1), Aux(model_state=new, metrics={
-        'loss': (total, count)})
-
-  optimizer = optax.sgd(0.1, momentum=0.9)
-  state = dict(jax.jit(net.init, static_argnums=2)(
-      jax.random.key(0), jnp.zeros((1, 6, 6, 3)), False))
-  state = parallel.replicate(create_state(
-      {'params': state.pop('params'), 'model_state': state}, optimizer))
-  step = parallel.pmap_step(steps.make_train_step(
-      loss, optimizer, seed=0, accumulate=accumulate,
-      axis_name=parallel.AXIS))
-  rng = np.random.default_rng(0)
-  for _ in range(5):
-    mask = (rng.random(32) < 0.6).astype(np.float32)
-    mask[:5] = 0, 0, 0, 0, 1  # a whole device of padding, then unequal ones
-    before = state
-    state, metrics = step(state, {
-        'image': rng.integers(0, 256, (32, 6, 6, 3), dtype=np.uint8),
-        'mask': mask})
-    assert all(x.is_deleted() for x in jax.tree.leaves(before)), 'donated'
-  assert jax.tree.leaves(state.params)[0].sharding.is_fully_replicated
-  return checkpoint_files.snapshot({
-      'params': state.params, 'model_state': state.model_state,
-      'metrics': metrics})
-
-
-devices = int(sys.argv[2])
-assert jax.local_device_count() == devices
-np.savez(sys.argv[1], **{
-    f'{accumulate} {name}': x
-    for accumulate in (1, 2) for name, x in run(accumulate).items()})
-'''
+  # The others go on from a checkpoint of the first.
+  assert start(1).wait() == 0
+  assert [process.wait() for process in map(start, DEVICES[1:])] == [0, 0, 0]
+  return {n: _load(folder / f'{n}.npz') for n in DEVICES}
 
 
 def _load(path):
@@ -83,25 +44,103 @@ def _load(path):
     return dict(arrays)
 
 
-def test_eight_devices_give_the_parameters_of_one(tmp_path):
-  running = []
-  for devices in (1, 8):
-    flags = f'--xla_force_host_platform_device_count={devices}'
-    running.append(subprocess.Popen(
-        [sys.executable, '-W', 'error', '-c', SCRIPT,
-         str(tmp_path / f'{devices}.npz'), str(devices)],
-        # The tolerance is that of XLA as it is.
-        env={**os.environ, 'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu',
-             'JAX_DISABLE_MOST_OPTIMIZATIONS': '0'},
-        cwd=pathlib.Path(__file__).parent.parent))
-  assert [process.wait() for process in running] == [0, 0]
-  one, eight = (_load(tmp_path / f'{n}.npz') for n in (1, 8))
-  assert one.keys() == eight.keys()
-  assert any('mean' in name for name in one), 'batch statistics'
-  for name in one:
-    scale = max(1.0, float(np.abs(one[name]).max()))
+def _part(run, prefix):
+  found = {name.removeprefix(prefix): x for name, x in run.items()
+           if name.startswith(prefix)}
+  assert found, prefix
+  return found
+
+
+def _assert_same(found, expected):
+  assert found.keys() == expected.keys()
+  for name, x in expected.items():
+    scale = max(1.0, float(np.abs(x).max()))
     np.testing.assert_allclose(
-        eight[name], one[name], atol=1e-6 * scale, rtol=0, err_msg=name)
+        found[name], x, atol=1e-6 * scale, rtol=0, err_msg=name)
+
+
+@pytest.mark.parametrize('accumulate', [1, 4])
+@pytest.mark.parametrize('problem', ['statistics', 'mbm', 'mask_gan'])
+@pytest.mark.parametrize('devices', DEVICES[1:])
+def test_any_number_of_devices_gives_the_parameters_of_one(
+    runs, devices, problem, accumulate):
+  prefix = f'{problem} {accumulate} '
+  _assert_same(_part(runs[devices], prefix), _part(runs[1], prefix))
+
+
+@pytest.mark.parametrize('devices', DEVICES)
+def test_microbatches_give_the_parameters_of_the_whole_batch(runs, devices):
+  """Dropout included. (Batch statistics are those of a microbatch.)"""
+  run = runs[devices]
+  _assert_same(_part(run, 'mbm 4 params'), _part(run, 'mbm 1 params'))
+
+
+@pytest.mark.parametrize('problem', ['mbm', 'mask_gan'])
+@pytest.mark.parametrize('devices', DEVICES[1:])
+def test_a_run_goes_on_with_the_same_numbers_on_other_devices(
+    runs, devices, problem):
+  _assert_same(_part(runs[devices], f'{problem} resumed '),
+               _part(runs[1], f'{problem} 1 '))
+
+
+def test_noise_matters(runs):
+  """Each step draws anew: without it, equal parameters would prove nothing."""
+  for problem in ('mbm', 'mask_gan'):
+    one = _part(runs[1], f'{problem} 1 params')
+    other = _part(runs[1], f'{problem} seed params')
+    gap = max(float(np.abs(one[name] - other[name]).max()) for name in one)
+    assert gap > 1e-5, problem
+
+
+def test_held_out_figures_do_not_depend_on_batches_and_devices(runs):
+  figures = [float(x) for run in runs.values()
+             for x in _part(run, 'validation ').values()]
+  assert len(figures) == 3 + 3 + 2 + 1
+  np.testing.assert_allclose(figures, figures[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize('devices', DEVICES)
+def test_padding_cannot_make_a_gradient_infinite(runs, devices):
+  """log(w x) where most devices hold nothing but padding with x = 0."""
+  np.testing.assert_allclose(
+      runs[devices]['padding'], 2 - 1 / 2, rtol=1e-6)
+
+
+def test_axis_and_places():
+  assert parallel.axis() is None
+  np.testing.assert_array_equal(parallel.positions(3), [0, 1, 2])
+
+  def inside(x):
+    assert parallel.axis() == parallel.AXIS
+    assert jax.jit(lambda _: parallel.axis() == parallel.AXIS)(x)
+    return parallel.positions(3), parallel.first_row({'x': x}, x > 4)['x']
+
+  mapped = jax.vmap(inside, axis_name=parallel.AXIS)
+  places, first = mapped(jnp.arange(6).reshape(2, 3))
+  np.testing.assert_array_equal(places, [[0, 1, 2], [3, 4, 5]])
+  np.testing.assert_array_equal(first, [5, 5])
+  _, first = mapped(jnp.zeros((2, 3), jnp.uint8))
+  np.testing.assert_array_equal(first, [0, 0])
+  assert first.dtype == jnp.uint8
+
+
+def test_a_network_with_batch_norm_works_inside_and_outside_of_a_map():
+  """The axis is asked for when the network is called, and is no setting."""
+  from colorjax.models.classifier import PublishedClassifier
+
+  net = PublishedClassifier(num_bins=2, filters=(2, 2, 2, 2))
+  x = jax.random.normal(jax.random.key(0), (4, 8, 8, 1))
+  variables = jax.jit(lambda key: net.init(key, x, train=False))(
+      jax.random.key(1))
+
+  def statistics(x):
+    return net.apply(variables, x, train=True, mutable=['batch_stats'])[1]
+
+  alone = jax.jit(statistics)(x)
+  mapped = jax.jit(jax.vmap(statistics, axis_name=parallel.AXIS))(
+      x.reshape(2, 2, 8, 8, 1))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(
+      a, b[0], atol=1e-6), alone, mapped)
 
 
 def test_replicate_copies_every_leaf():
@@ -116,5 +155,5 @@ def test_replicate_copies_every_leaf():
 
 def test_indivisible_batch_is_refused(monkeypatch):
   monkeypatch.setattr(jax, 'local_device_count', lambda: 8)
-  with pytest.raises(UserError, match=r'--batch_size=12 .* 8 devices'):
+  with pytest.raises(UserError, match=r'batch_size=12 .* 8 devices'):
     parallel.shard_batch({'mask': np.ones(12)})

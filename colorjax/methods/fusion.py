@@ -118,7 +118,8 @@ def build(
   def init(key: jax.Array, image_shape: tuple[int, int]) -> Variables:
     checks.check_sides(image_shape, fusion.STRIDE)
     frozen = pretrained.module.init(
-        key_lib.named(key, 'backbone'), jnp.zeros((1, size, size, 3)), train=False)
+        key_lib.named(key, 'backbone'), jnp.zeros((1, size, size, 3)),
+        train=False)
     channels = (pretrained.num_features if embedding == 'features'
                 else pretrained.num_classes)
     variables = init_variables(

@@ -1,4 +1,4 @@
-"""A loss or gradient that is not finite: what is kept of it, what is said."""
+"""A step that is not finite: what is kept of it, what is said."""
 
 import pathlib
 import shutil
@@ -15,7 +15,7 @@ DIRECTORY = 'failed'
 
 
 class NonFiniteLoss(UserError):
-  """A step whose loss or gradient is NaN or infinite; one line."""
+  """A step that has or would make a NaN or infinite number; one line."""
 
 
 def keep_failure(
@@ -57,7 +57,9 @@ def keep_failure(
     kept = f'state and batch before it are in {path}'
   except (OSError, UserError) as error:
     kept = f'its state could not be kept: {error}'
+  where = ('' if not np.isfinite([loss, grad_norm]).all() else
+           ', but the state that they lead to is not finite')
   return NonFiniteLoss(
-      f'step {step}: loss {loss:.4g}, gradient norm {grad_norm:.4g}; the batch '
-      f'holds {shown or "unnamed photographs"}; {kept}; look at the '
-      'photographs, or lower --learning_rate in a new --workdir')
+      f'step {step}: loss {loss:.4g}, gradient norm {grad_norm:.4g}{where}; '
+      f'the batch holds {shown or "unnamed photographs"}; {kept}; look at the '
+      'photographs, or lower learning_rate in a new workdir')

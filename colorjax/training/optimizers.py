@@ -43,21 +43,21 @@ def make_schedule(
     case 'cosine':
       if num_steps <= warmup_steps:
         raise UserError(
-            f'--num_steps={num_steps} must exceed '
-            f'--warmup_steps={warmup_steps} for a cosine schedule')
+            f'num_steps={num_steps} must exceed '
+            f'warmup_steps={warmup_steps} for a cosine schedule')
       after = optax.cosine_decay_schedule(
           learning_rate, num_steps - warmup_steps)
     case 'halving':
       if halve_every < 1:
         raise UserError(
-            f'--halve_every={halve_every}: a halving schedule needs a '
+            f'halve_every={halve_every}: a halving schedule needs a '
             'positive number of steps')
       after = optax.exponential_decay(
           learning_rate, transition_steps=halve_every, decay_rate=0.5,
           staircase=True)
     case _:
       raise UserError(
-          f'--schedule={name}: choose constant, cosine or halving')
+          f'schedule={name}: choose constant, cosine or halving')
   if not warmup_steps:
     return after
   # From 1/w, not from 0: a step with rate 0 would be a step wasted.
@@ -104,7 +104,7 @@ def make_optimizer(
     case 'sgd':
       update = optax.sgd(learning_rate, momentum=momentum or None)
     case _:
-      raise UserError(f'--optimizer={name}: choose adamw, adam or sgd')
+      raise UserError(f'optimizer={name}: choose adamw, adam or sgd')
   if clip_norm is None:
     return update
   return optax.chain(optax.clip_by_global_norm(clip_norm), update)

@@ -33,7 +33,7 @@ class Cadence:
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
       if value is not None and value < 1:
-        raise UserError(f'--{field.name}={value}: must be at least 1')
+        raise UserError(f'{field.name}={value}: must be at least 1')
 
   def due(self, step: int, every: int) -> bool:
     """Whether something is to happen after this step."""

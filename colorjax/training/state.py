@@ -1,7 +1,7 @@
 """Everything that one step of training changes, as one pytree."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeAlias
 
 import flax.struct
 import jax
@@ -11,11 +11,9 @@ import optax
 from colorjax.colorizer import FROZEN, Variables
 from colorjax.errors import UserError
 
-Optimizers = (optax.GradientTransformation
-              | Mapping[str, optax.GradientTransformation])
+Optimizers: TypeAlias = (
+    optax.GradientTransformation | Mapping[str, optax.GradientTransformation])
 """One optimizer for everything that is trained, or one for each player."""
-
-Name = TypeVar('Name', str, str | None)
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -89,8 +87,8 @@ def create_state(
       failed=jnp.zeros((), bool))
 
 
-def by_player(optimizer: Optimizers, players: Iterable[Name]
-              ) -> Mapping[Name, optax.GradientTransformation]:
+def by_player(optimizer: Optimizers, players: Iterable[str | None]
+              ) -> dict[str | None, optax.GradientTransformation]:
   """The optimizer of each player.
 
   Args:
@@ -110,7 +108,7 @@ def by_player(optimizer: Optimizers, players: Iterable[Name]
         f'for each of {wanted}' if wanted else
         f'optimizers for {", ".join(sorted(optimizer))}: this method has no '
         'players, give one optimizer')
-  return {name: optimizer[name] for name in names}
+  return {name: optimizer[name] for name in names if name is not None}
 
 
 def without_frozen(model_state: Mapping[str, Any]

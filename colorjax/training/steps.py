@@ -80,8 +80,8 @@ def make_train_step(
   Raises:
     UserError: the optimizers are not those of the players.
   """
-  players: Mapping[str | None, LossFn] = (
-      {**losses} if isinstance(losses, Mapping) else {None: losses})
+  players: dict[str | None, LossFn] = (
+      dict(losses.items()) if isinstance(losses, Mapping) else {None: losses})
   optimizers = by_player(optimizer, players)
 
   def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -253,9 +253,9 @@ def _scan_parts(part_gradient, model_state, trained, parts):
 
 def _split(batch: Batch, keys: jax.Array, accumulate: int
            ) -> tuple[Batch, jax.Array]:
-  """Batch and keys, [B, ...] to [accumulate, B / accumulate, ...], dealt out in turn.
+  """Batch and keys, [B, ...] to [accumulate, B / accumulate, ...].
 
-  Dealt like cards and not cut into blocks: a device holds a block of the
+  Dealt out in turn and not cut into blocks: a device holds a block of the
   global batch, so only this way are microbatches those of a single device.
   """
   size = len(batch['mask'])

@@ -85,7 +85,8 @@ def test_contract(network):
   np.testing.assert_allclose(bits, np.log2(31300) / 2, atol=1)
   for train in (True, False):
     scalar, aux = jax.jit(method.loss, static_argnames='train')(
-        variables['params'], variables['model_state'], batch, KEYS, step=0, train=train)
+        variables['params'], variables['model_state'], batch, KEYS,
+        step=0, train=train)
     assert np.isfinite(scalar)
     assert aux.metrics['loss'][1] == 4
     moved = [bool((a != b).any()) for a, b in zip(

@@ -90,7 +90,8 @@ def test_loss_is_the_likelihood_of_the_paper():
   colorizer = mbm.build(family='bernoulli', network='published', **SMALL)
   variables, batch = _variables(colorizer), _batch()
   net, _ = mbm._network(
-      'published', num_params=1, batch_norm=False, dropout=0., dtype=jnp.float32, **SMALL)
+      'published', num_params=1, batch_norm=False, dropout=0.,
+      dtype=jnp.float32, **SMALL)
   lightness, ab = _lab(batch)
   out = net.apply(variables, lightness / 50 - 1, train=False)
   mu = scipy.special.expit(np.asarray(out.components[0], np.float64))

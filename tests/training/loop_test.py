@@ -217,7 +217,7 @@ def test_the_stream_is_closed(tmp_path):
 
 @pytest.mark.parametrize('name', ['num_steps', 'log_every', 'patience'])
 def test_cadence_must_be_positive(name):
-  with pytest.raises(UserError, match=f'--{name}=0'):
+  with pytest.raises(UserError, match=f'{name}=0'):
     loop.Cadence(**{'num_steps': 1, name: 0})
 
 

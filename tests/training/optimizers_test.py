@@ -43,9 +43,9 @@ def test_halving_every_n_steps():
 
 
 @pytest.mark.parametrize(('settings', 'named'), [
-    ({'name': 'cosine', 'num_steps': 5, 'warmup_steps': 5}, '--num_steps=5'),
-    ({'name': 'halving'}, '--halve_every=0'),
-    ({'name': 'linear'}, '--schedule=linear'),
+    ({'name': 'cosine', 'num_steps': 5, 'warmup_steps': 5}, 'num_steps=5'),
+    ({'name': 'halving'}, 'halve_every=0'),
+    ({'name': 'linear'}, 'schedule=linear'),
 ])
 def test_impossible_schedule_is_refused(settings, named):
   with pytest.raises(UserError, match=named):
@@ -99,5 +99,5 @@ def test_weight_decay_spares_vectors():
 
 
 def test_unknown_optimizer_is_refused():
-  with pytest.raises(UserError, match='--optimizer=lion'):
+  with pytest.raises(UserError, match='optimizer=lion'):
     optimizers.make_optimizer('lion', learning_rate=1.0)

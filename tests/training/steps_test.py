@@ -185,7 +185,7 @@ def test_held_out_keys_are_a_function_of_the_photograph():
 def test_a_batch_to_evaluate_without_index_is_refused():
   batch = _batch([1])
   del batch['index']
-  with pytest.raises(UserError, match="no 'index'.*it has image, mask"):
+  with pytest.raises(UserError, match=r"no 'index'.*it has image, mask"):
     steps.make_eval_step(_noise_loss)({'params': {}, 'model_state': {}}, batch)
 
 
