@@ -16,12 +16,14 @@ ALLOWED = {
     'colorjax.parallel': {'errors'},
     'colorjax.quantize': {'color'},
     'colorjax.resample': set(),
+    'colorjax.similarity': set(),
     'colorjax.colorizer': {'errors'},
     'colorjax.photo': {'color', 'errors'},
     'colorjax.backbones': {'errors'},
-    'colorjax.losses': {'color'},
-    'colorjax.models': {'backbones'},
-    'colorjax.metrics': {'backbones', 'color', 'errors', 'quantize'},
+    'colorjax.losses': {'color', 'errors', 'similarity'},
+    'colorjax.models': {'backbones', 'errors'},
+    'colorjax.metrics': {
+        'backbones', 'color', 'errors', 'quantize', 'similarity'},
     'colorjax.methods': {
         'backbones', 'color', 'colorizer', 'errors', 'losses', 'metrics',
         'models', 'quantize', 'resample'},
