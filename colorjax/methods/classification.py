@@ -12,6 +12,7 @@ given more weight. `rebalance` does this with the prior of one's own data.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -29,15 +30,8 @@ from colorjax.colorizer import (
 from colorjax.errors import UserError
 from colorjax.losses import classification
 from colorjax.methods import rebalancing
-from colorjax.methods.checks import (
-    check_choice,
-    check_sides,
-    check_unet_filters,
-)
-from colorjax.models import classifier, unet
-
-NETWORKS = ('published', 'unet')
-"""The architectures of `colorjax.models.classifier`."""
+from colorjax.methods.checks import check_choice, check_sides
+from colorjax.models import classifier, trunk
 
 READOUTS = ('annealed_mean', 'mean', 'mode')
 """How the single answer is read from the distributions of the pixels."""
@@ -90,7 +84,7 @@ def build(
     bins: color bins, see `rebalancing.weighted_bins`.
     prior: see there.
     rebalance: see there.
-    network: one of NETWORKS.
+    network: 'published', or a key of `models.trunk.TRUNKS`.
     filters: channels of the blocks or scales, see `colorjax.models.classifier`.
     readout: one of READOUTS.
     temperature: T of the annealed mean, above 0.
@@ -185,18 +179,19 @@ def build(
   return dataclasses.replace(one_answer, sample=sample, draw=draw_fields)
 
 
-def _network(name: str, *, axis_name: str | None, **settings
-             ) -> tuple[nn.Module, int, int]:
+def _network(name: str, *, axis_name: str | None, num_bins: int,
+             filters: Sequence[int], dtype: Any) -> tuple[nn.Module, int, int]:
   """The network, how much smaller its output is, and the divisor of sides."""
-  check_choice('network', name, NETWORKS)
-  num_filters = len(settings['filters'])
-  if name == 'unet':
-    check_unet_filters(settings['filters'])
-    return classifier.UNetClassifier(**settings), unet.STRIDE, 2**num_filters
-  if num_filters != 4:
+  check_choice('network', name, ('published', *trunk.TRUNKS))
+  if name != 'published':
+    body = trunk.TRUNKS[name](filters, dtype)
+    return (classifier.TrunkClassifier(num_bins, body, dtype), body.stride,
+            body.divisor)
+  if len(filters) != 4:
     raise UserError(f'--filters: the published network takes 4 numbers, got '
-                    f'{num_filters}')
-  net = classifier.PublishedClassifier(axis_name=axis_name, **settings)
+                    f'{len(filters)}')
+  net = classifier.PublishedClassifier(
+      num_bins, filters, axis_name=axis_name, dtype=dtype)
   return net, net.STRIDE, net.DIVISOR
 
 

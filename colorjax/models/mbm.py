@@ -9,6 +9,7 @@ Letters in shapes: B photographs, K components, h and w the sides of the ab
 field, C channels.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from colorjax.models import unet
+from colorjax.models.trunk import Trunk
+from colorjax.models.unet import GROUP_SIZE
 
 
 class MixtureParams(flax.struct.PyTreeNode):
@@ -109,10 +111,9 @@ class PublishedMBM(nn.Module):
         mixing_logits)
 
 
-class UNetMBM(nn.Module):
-  """Our default: a residual U-Net with a pooled prior head.
+class TrunkMBM(nn.Module):
+  """A trunk with a head of components and a pooled prior head.
 
-  The trunk is that of `colorjax.models.unet`, which halves the resolution.
   The priors are read from globally averaged features of every scale of the
   encoder, with dropout: unlike a dense layer on the flattened bottleneck they
   cannot learn where in the frame a training photograph has its edges, which is
@@ -120,25 +121,25 @@ class UNetMBM(nn.Module):
 
   Attributes:
     num_components: K.
+    trunk: see `models.trunk`.
     num_params: distribution parameters for each ab value.
-    filters: channels at each scale, see `unet.encode`.
     prior_width: units of the dense layer before the priors.
     dropout: share of pooled features dropped before the prior head.
     dtype: compute type; parameters and outputs stay float32.
   """
   num_components: int
+  trunk: Trunk
   num_params: int = 1
-  filters: Sequence[int] = (32, 64, 128, 256)
   prior_width: int = 128
   dropout: float = 0.5
   dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, lightness: jax.Array, *, train: bool) -> MixtureParams:
-    """Network lightness [B, H, W, 1] to MixtureParams with h, w = H/2, W/2."""
-    scales = unet.encode(lightness, self.filters, self.dtype)
+    """Network lightness [B, H, W, 1] to MixtureParams at the trunk's stride."""
+    scales = self.trunk.encode(lightness, train=train)
     mixing_logits = self._prior(scales, train)
-    x = unet.decode(scales, self.dtype)
+    x = self.trunk.decode(scales, train=train)
     x = nn.Conv(self.num_params * self.num_components * 2, (3, 3),
                 dtype=self.dtype, name='components')(x)
     return MixtureParams(
@@ -147,7 +148,7 @@ class UNetMBM(nn.Module):
 
   def _prior(self, scales: Sequence[jax.Array], train: bool) -> jax.Array:
     """Feature maps [B, h_s, w_s, C_s] to mixing logits [B, K]."""
-    pooled = [nn.silu(unet.group_norm(self.dtype)(x)).mean((1, 2))
+    pooled = [nn.silu(self._norm(x)).mean((1, 2))
               for x in scales]
     x = jnp.concatenate(pooled, axis=-1)
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
@@ -155,3 +156,8 @@ class UNetMBM(nn.Module):
                          name='prior_dense')(x))
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
     return nn.Dense(self.num_components, name='prior')(x.astype(jnp.float32))
+
+  def _norm(self, x: jax.Array) -> jax.Array:
+    """Group norm; trunks may have channels that GROUP_SIZE does not divide."""
+    size = math.gcd(GROUP_SIZE, x.shape[-1])
+    return nn.GroupNorm(num_groups=None, group_size=size, dtype=self.dtype)(x)
