@@ -218,7 +218,7 @@ def test_a_sum_with_a_pretrained_network_of_its_own(
                    for name in ('huber', 'perceptual'))
   assert min(first, second) > 1e-4
   np.testing.assert_allclose(value, first + 0.5 * second, rtol=1e-5)
-  assert aux.model_state is state
+  jax.tree.map(np.testing.assert_array_equal, aux.model_state, state)
   alone = jax.grad(lambda field: method.build(loss='huber(delta=0.5)').loss(
       field, {}, batch, jax.random.key(0), train=True)[0])(fixed_answer)
   assert np.isfinite(gradient).all()
