@@ -85,6 +85,20 @@ LossFn = Callable[..., tuple[jax.Array, Aux]]
 _ANSWERING = ('predict', 'sample', 'propose', 'log_prob', 'draw')
 
 
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+  """Where the weights of a pretrained network inside a method come from.
+
+  Attributes:
+    load: `(variables, path) -> variables` with the weights of a file in the
+      network's place; UserError for a file of another network.
+    download: `() -> path` of the public file for `load`, fetched once;
+      UserError if it cannot be had.
+  """
+  load: Callable[[Variables, pathlib.Path], Variables]
+  download: Callable[[], pathlib.Path]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Colorizer:
   """A colorization method as pure functions.
@@ -142,11 +156,8 @@ class Colorizer:
     embed: `(variables, lightness) -> [B, E]`, what is worth computing once a
       photograph and not once a step. `loss` takes batch['embedding'] where it
       is there, and computes it where it is not.
-    backbone: name of the pretrained network inside, see `colorjax.backbones`.
-    load_backbone: `(variables, path) -> variables` with the weights of a file
-      in the backbone's place; UserError for a file of another network.
-    download_backbone: `() -> path` of the public file for `load_backbone`,
-      fetched once; UserError if it cannot be had.
+    backbones: the pretrained networks inside, by their names in
+      `colorjax.backbones`.
   """
   init: Callable[..., Variables]
   loss: LossFn
@@ -162,9 +173,7 @@ class Colorizer:
   accepts: frozenset[str] = frozenset()
   players: Mapping[str, LossFn] = dataclasses.field(default_factory=dict)
   embed: Callable[[Variables, jax.Array], jax.Array] | None = None
-  backbone: str | None = None
-  load_backbone: Callable[[Variables, pathlib.Path], Variables] | None = None
-  download_backbone: Callable[[], pathlib.Path] | None = None
+  backbones: Mapping[str, Pretrained] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
     """ValueError for an input that does not exist."""

@@ -168,8 +168,17 @@ def define_backbone_flags() -> None:
   flags.DEFINE_string(
       'backbone_weights', None, 'Weights of the pretrained network inside: a '
       'FILE of Keras (.h5, .weights.h5) or of PyTorch (.safetensors, .pth), '
-      'or random to begin without. If not given, the public Keras file is '
-      'downloaded once.')
+      'or random to begin without. Where there are several networks '
+      '(--loss=mse+0.1*perceptual brings one of its own), NAME=FILE,NAME=FILE. '
+      'For a network without a file the public Keras file is downloaded once.')
+
+
+LOSS_HELP = (
+    'What is minimized: mse, l1, huber, smooth (Charbonnier), edges, ssim, '
+    'colorfulness, perceptual, one that you have added, or a sum of them with '
+    'weights and settings, as in huber(delta=0.01)+0.1*perceptual. In network '
+    'ab, Lab units / 110.')
+"""Help of --loss, where it names regression losses."""
 
 
 def flags_text() -> str:

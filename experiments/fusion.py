@@ -35,8 +35,7 @@ def define_flags() -> None:
       'warmup_steps': 0, 'clip_norm': 0, 'ema_decay': 0}.items():
     FLAGS.set_default(name, published)
   flags.DEFINE_string(
-      'loss', 'mse', 'Distance in ab that is minimized: mse as published, l1, '
-      'huber, smooth (Charbonnier), or one that you have added.')
+      'loss', 'mse', common.LOSS_HELP + ' As published: mse.')
   flags.DEFINE_float(
       'width', 1.0, 'Share of the published channels, for small machines.',
       0.01, 4)
@@ -78,7 +77,7 @@ def train(backbone: str) -> int:
 
   settings = {
       'backbone': backbone,
-      'backbone_variant': backbones.variant_of(FLAGS.backbone_weights or ''),
+      'backbone_variant': backbones.variant_of(_weights_of(backbone)),
       'embedding': _embedding(),
       **prior_file.settings(),
       **{name: FLAGS[name].value
@@ -117,11 +116,13 @@ def cached_embeddings(
   from colorjax import color
   from colorjax.colorizer import FROZEN
   from colorjax.data import embeddings
+  from colorjax.methods.fusion import BACKBONE
 
   assert colorizer.embed is not None
   embed = colorizer.embed
   side = FLAGS.image_size
-  state = {'model_state': {FROZEN: variables['model_state'][FROZEN]}}
+  frozen = variables['model_state'][FROZEN][BACKBONE]
+  state = {'model_state': {FROZEN: {BACKBONE: frozen}}}
 
   @jax.jit
   def embed_images(state, images):
@@ -129,7 +130,7 @@ def cached_embeddings(
 
   channels = jax.eval_shape(embed, state, jax.ShapeDtypeStruct(
       (1, side, side, 1), np.float32)).shape[1]
-  weights = embeddings.fingerprint(state['model_state'][FROZEN])
+  weights = embeddings.fingerprint(frozen)
   return embeddings.compute(
       photos, lambda batch: np.asarray(embed_images(state, batch['image'])),
       channels=channels, network={**network, 'weights': weights},
@@ -182,6 +183,13 @@ def top_classes(probabilities: np.ndarray, names: Sequence[str]) -> list[str]:
   return [', '.join(f'{names[k].replace("_", " ")} {100 * row[k]:.0f} %'
                     for k in best)
           for row, best in zip(probabilities, order, strict=True)]
+
+
+def _weights_of(backbone: str) -> str:
+  """The file that --backbone_weights names for the backbone, or ''."""
+  text = FLAGS.backbone_weights or ''
+  named = dict(part.split('=', 1) for part in text.split(',') if '=' in part)
+  return named.get(backbone, '' if named else text)
 
 
 def _embedding() -> str:

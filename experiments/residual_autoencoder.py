@@ -26,8 +26,7 @@ for _name, _published in {
   flags.FLAGS.set_default(_name, _published)
 
 _LOSS = flags.DEFINE_string(
-    'loss', 'mse', 'Distance in ab that is minimized: mse as published, l1, '
-    'huber, smooth (Charbonnier), or one that you have added.')
+    'loss', 'mse', common.LOSS_HELP + ' As published: mse.')
 _ENLARGEMENT = flags.DEFINE_enum(
     'enlargement', 'bilinear', ['bilinear', 'edges'], 'How the ab field, a '
     "quarter of the photograph's sides, is brought to its size: bilinear as "

@@ -22,8 +22,8 @@ from colorjax.colorizer import Colorizer, Spec, Variables
 from colorjax.data import masks
 from colorjax.data.engines import BatchStream
 from colorjax.data.screening import Screen
-from colorjax.errors import UserError
 from colorjax.evaluation import answers
+from colorjax.runs import pretrained
 from colorjax.runs.photographs import (
   Feed,
   measure,
@@ -220,26 +220,6 @@ def _check_settings(colorizer: Colorizer) -> None:
   jax.eval_shape(dry_run, jax.random.key(0))
 
 
-def _backbone_weights(colorizer: Colorizer, workdir: pathlib.Path
-                      ) -> pathlib.Path | None:
-  """The file to take the backbone's weights from; None: not from a file.
-
-  A run that goes on has them in its checkpoints, and needs no file.
-  """
-  if colorizer.backbone is None or steps(workdir / DIRECTORY):
-    return None
-  if FLAGS.backbone_weights == 'random':
-    print(f'{colorizer.backbone}: random weights')
-    return None
-  if FLAGS.backbone_weights is None:
-    assert colorizer.download_backbone is not None
-    return colorizer.download_backbone()
-  path = pathlib.Path(FLAGS.backbone_weights)
-  if not path.is_file():  # Said now: networks take their time to be made.
-    raise UserError(f'--backbone_weights={path}: no such file')
-  return path
-
-
 def _open_feeds(regions: masks.MaskSource | None,
                 eval_regions: masks.MaskSource | None) -> _Feeds:
   options = common.photo_options()
@@ -289,11 +269,10 @@ def _training(colorizer: Colorizer, feeds: _Feeds, workdir: pathlib.Path
               ) -> _Plan:
   """Training as the flags say, begun with the backbone's weights of a file."""
   del feeds
-  weights = _backbone_weights(colorizer, workdir)
-  variables = _init(colorizer)
-  if weights is not None:
-    assert colorizer.load_backbone is not None
-    variables = colorizer.load_backbone(variables, weights)
+  # A run that goes on has the weights in its checkpoints.
+  weights = {} if steps(workdir / DIRECTORY) else pretrained.find(
+      colorizer, _backbone_weights())
+  variables = pretrained.load(colorizer, _init(colorizer), weights)
   schedule = optimizers.make_schedule(
       FLAGS.schedule, learning_rate=FLAGS.learning_rate,
       num_steps=FLAGS.num_steps, warmup_steps=FLAGS.warmup_steps,
@@ -310,6 +289,11 @@ def _training(colorizer: Colorizer, feeds: _Feeds, workdir: pathlib.Path
       variables=variables, optimizer=optimizer, cadence=cadence,
       schedule=schedule, ema_decay=FLAGS.ema_decay or None,
       accumulate=FLAGS.accumulate)
+
+
+def _backbone_weights() -> str | None:
+  """--backbone_weights, where the experiment has this flag."""
+  return (FLAGS.backbone_weights if 'backbone_weights' in FLAGS else None)
 
 
 def _fit(colorizer: Colorizer, feeds: _Feeds, workdir: pathlib.Path,

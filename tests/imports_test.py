@@ -18,13 +18,15 @@ ALLOWED = {
     'colorjax.quantize': {'color'},
     'colorjax.resample': set(),
     'colorjax.propagation': set(),
+    'colorjax.similarity': set(),
     'colorjax.colorizer': {'errors'},
     'colorjax.fallbacks': {'colorizer', 'errors', 'propagation'},
     'colorjax.photo': {'color', 'errors'},
     'colorjax.backbones': {'errors', 'parallel'},
-    'colorjax.losses': {'color'},
-    'colorjax.models': {'backbones', 'keys', 'parallel'},
-    'colorjax.metrics': {'backbones', 'color', 'errors', 'quantize'},
+    'colorjax.losses': {'color', 'errors', 'similarity'},
+    'colorjax.models': {'backbones', 'errors', 'keys', 'parallel'},
+    'colorjax.metrics': {
+        'backbones', 'color', 'errors', 'quantize', 'similarity'},
     'colorjax.methods': {
         'backbones', 'color', 'colorizer', 'errors', 'keys', 'losses',
         'metrics', 'models', 'propagation', 'quantize', 'resample'},

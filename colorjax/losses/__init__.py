@@ -1,7 +1,8 @@
 """Losses: pure functions, unreduced, batched over any leading axes.
 
-The mixture likelihoods are named here; `regression`, `classification` and
-`adversarial` are modules beside them.
+The mixture likelihoods are named here; `regression`, `formula` (sums of
+regression losses as text), `classification` and `adversarial` are modules
+beside them.
 """
 
 from colorjax.losses.families import (

@@ -7,7 +7,6 @@ by the same words.
 from collections.abc import Iterable, Sequence
 
 from colorjax.errors import UserError
-from colorjax.models import unet
 
 
 def check_choice(flag: str, value: str, choices: Iterable[str]) -> None:
@@ -34,11 +33,3 @@ def check_sides(image_shape: Sequence[int], divisor: int) -> None:
     raise UserError(
         f'--image_size: a network of this depth needs sides divisible by '
         f'{divisor}, got {" x ".join(map(str, image_shape))}')
-
-
-def check_unet_filters(filters: Iterable[int]) -> None:
-  """Refuses channels that the U-Net's group norm cannot divide."""
-  for width in filters:
-    if width < 1 or width % unet.GROUP_SIZE:
-      raise UserError(f'--filters={width}: channels of the U-Net are multiples '
-                      f'of {unet.GROUP_SIZE}')

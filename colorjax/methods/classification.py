@@ -12,6 +12,7 @@ given more weight. `rebalance` does this with the prior of one's own data.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -31,15 +32,8 @@ from colorjax.colorizer import (
 from colorjax.errors import UserError
 from colorjax.losses import classification
 from colorjax.methods import rebalancing
-from colorjax.methods.checks import (
-    check_choice,
-    check_sides,
-    check_unet_filters,
-)
-from colorjax.models import classifier, unet
-
-NETWORKS = ('published', 'unet')
-"""The architectures of `colorjax.models.classifier`."""
+from colorjax.methods.checks import check_choice, check_sides
+from colorjax.models import classifier, trunk
 
 READOUTS = ('annealed_mean', 'mean', 'mode')
 """How the single answer is read from the distributions of the pixels."""
@@ -92,7 +86,7 @@ def build(
     bins: color bins, see `rebalancing.weighted_bins`.
     prior: see there.
     rebalance: see there.
-    network: one of NETWORKS.
+    network: 'published', or a key of `models.trunk.TRUNKS`.
     filters: channels of the blocks or scales, see `colorjax.models.classifier`.
     num_neighbors: bins that a target is spread over.
     sigma: width of that spread, ab units.
@@ -186,17 +180,18 @@ def build(
   return dataclasses.replace(one_answer, sample=sample, draw=draw)
 
 
-def _network(name: str, **settings) -> tuple[nn.Module, int, int]:
+def _network(name: str, *, num_bins: int, filters: Sequence[int], dtype: Any
+             ) -> tuple[nn.Module, int, int]:
   """The network, how much smaller its output is, and the divisor of sides."""
-  check_choice('network', name, NETWORKS)
-  num_filters = len(settings['filters'])
-  if name == 'unet':
-    check_unet_filters(settings['filters'])
-    return classifier.UNetClassifier(**settings), unet.STRIDE, 2**num_filters
-  if num_filters != 4:
+  check_choice('network', name, ('published', *trunk.TRUNKS))
+  if name != 'published':
+    body = trunk.TRUNKS[name](filters, dtype)
+    return (classifier.TrunkClassifier(num_bins, body, dtype), body.stride,
+            body.divisor)
+  if len(filters) != 4:
     raise UserError(f'--filters: the published network takes 4 numbers, got '
-                    f'{num_filters}')
-  net = classifier.PublishedClassifier(**settings)
+                    f'{len(filters)}')
+  net = classifier.PublishedClassifier(num_bins, filters, dtype=dtype)
   return net, net.STRIDE, net.DIVISOR
 
 

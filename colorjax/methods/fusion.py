@@ -27,15 +27,19 @@ from colorjax.colorizer import (
     Batch,
     Colorizer,
     Inputs,
+    Pretrained,
     Variables,
     deterministic,
     init_variables,
     masked_mean,
 )
 from colorjax.errors import UserError
-from colorjax.losses import regression
-from colorjax.methods import checks, rebalancing
+from colorjax.losses import formula
+from colorjax.methods import checks, perception, rebalancing
 from colorjax.models import fusion
+
+BACKBONE = 'backbone'
+"""Where model_state[FROZEN] holds the variables of the backbone."""
 
 EMBEDDINGS = ('logits', 'probabilities', 'features', 'standardized')
 """What of the backbone is told: its classes before or after the softmax, or
@@ -79,9 +83,10 @@ def build(
 ) -> Colorizer:
   """The fusion network as a Colorizer with one answer.
 
-  `loss` is the mean over pixels of the distance in network ab, times a weight
-  if `rebalance` is given: pixels count by how rare their true color is, and
-  the loss without weights stands beside it as `loss_unweighted`.
+  `loss` is what the formula says, in network ab. With several terms each of
+  them stands beside it as `loss/NAME`. If `rebalance` is given, pixels count by
+  how rare their true color is, and the loss without weights is
+  `loss_unweighted`.
 
   Args:
     backbone: a key of SYSTEMS.
@@ -89,7 +94,7 @@ def build(
     embedding: one of EMBEDDINGS.
     embedding_size: side in pixels that the backbone sees photographs at; None
       for the one that it was trained on.
-    loss: a key of `regression.LOSSES`.
+    loss: see `colorjax.losses.formula`.
     bins: see `rebalancing.weighted_bins`.
     prior: see there.
     rebalance: lambda of Zhang et al. 2016, eq. 4; None for no rebalancing.
@@ -102,7 +107,6 @@ def build(
   """
   checks.check_choice('backbone', backbone, SYSTEMS)
   checks.check_choice('embedding', embedding, EMBEDDINGS)
-  checks.check_choice('loss', loss, regression.LOSSES)
   system = SYSTEMS[backbone]
   pretrained = backbones.build(
       backbone, dtype=dtype, variant=backbone_variant)
@@ -112,7 +116,8 @@ def build(
                     f'{system.least_size} pixels a side')
   net = fusion.Fusion(decoder=system.decoder, width=width,
                       dtype=jnp.dtype(dtype))
-  distance = regression.LOSSES[loss]
+  objective = formula.parse(loss)
+  perceiver = perception.Perception(objective, dtype=dtype)
   centers, class_weights = rebalancing.weighted_bins(bins, prior, rebalance)
 
   def init(key: jax.Array, image_shape: tuple[int, int]) -> Variables:
@@ -126,11 +131,13 @@ def build(
         net, key_lib.named(key, 'network'), jnp.zeros((1, *image_shape, 1)),
         jnp.zeros((1, channels)))
     return {'params': variables['params'],
-            'model_state': {**variables['model_state'], FROZEN: frozen}}
+            'model_state': {**variables['model_state'], FROZEN: {
+                BACKBONE: frozen, **perceiver.init(
+                    key_lib.named(key, 'perceptual'))}}}
 
   def embed(variables: Variables, lightness: jax.Array) -> jax.Array:
     out = pretrained.module.apply(
-        variables['model_state'][FROZEN],
+        variables['model_state'][FROZEN][BACKBONE],
         pretrained.preprocess(_as_grey_rgb(lightness, size)), train=False)
     assert isinstance(out, dict)
     return _read_embedding(out, embedding)
@@ -150,11 +157,14 @@ def build(
     vectors = batch.get('embedding')
     if vectors is None:
       vectors = embed({'model_state': model_state}, lightness)
-    error = network_ab(params, lightness, vectors) - ab / color.AB_SCALE
-    figures = {'loss': distance(error)}
+    measure = functools.partial(
+        objective, network_ab(params, lightness, vectors),
+        ab / color.AB_SCALE, lightness=lightness,
+        features=perceiver.features(model_state))
+    figures = measure()
     if class_weights is not None:
       rarity = class_weights[quantize.nearest_bin(ab, centers)]
-      figures = {'loss': distance(error, rarity),
+      figures = {**measure(weights=rarity),
                  'loss_unweighted': figures['loss']}
     return masked_mean(figures, batch['mask'], model_state)
 
@@ -166,15 +176,17 @@ def build(
         variables['params'], lightness, vectors)
 
   def load_backbone(variables: Variables, path: pathlib.Path) -> Variables:
-    frozen = backbones.load(backbone, path, variant=backbone_variant)
-    return {**variables,
-            'model_state': {**variables['model_state'], FROZEN: frozen}}
+    state = variables['model_state']
+    loaded = backbones.load(backbone, path, variant=backbone_variant)
+    return {**variables, 'model_state': {
+        **state, FROZEN: {**state[FROZEN], BACKBONE: loaded}}}
 
+  own = Pretrained(
+      load_backbone, functools.partial(backbones.download, backbone))
   return deterministic(
       init=init, loss=loss_fn, predict=predict, embed=embed,
       accepts=frozenset({'embedding'}),
-      backbone=backbone, load_backbone=load_backbone,
-      download_backbone=functools.partial(backbones.download, backbone))
+      backbones=perception.joined({backbone: own}, perceiver.pretrained))
 
 
 def _read_embedding(intermediates: dict[str, jax.Array], what: str

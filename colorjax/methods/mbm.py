@@ -12,6 +12,7 @@ probable each is.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -30,12 +31,8 @@ from colorjax.colorizer import (
 )
 from colorjax.errors import UserError
 from colorjax.losses import families, likelihood, readout
-from colorjax.methods.checks import (
-    check_choice,
-    check_sides,
-    check_unet_filters,
-)
-from colorjax.models import mbm, unet
+from colorjax.methods.checks import check_choice, check_sides
+from colorjax.models import mbm, trunk
 
 FAMILIES = {
     'bernoulli': families.bernoulli,
@@ -44,9 +41,6 @@ FAMILIES = {
     'discretized_logistic': families.discretized_logistic,
 }
 """Component families by the name that settings and flags use."""
-
-NETWORKS = ('unet', 'published')
-"""The architectures of `colorjax.models.mbm`."""
 
 _EVENT = (-3, -2, -1)  # the whole ab field [h, w, 2] is one event
 _COMPONENT = 1  # the axis of K in [B, K, h, w, 2]
@@ -73,36 +67,35 @@ def build(
   Args:
     num_components: K, the number of whole-image colorings.
     family: a key of FAMILIES.
-    network: one of NETWORKS.
-    filters: channels of the stages.
+    network: a key of `models.trunk.TRUNKS`, or 'published'.
+    filters: channels of the stages or scales.
     prior_width: units of the dense layer before the priors.
     batch_norm: batch normalization, in the published network only.
-    dropout: dropout of the prior head, in the U-Net only.
+    dropout: dropout of the prior head, not in the published network.
     dtype: compute type of the network, 'float32' or 'bfloat16'.
 
   Returns:
     The record of functions. UserError for an unknown family or network.
   """
   check_choice('family', family, FAMILIES)
-  check_choice('network', network, NETWORKS)
   component_family = FAMILIES[family]()
   # What `log_prob` is the density of: the Bernoulli's own draws are 0 and 1.
   density_family = (families.continuous_bernoulli() if family == 'bernoulli'
                     else component_family)
-  net, stride = _network(
+  net, stride, divisor = _network(
       network, num_components=num_components,
       num_params=component_family.num_params, filters=tuple(filters),
       prior_width=prior_width, batch_norm=batch_norm, dropout=dropout,
       dtype=jnp.dtype(dtype))
 
   def init(key: jax.Array, image_shape: tuple[int, int]) -> Variables:
-    check_sides(image_shape, 2**len(filters))
+    check_sides(image_shape, divisor)
     return init_variables(net, key, jnp.zeros((1, *image_shape, 1)),
                           train=False)
 
   def apply(variables: Variables, inputs: Inputs) -> mbm.MixtureParams:
     lightness = inputs['lightness']
-    check_sides(lightness.shape[1:3], 2**len(filters))
+    check_sides(lightness.shape[1:3], divisor)
     out = net.apply(
         {'params': variables['params'], **variables['model_state']},
         color.normalize_lightness(lightness), train=False)
@@ -191,13 +184,17 @@ def build(
 
 
 def _network(name: str, *, batch_norm: bool, dropout: float,
-             **settings) -> tuple[nn.Module, int]:
-  """The network and the factor by which its ab field is smaller."""
+             filters: Sequence[int], dtype: Any,
+             **settings) -> tuple[nn.Module, int, int]:
+  """The network, how much smaller its field is, and the divisor of sides."""
+  check_choice('network', name, (*trunk.TRUNKS, 'published'))
   if name == 'published':
     return mbm.PublishedMBM(
-        batch_norm=batch_norm, **settings), 1
-  check_unet_filters(settings['filters'])
-  return mbm.UNetMBM(dropout=dropout, **settings), unet.STRIDE
+        batch_norm=batch_norm, filters=filters, dtype=dtype,
+        **settings), 1, 2**len(filters)
+  body = trunk.TRUNKS[name](filters, dtype)
+  return (mbm.TrunkMBM(trunk=body, dropout=dropout, dtype=dtype, **settings),
+          body.stride, body.divisor)
 
 
 def _component_figures(

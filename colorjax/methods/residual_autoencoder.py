@@ -12,17 +12,20 @@ import jax
 import jax.numpy as jnp
 
 from colorjax import backbones, color, resample
+from colorjax import keys as key_lib
 from colorjax.colorizer import (
+    FROZEN,
     Batch,
     Colorizer,
     Inputs,
+    Pretrained,
     Variables,
     deterministic,
     init_variables,
     masked_mean,
 )
-from colorjax.losses import regression
-from colorjax.methods import checks
+from colorjax.losses import formula
+from colorjax.methods import checks, perception
 from colorjax.models import residual_autoencoder
 
 ENLARGEMENTS = ('bilinear', 'edges')
@@ -42,7 +45,8 @@ def build(
   sRGB cannot hold are fitted into its gamut where pictures are made.
 
   Args:
-    loss: a key of `regression.LOSSES`.
+    loss: see `colorjax.losses.formula`; with several terms each of them is a
+      metric, `loss/NAME`.
     enlargement: how the field is brought to the input's size: 'bilinear', as
       published, or 'edges', along the edges of lightness (`upsampling`).
     dtype: compute type of the network, 'float32' or 'bfloat16'.
@@ -50,15 +54,19 @@ def build(
   Returns:
     The record of functions. UserError for an unknown loss or enlargement.
   """
-  checks.check_choice('loss', loss, regression.LOSSES)
   checks.check_choice('enlargement', enlargement, ENLARGEMENTS)
-  penalty = regression.LOSSES[loss]
+  objective = formula.parse(loss)
+  perceiver = perception.Perception(objective, dtype=dtype)
   net = residual_autoencoder.ResidualAutoencoder(
       backbone=residual_autoencoder.encoder(dtype), dtype=jnp.dtype(dtype))
 
   def init(key: jax.Array, image_shape: tuple[int, int]) -> Variables:
     checks.check_sides(image_shape, residual_autoencoder.STRIDE)
-    return init_variables(net, key, jnp.zeros((1, *image_shape, 1)))
+    variables = init_variables(net, key_lib.named(key, 'network'),
+                               jnp.zeros((1, *image_shape, 1)))
+    frozen = perceiver.init(key_lib.named(key, 'perceptual'))
+    return {'params': variables['params'],
+            'model_state': {FROZEN: frozen} if frozen else {}}
 
   def predict(variables: Variables, inputs: Inputs) -> jax.Array:
     lightness = inputs['lightness']
@@ -77,14 +85,17 @@ def build(
     del keys, step, train  # neither dropout nor statistics
     lightness, ab = color.split_lightness(batch['image'])
     predicted = predict({'params': params}, {'lightness': lightness})
-    error = penalty((predicted - ab) / color.AB_SCALE)
-    return masked_mean({'loss': error}, batch['mask'], model_state)
+    figures = objective(
+        predicted / color.AB_SCALE, ab / color.AB_SCALE, lightness=lightness,
+        features=perceiver.features(model_state))
+    return masked_mean(figures, batch['mask'], model_state)
 
+  own = Pretrained(load_backbone, functools.partial(
+      backbones.download, residual_autoencoder.BACKBONE, top=False))
   return deterministic(
       init=init, loss=measure, predict=predict,
-      backbone=residual_autoencoder.BACKBONE, load_backbone=load_backbone,
-      download_backbone=functools.partial(
-          backbones.download, residual_autoencoder.BACKBONE, top=False))
+      backbones=perception.joined(
+          {residual_autoencoder.BACKBONE: own}, perceiver.pretrained))
 
 
 def load_backbone(variables: Variables, path: pathlib.Path) -> Variables:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from colorjax import parallel
-from colorjax.models import unet
+from colorjax.models.trunk import Trunk
 
 # Stride of the last convolution and dilation of all, for conv1 to conv7.
 _BLOCKS = ((2, 2, 1), (2, 2, 1), (3, 2, 1), (3, 1, 1), (3, 1, 2), (3, 1, 2),
@@ -64,22 +64,21 @@ class PublishedClassifier(nn.Module):
     return nn.Conv(self.num_bins, (1, 1), dtype=self.dtype, name='bins')(x)
 
 
-class UNetClassifier(nn.Module):
-  """The U-Net of `colorjax.models.unet` with a 1x1 convolution to Q bins.
+class TrunkClassifier(nn.Module):
+  """A trunk with a 1x1 convolution to Q bins.
 
   Attributes:
     num_bins: Q.
-    filters: channels at each scale, see `unet.encode`.
+    trunk: see `models.trunk`.
     dtype: compute type; parameters stay float32.
   """
   num_bins: int
-  filters: Sequence[int] = (32, 64, 128, 256)
+  trunk: Trunk
   dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, lightness: jax.Array, *, train: bool) -> jax.Array:
-    """Network lightness [B, H, W, 1] to logits [B, H/2, W/2, Q]."""
-    del train  # Nothing here differs while training.
-    scales = unet.encode(lightness, self.filters, self.dtype)
-    x = unet.decode(scales, self.dtype)
+    """Network lightness [B, H, W, 1] to logits [B, h, w, Q]."""
+    scales = self.trunk.encode(lightness, train=train)
+    x = self.trunk.decode(scales, train=train)
     return nn.Conv(self.num_bins, (1, 1), dtype=self.dtype, name='bins')(x)

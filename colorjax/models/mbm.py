@@ -9,6 +9,7 @@ Letters in shapes: B photographs, K components, h and w the sides of the ab
 field, C channels.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,8 +20,9 @@ import jax.numpy as jnp
 
 from colorjax import keys as key_lib
 from colorjax import parallel
-from colorjax.models import unet
 from colorjax.models.dropout import dropout
+from colorjax.models.trunk import Trunk
+from colorjax.models.unet import GROUP_SIZE
 
 
 class MixtureParams(flax.struct.PyTreeNode):
@@ -115,10 +117,9 @@ class PublishedMBM(nn.Module):
         mixing_logits)
 
 
-class UNetMBM(nn.Module):
-  """Our default: a residual U-Net with a pooled prior head.
+class TrunkMBM(nn.Module):
+  """A trunk with a head of components and a pooled prior head.
 
-  The trunk is that of `colorjax.models.unet`, which halves the resolution.
   The priors are read from globally averaged features of every scale of the
   encoder, with dropout: unlike a dense layer on the flattened bottleneck they
   cannot learn where in the frame a training photograph has its edges, which is
@@ -126,15 +127,15 @@ class UNetMBM(nn.Module):
 
   Attributes:
     num_components: K.
+    trunk: see `models.trunk`.
     num_params: distribution parameters for each ab value.
-    filters: channels at each scale, see `unet.encode`.
     prior_width: units of the dense layer before the priors.
     dropout: share of pooled features dropped before the prior head.
     dtype: compute type; parameters and outputs stay float32.
   """
   num_components: int
+  trunk: Trunk
   num_params: int = 1
-  filters: Sequence[int] = (32, 64, 128, 256)
   prior_width: int = 128
   dropout: float = 0.5
   dtype: Any = jnp.float32
@@ -142,7 +143,7 @@ class UNetMBM(nn.Module):
   @nn.compact
   def __call__(self, lightness: jax.Array, *, train: bool,
                keys: jax.Array | None = None) -> MixtureParams:
-    """Network lightness [B, H, W, 1] to MixtureParams with h, w = H/2, W/2.
+    """Network lightness [B, H, W, 1] to MixtureParams at the trunk's stride.
 
     Args:
       lightness: network lightness.
@@ -151,9 +152,9 @@ class UNetMBM(nn.Module):
     """
     if train and self.dropout and keys is None:
       raise ValueError('keys=None: dropout while training needs keys [B]')
-    scales = unet.encode(lightness, self.filters, self.dtype)
+    scales = self.trunk.encode(lightness, train=train)
     mixing_logits = self._prior(scales, keys if train else None)
-    x = unet.decode(scales, self.dtype)
+    x = self.trunk.decode(scales, train=train)
     x = nn.Conv(self.num_params * self.num_components * 2, (3, 3),
                 dtype=self.dtype, name='components')(x)
     return MixtureParams(
@@ -170,10 +171,15 @@ class UNetMBM(nn.Module):
       return x if keys is None else dropout(
           x, key_lib.named(keys, purpose), self.dropout)
 
-    pooled = [nn.silu(unet.group_norm(self.dtype)(x)).mean((1, 2))
+    pooled = [nn.silu(self._norm(x)).mean((1, 2))
               for x in scales]
     x = drop(jnp.concatenate(pooled, axis=-1), 'dropout before prior_dense')
     x = nn.silu(nn.Dense(self.prior_width, dtype=self.dtype,
                          name='prior_dense')(x))
     x = drop(x, 'dropout before prior')
     return nn.Dense(self.num_components, name='prior')(x.astype(jnp.float32))
+
+  def _norm(self, x: jax.Array) -> jax.Array:
+    """Group norm; trunks may have channels that GROUP_SIZE does not divide."""
+    size = math.gcd(GROUP_SIZE, x.shape[-1])
+    return nn.GroupNorm(num_groups=None, group_size=size, dtype=self.dtype)(x)

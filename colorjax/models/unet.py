@@ -1,9 +1,4 @@
-"""A residual U-Net with group norm: the trunk that several networks share.
-
-Encoder and decoder are two functions to be called inside the compact `__call__`
-of a network, which then owns the layers: what is put between or after them is
-the network's own.
-"""
+"""A residual U-Net with group norm; a trunk, see `colorjax.models.trunk`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,11 +7,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from colorjax.errors import UserError
+
 GROUP_SIZE = 16
 """Channels that a group norm takes together."""
-
-STRIDE = 2
-"""How much smaller the decoder's features are than the photograph."""
 
 
 def group_norm(dtype: Any) -> nn.GroupNorm:
@@ -27,6 +21,9 @@ def group_norm(dtype: Any) -> nn.GroupNorm:
 class ResidualBlock(nn.Module):
   """Two 3x3 convolutions with pre-activation group norm (He et al. 2016b).
 
+  Conditioning scales and shifts the channels after the second norm (FiLM,
+  Perez et al. 2018); it begins as the identity.
+
   Attributes:
     width: channels of the output.
     dtype: compute type.
@@ -35,58 +32,99 @@ class ResidualBlock(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """[B, h, w, C] to [B, h, w, width]."""
+  def __call__(self, x: jax.Array, conditioning: jax.Array | None = None
+               ) -> jax.Array:
+    """[B, h, w, C] and conditioning [B, E] to [B, h, w, width]."""
     shortcut = x
     if x.shape[-1] != self.width:
       shortcut = nn.Conv(self.width, (1, 1), use_bias=False,
                          dtype=self.dtype)(x)
-    for _ in range(2):
-      x = group_norm(self.dtype)(x)
-      x = nn.Conv(self.width, (3, 3), dtype=self.dtype)(nn.silu(x))
+    x = group_norm(self.dtype)(x)
+    x = nn.Conv(self.width, (3, 3), dtype=self.dtype)(nn.silu(x))
+    x = group_norm(self.dtype)(x)
+    if conditioning is not None:
+      film = nn.Dense(2 * self.width, kernel_init=nn.initializers.zeros,
+                      dtype=self.dtype, name='film')(nn.silu(conditioning))
+      scale, shift = jnp.split(film[:, None, None], 2, axis=-1)
+      x = x * (1 + scale) + shift
+    x = nn.Conv(self.width, (3, 3), dtype=self.dtype)(nn.silu(x))
     return shortcut + x
 
 
-def encode(lightness: jax.Array, filters: Sequence[int], dtype: Any
-           ) -> list[jax.Array]:
-  """The features of a photograph at every scale.
+class UNet(nn.Module):
+  """The U-Net as a trunk.
 
   The stem halves the resolution once: chroma is smooth, and eyes resolve it at
   half the sharpness of lightness, so ab fields are modelled at (H/2, W/2).
 
+  Attributes:
+    filters: channels at each scale, multiples of GROUP_SIZE: scale i is
+      [B, H / 2^(i+1), W / 2^(i+1), filters[i]].
+    dtype: compute type; parameters stay float32.
+  """
+  filters: Sequence[int] = (32, 64, 128, 256)
+  dtype: Any = jnp.float32
+
+  @property
+  def stride(self) -> int:
+    """Features have half the sides of the photograph."""
+    return 2
+
+  @property
+  def divisor(self) -> int:
+    """Each scale halves the sides."""
+    return 2**len(self.filters)
+
+  def setup(self) -> None:
+    """Makes the layers that `encode` and `decode` share."""
+    first, *rest = self.filters
+    self.stem = nn.Conv(first, (4, 4), (2, 2), dtype=self.dtype)
+    self.down = [nn.Conv(width, (2, 2), (2, 2), dtype=self.dtype)
+                 for width in rest]
+    self.encoder = [ResidualBlock(width, self.dtype) for width in self.filters]
+    self.decoder = [ResidualBlock(width, self.dtype)
+                    for width in self.filters[:-1]]
+    self.last_norm = group_norm(self.dtype)
+
+  def encode(self, inputs: jax.Array, conditioning: jax.Array | None = None,
+             *, train: bool) -> list[jax.Array]:
+    """See `trunk.Trunk`; one scale for each of `filters`."""
+    del train  # Nothing here differs while training.
+    x = self.stem(inputs.astype(self.dtype))
+    scales = []
+    for level, block in enumerate(self.encoder):
+      if level:
+        x = self.down[level - 1](x)
+      x = block(x, conditioning)
+      scales.append(x)
+    return scales
+
+  def decode(self, scales: Sequence[jax.Array],
+             conditioning: jax.Array | None = None, *, train: bool
+             ) -> jax.Array:
+    """See `trunk.Trunk`; features [B, H / 2, W / 2, filters[0]]."""
+    del train
+    *skips, x = scales
+    for skip, block in reversed(list(zip(skips, self.decoder, strict=True))):
+      x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+      x = block(jnp.concatenate([x, skip], axis=-1), conditioning)
+    return nn.silu(self.last_norm(x))
+
+
+def build(filters: Sequence[int], dtype: Any = jnp.float32) -> UNet:
+  """The U-Net for `trunk.TRUNKS`.
+
   Args:
-    lightness: network lightness [B, H, W, 1].
-    filters: channels at each scale, multiples of GROUP_SIZE; H and W are
-      divisible by 2^len(filters).
+    filters: channels at each scale.
     dtype: compute type.
 
   Returns:
-    [B, H / 2^(i+1), W / 2^(i+1), filters[i]] for each i.
+    The trunk; UserError for channels that its group norm cannot divide.
   """
-  x = nn.Conv(filters[0], (4, 4), (STRIDE, STRIDE), dtype=dtype, name='stem')(
-      lightness.astype(dtype))
-  scales = []
-  for level, width in enumerate(filters):
-    if level:
-      x = nn.Conv(width, (2, 2), (2, 2), dtype=dtype)(x)
-    x = ResidualBlock(width, dtype)(x)
-    scales.append(x)
-  return scales
-
-
-def decode(scales: Sequence[jax.Array], dtype: Any) -> jax.Array:
-  """Features of every scale, joined at the finest.
-
-  Args:
-    scales: what `encode` returned.
-    dtype: compute type.
-
-  Returns:
-    Normalized and activated features [B, H / 2, W / 2, filters[0]].
-  """
-  *skips, x = scales
-  for skip in reversed(skips):
-    x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
-    x = jnp.concatenate([x, skip], axis=-1)
-    x = ResidualBlock(skip.shape[-1], dtype)(x)
-  return nn.silu(group_norm(dtype)(x))
+  if not filters:
+    raise UserError('--filters: the U-Net has at least one scale')
+  for width in filters:
+    if width < 1 or width % GROUP_SIZE:
+      raise UserError(f'--filters={width}: channels of the U-Net are multiples '
+                      f'of {GROUP_SIZE}')
+  return UNet(tuple(filters), dtype)

@@ -54,7 +54,7 @@ def small():
   return method, variables, _batch()
 
 
-@pytest.mark.parametrize('network', classification.NETWORKS)
+@pytest.mark.parametrize('network', ['published', 'unet'])
 def test_contract(network):
   filters = {'published': (4, 4, 8, 8), 'unet': (16, 32)}[network]
   stride = {'published': 4, 'unet': 2}[network]

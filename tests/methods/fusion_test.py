@@ -90,7 +90,7 @@ def problem(**settings):
   rng = np.random.default_rng(1)
   variables = jax.tree.map(lambda x: np.float32(rng.normal(
       size=x.shape, scale=max(1, np.prod(x.shape[:-1]))**-0.5)), shapes)
-  frozen = variables['model_state'][FROZEN]
+  frozen = variables['model_state'][FROZEN]['backbone']
   frozen['batch_stats']['norm']['var'] = np.ones(4, np.float32)
   return Problem(method, variables,
                  jax.jit(lambda *args: method.loss(*args, step=0, train=True)),
@@ -105,10 +105,11 @@ def _plain():
 def test_variables(plain):
   assert set(plain.variables) == {'params', 'model_state'}
   assert set(plain.variables['model_state']) == {FROZEN}
-  frozen = plain.variables['model_state'][FROZEN]
+  assert set(plain.variables['model_state'][FROZEN]) == {'backbone'}
+  frozen = plain.variables['model_state'][FROZEN]['backbone']
   assert set(frozen) == {'params', 'batch_stats'}
   assert set(frozen['params']) == {'conv', 'norm', 'top'}
-  assert plain.method.backbone == 'xception'
+  assert set(plain.method.backbones) == {'xception'}
   assert plain.method.max_proposals == 1
 
 
@@ -121,7 +122,8 @@ def test_the_backbone_sees_a_grey_photograph_at_its_own_size(plain):
       x, (SIZE, SIZE), order=1, mode='edge', anti_aliasing=False)
       for x in grey])
   expected = StandIn().apply(
-      plain.variables['model_state'][FROZEN], jnp.float32(seen * 2 - 1))
+      plain.variables['model_state'][FROZEN]['backbone'],
+      jnp.float32(seen * 2 - 1))
   embedding = plain.embed(plain.variables, lightness_of(images))
   assert embedding.shape == (BATCH, 6)
   np.testing.assert_allclose(embedding, expected['logits'], atol=1e-4)
@@ -146,7 +148,8 @@ def test_other_embeddings(plain, what):
     np.testing.assert_allclose(
         embedding, logits / logits.std(-1, keepdims=True), rtol=1e-3)
   else:
-    top = plain.variables['model_state'][FROZEN]['params']['top']
+    frozen = plain.variables['model_state'][FROZEN]['backbone']
+    top = frozen['params']['top']
     np.testing.assert_allclose(
         np.asarray(embedding) @ top['kernel'] + top['bias'],
         plain.embed(plain.variables, lightness), atol=1e-5)
@@ -241,7 +244,7 @@ def test_rare_colors_count_more(plain):
 
 def test_load_backbone_replaces_what_is_frozen(plain, monkeypatch):
   loaded = jax.tree.map(
-      lambda x: x + 1, plain.variables['model_state'][FROZEN])
+      lambda x: x + 1, plain.variables['model_state'][FROZEN]['backbone'])
   asked = []
 
   def load(name, path, *, variant):
@@ -250,10 +253,43 @@ def test_load_backbone_replaces_what_is_frozen(plain, monkeypatch):
 
   method = build(backbone_variant='torch')
   monkeypatch.setattr(fusion.backbones, 'load', load)
-  variables = method.load_backbone(plain.variables, 'some.safetensors')
+  variables = method.backbones['xception'].load(
+      plain.variables, 'some.safetensors')
   assert asked == [('xception', 'some.safetensors', 'torch')]
-  assert variables['model_state'] == {FROZEN: loaded}
+  assert variables['model_state'] == {FROZEN: {'backbone': loaded}}
   assert variables['params'] is plain.variables['params']
+
+
+def test_a_loss_with_a_pretrained_network_of_its_own(plain):
+  """It stands beside the backbone, and each term beside the sum, weighed."""
+  bins = quantize.published_bins()
+  prior = np.random.default_rng(2).dirichlet(np.full(len(bins), 0.3))
+  stage = "perceptual(stages=['relu1_1'])"
+  with pytest.MonkeyPatch.context() as patch:
+    whole = backbones.build
+    patch.setattr(
+        fusion.backbones, 'build', lambda name, **options: STAND_IN
+        if name == 'xception' else whole(name, **options))
+    method = fusion.build(width=1 / 16, loss=f'l1+0.2*{stage}',
+                          prior=prior.tolist(), rebalance=0.25)
+  assert set(method.backbones) == {'xception', 'vgg16'}
+  shapes = jax.eval_shape(
+      lambda key: method.init(key, (16, 24)), jax.random.key(0))
+  assert set(shapes['model_state'][FROZEN]) == {'backbone', 'perceptual'}
+  state = {FROZEN: {
+      **plain.variables['model_state'][FROZEN],
+      'perceptual': {'params': {'conv1_1': {
+          'kernel': np.random.default_rng(3).normal(size=(3, 3, 3, 64)),
+          'bias': np.zeros(64)}}}}}
+  value, aux = jax.jit(lambda state: method.loss(
+      plain.variables['params'], state, photographs(), jax.random.key(0),
+      train=False))(state)
+  assert set(aux.metrics) == {
+      'loss', 'loss/l1', 'loss/perceptual', 'loss_unweighted'}
+  first, second = (float(aux.metrics[f'loss/{name}'][0]) / 2
+                   for name in ('l1', 'perceptual'))
+  assert second > 1e-4
+  np.testing.assert_allclose(value, first + 0.2 * second, rtol=1e-5)
 
 
 PRIOR = [1 / 313] * 313
@@ -262,7 +298,7 @@ PRIOR = [1 / 313] * 313
 @pytest.mark.parametrize(('settings', 'message'), [
     ({'backbone': 'vgg19'}, '--backbone=vgg19: choose one of xception'),
     ({'embedding': 'pool'}, '--embedding=pool: choose one of logits'),
-    ({'loss': 'l2'}, '--loss=l2: choose one of mse'),
+    ({'loss': 'l2'}, 'loss=l2: no loss l2: choose one of mse'),
     ({'embedding_size': 70}, 'xception sees at least 71'),
     ({'backbone': 'inception_resnet_v2', 'embedding_size': 74},
      'sees at least 75'),
@@ -298,5 +334,6 @@ def test_real_backbones_give_thousand_classes(name, features):
   variables, embedding, ab = jax.eval_shape(run, jax.random.key(0))
   assert embedding.shape == (2, 1000)
   assert ab.shape == (2, 16, 16, 2)
-  top = variables['model_state'][FROZEN]['params']['predictions']
+  frozen = variables['model_state'][FROZEN]['backbone']
+  top = frozen['params']['predictions']
   assert top['kernel'].shape == (features, 1000)

@@ -34,7 +34,7 @@ def _lab(batch):
 
 
 @pytest.mark.parametrize('family', mbm.FAMILIES)
-@pytest.mark.parametrize('network', mbm.NETWORKS)
+@pytest.mark.parametrize('network', ['unet', 'published'])
 def test_contract(family, network):
   colorizer = mbm.build(family=family, network=network, **SMALL)
   variables, batch = _variables(colorizer), _batch()
@@ -89,8 +89,8 @@ def test_loss_is_the_likelihood_of_the_paper():
   """A plain float64 product over pixels of one mixture, in log space."""
   colorizer = mbm.build(family='bernoulli', network='published', **SMALL)
   variables, batch = _variables(colorizer), _batch()
-  net, _ = mbm._network(
-      'published', num_params=1, batch_norm=False, dropout=0.,
+  net, _, _ = mbm._network(
+      'published', num_params=1, batch_norm=False, dropout=0., axis_name=None,
       dtype=jnp.float32, **SMALL)
   lightness, ab = _lab(batch)
   out = net.apply(variables, lightness / 50 - 1, train=False)

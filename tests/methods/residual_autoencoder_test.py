@@ -8,8 +8,8 @@ import skimage.color
 import skimage.transform
 from asking import grey
 
+from colorjax.colorizer import FROZEN
 from colorjax.errors import UserError
-from colorjax.losses import regression
 from colorjax.methods import residual_autoencoder as method
 from colorjax.models import residual_autoencoder as model
 
@@ -66,7 +66,7 @@ def test_the_answer_is_the_networks_field_enlarged(variables, lab, predicted):
 
 def test_contract(variables, lab, predicted):
   colorizer = method.build()
-  assert (colorizer.backbone, colorizer.max_proposals) == ('vgg19', 1)
+  assert (list(colorizer.backbones), colorizer.max_proposals) == (['vgg19'], 1)
   assert colorizer.log_prob is None
   proposals, weights = jax.jit(colorizer.propose, static_argnums=2)(
       variables, lab[0], 2)
@@ -90,7 +90,7 @@ def fixed_answer():
   return jnp.linspace(-0.5, 0.5, 2 * 8 * 12 * 2).reshape(2, 8, 12, 2)
 
 
-@pytest.mark.parametrize('loss', regression.LOSSES)
+@pytest.mark.parametrize('loss', PENALTIES)
 @pytest.mark.parametrize('enlargement', method.ENLARGEMENTS)
 def test_losses_at_the_size_of_the_photograph(
     loss, enlargement, batch, lab, fixed_answer, monkeypatch):
@@ -149,7 +149,7 @@ def test_weights_of_a_file_take_the_backbones_place(variables, monkeypatch):
     return {'params': whole}
 
   monkeypatch.setattr(method.backbones, 'load', load)
-  found = method.build().load_backbone(variables, 'vgg.h5')
+  found = method.build().backbones['vgg19'].load(variables, 'vgg.h5')
   assert asked == [('vgg19', 'vgg.h5', False)]
   jax.tree.map(np.testing.assert_array_equal,
                found['params']['backbone'], loaded)
@@ -157,11 +157,13 @@ def test_weights_of_a_file_take_the_backbones_place(variables, monkeypatch):
     assert found['params'][name] is variables['params'][name]
   del whole['conv3_2']
   with pytest.raises(UserError, match='conv3_2'):
-    method.build().load_backbone(variables, 'vgg.h5')
+    method.build().backbones['vgg19'].load(variables, 'vgg.h5')
 
 
 @pytest.mark.parametrize(('settings', 'message'), [
-    ({'loss': 'l2'}, '--loss=l2: choose one of mse, l1, huber, smooth'),
+    ({'loss': 'l2'}, 'loss=l2: no loss l2: choose one of mse, l1'),
+    ({'loss': "mse+perceptual(network='vgg')"}, "no backbone 'vgg'"),
+    ({'loss': "perceptual(stages=['conv1'])"}, "vgg16 has no stage 'conv1'"),
     ({'enlargement': 'cubic'}, '--enlargement=cubic: choose one of bilinear')])
 def test_unknown_settings_name_the_flag(settings, message):
   with pytest.raises(UserError, match=message):
@@ -181,5 +183,46 @@ def test_a_download_is_spared_the_classifier(monkeypatch):
   calls = []
   monkeypatch.setattr(method.backbones, 'download',
                       lambda *args, **options: calls.append((args, options)))
-  method.build().download_backbone()
+  method.build().backbones['vgg19'].download()
   assert calls == [(('vgg19',), {'top': False})]
+
+
+SUM = "huber(delta=0.5)+0.5*perceptual(network='{}', stages=['relu1_1'])"
+
+
+@pytest.mark.parametrize('network', ['vgg16', 'vgg19'])
+def test_a_sum_with_a_pretrained_network_of_its_own(
+    network, batch, fixed_answer, monkeypatch):
+  """Two networks, two files; where both are one network, one file for both."""
+  monkeypatch.setattr(model.ResidualAutoencoder, 'init', lambda self, key, x: {
+      'params': {'backbone': {'conv1_2': {'kernel': jnp.zeros(1)}}}})
+  monkeypatch.setattr(model.ResidualAutoencoder, 'apply',
+                      lambda self, variables, x: variables['params'])
+  colorizer = method.build(loss=SUM.format(network))
+  assert set(colorizer.backbones) == {'vgg19', network}
+  variables = colorizer.init(jax.random.key(0), (32, 32))
+  kernel = jnp.full((3, 3, 3, 64), 0.1).at[..., :32].set(-0.2)
+  loaded = {'params': {'conv1_1': {'kernel': kernel, 'bias': jnp.ones(64)},
+                       'conv1_2': {'kernel': jnp.ones(1)}}}
+  monkeypatch.setattr(method.backbones, 'load',
+                      lambda name, path, *, top: loaded)
+  variables = colorizer.backbones[network].load(variables, 'weights.h5')
+  state = variables['model_state']
+  np.testing.assert_array_equal(
+      state[FROZEN]['perceptual']['params']['conv1_1']['kernel'], kernel)
+  own = variables['params']['backbone']['conv1_2']['kernel']
+  assert own == (1 if network == 'vgg19' else 0)
+
+  (value, aux), gradient = jax.value_and_grad(
+      lambda field: colorizer.loss(field, state, batch, jax.random.key(0),
+                                   train=True), has_aux=True)(fixed_answer)
+  assert set(aux.metrics) == {'loss', 'loss/huber', 'loss/perceptual'}
+  first, second = (float(aux.metrics[f'loss/{name}'][0]) / 2
+                   for name in ('huber', 'perceptual'))
+  assert min(first, second) > 1e-4
+  np.testing.assert_allclose(value, first + 0.5 * second, rtol=1e-5)
+  jax.tree.map(np.testing.assert_array_equal, aux.model_state, state)
+  alone = jax.grad(lambda field: method.build(loss='huber(delta=0.5)').loss(
+      field, {}, batch, jax.random.key(0), train=True)[0])(fixed_answer)
+  assert np.isfinite(gradient).all()
+  assert jnp.abs(gradient - alone).max() > 1e-6

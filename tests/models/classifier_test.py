@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from colorjax.models import classifier
+from colorjax.models import classifier, unet
 
 FILTERS = (4, 5, 6, 7)
 
@@ -90,7 +90,7 @@ def test_published_size():
 
 @pytest.mark.parametrize(('net', 'stride'), [
     (classifier.PublishedClassifier(3, filters=FILTERS), 4),
-    (classifier.UNetClassifier(3, filters=(16, 32)), 2)],
+    (classifier.TrunkClassifier(3, unet.build((16, 32))), 2)],
     ids=['published', 'unet'])
 def test_every_parameter_is_used_and_photographs_do_not_mix(net, stride):
   x = jax.random.normal(jax.random.key(1), (2, 16, 16, 1))

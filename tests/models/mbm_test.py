@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from colorjax.models import mbm
+from colorjax.models import mbm, unet
 
 
 def _init(net, x):
@@ -24,6 +24,11 @@ def _shapes(net, x):
   """Variables and outputs of a network as shapes, computing nothing."""
   return jax.eval_shape(
       lambda: net.init_with_output(jax.random.key(0), x, train=False))
+
+
+def _unet_mbm(k, dtype=jnp.float32, **settings):
+  return mbm.TrunkMBM(num_components=k, trunk=unet.build((16, 32), dtype),
+                      dtype=dtype, **settings)
 
 
 def _count(tree):
@@ -63,7 +68,7 @@ def test_published_network_shapes(batch_norm):
 
 
 def test_unet_shapes_and_any_size():
-  net = mbm.UNetMBM(num_components=3, filters=(16, 32))
+  net = _unet_mbm(3)
   _, square = _shapes(net, jnp.zeros((1, 16, 16, 1)))
   out, oblong = _shapes(net, jnp.zeros((2, 24, 8, 1)))
   assert jax.tree.map(jnp.shape, square) == jax.tree.map(jnp.shape, oblong)
@@ -81,7 +86,7 @@ def test_split_components_by_hand():
 
 @pytest.mark.parametrize('net', [
     mbm.PublishedMBM(num_components=2, filters=(16, 16), prior_width=8),
-    mbm.UNetMBM(num_components=2, filters=(16, 32))],
+    _unet_mbm(2)],
     ids=['published', 'unet'])
 def test_every_parameter_is_used_and_every_output_sees_the_photograph(net):
   x = jax.random.normal(jax.random.key(1), (2, 16, 16, 1))
@@ -102,7 +107,7 @@ def test_every_parameter_is_used_and_every_output_sees_the_photograph(net):
 
 
 def test_unet_drops_only_in_training():
-  net = mbm.UNetMBM(num_components=2, filters=(16, 32), dropout=0.5)
+  net = _unet_mbm(2, dropout=0.5)
   x = jax.random.normal(jax.random.key(1), (1, 16, 16, 1))
   variables = _init(net, x)
 
@@ -114,12 +119,12 @@ def test_unet_drops_only_in_training():
 
 
 def test_bfloat16_computes_low_and_returns_float32():
-  net = mbm.UNetMBM(num_components=2, filters=(16, 32), dtype=jnp.bfloat16)
+  net = _unet_mbm(2, jnp.bfloat16)
   x = jax.random.normal(jax.random.key(1), (1, 16, 16, 1))
   variables = _init(net, x)
   out = _apply(net, variables, x)
   assert {p.dtype for p in jax.tree.leaves(variables)} == {jnp.dtype('float32')}
   assert out.components[0].dtype == jnp.float32
-  full = _apply(net.copy(dtype=jnp.float32), variables, x)
+  full = _apply(_unet_mbm(2), variables, x)
   gap = jnp.abs(full.components[0] - out.components[0]).max()
   assert 0 < gap < 0.1

@@ -52,7 +52,8 @@ def without_training(
     predicted = predict(
         {'params': params, 'model_state': model_state},
         {'lightness': lightness})
-    error = regression.mse((predicted - ab) / color.AB_SCALE)
+    error = regression.mse(predicted / color.AB_SCALE, ab / color.AB_SCALE,
+                           lightness=lightness)
     return masked_mean({'loss': error}, batch['mask'], model_state)
 
   return deterministic(init=init, loss=loss, predict=predict, **fields)

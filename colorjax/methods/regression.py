@@ -1,0 +1,95 @@
+"""Regression of ab by any trunk, with any sum of regression losses.
+
+The plainest learned method: one answer for each photograph, whose loss is said
+by a formula (`colorjax.losses.formula`) and whose network by a name
+(`colorjax.models.trunk`).
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from colorjax import color, resample
+from colorjax import keys as key_lib
+from colorjax.colorizer import (
+    FROZEN,
+    Batch,
+    Colorizer,
+    Inputs,
+    Variables,
+    deterministic,
+    init_variables,
+    masked_mean,
+)
+from colorjax.losses import formula
+from colorjax.methods import checks, perception
+from colorjax.models import regressor, trunk
+
+
+def build(
+    *,
+    loss: str = 'huber',
+    network: str = 'unet',
+    filters: Sequence[int] = (32, 64, 128, 256),
+    dtype: str = 'float32',
+) -> Colorizer:
+  """Plain regression as a Colorizer.
+
+  The network's ab field has the trunk's resolution and is brought to the
+  photograph's along the edges of lightness; the loss is taken there, in
+  network ab. The network begins at grey.
+
+  Args:
+    loss: see `colorjax.losses.formula`; with several terms each of them is a
+      metric, `loss/NAME`.
+    network: a key of `models.trunk.TRUNKS`.
+    filters: channels of the trunk's scales.
+    dtype: compute type of the network, 'float32' or 'bfloat16'.
+
+  Returns:
+    The record of functions. UserError for a loss or network that there is not.
+  """
+  checks.check_choice('network', network, trunk.TRUNKS)
+  objective = formula.parse(loss)
+  perceiver = perception.Perception(objective, dtype=dtype)
+  body = trunk.TRUNKS[network](filters, jnp.dtype(dtype))
+  net = regressor.TrunkRegressor(body, jnp.dtype(dtype))
+
+  def init(key: jax.Array, image_shape: tuple[int, int]) -> Variables:
+    checks.check_sides(image_shape, body.divisor)
+    variables = init_variables(
+        net, key_lib.named(key, 'network'), jnp.zeros((1, *image_shape, 1)),
+        train=False)
+    frozen = perceiver.init(key_lib.named(key, 'perceptual'))
+    return {'params': variables['params'], 'model_state': {
+        **variables['model_state'], **({FROZEN: frozen} if frozen else {})}}
+
+  def apply(variables: Variables, lightness: jax.Array, *, train: bool):
+    """Network ab [B, H, W, 2], and the state that the network left."""
+    checks.check_sides(lightness.shape[1:3], body.divisor)
+    state = {name: value for name, value in variables['model_state'].items()
+             if name != FROZEN}
+    field, new_state = net.apply(
+        {'params': variables['params'], **state},
+        color.normalize_lightness(lightness), train=train,
+        mutable=list(state))
+    return resample.enlarge(field, lightness), new_state
+
+  def measure(params, model_state, batch: Batch, keys: jax.Array, *,
+              step: jax.Array | None, train: bool):
+    del keys, step  # Nothing is drawn.
+    lightness, ab = color.split_lightness(batch['image'])
+    predicted, new_state = apply(
+        {'params': params, 'model_state': model_state}, lightness, train=train)
+    figures = objective(predicted, ab / color.AB_SCALE, lightness=lightness,
+                        features=perceiver.features(model_state))
+    return masked_mean(figures, batch['mask'], {**model_state, **new_state}
+                       if train else model_state)
+
+  def predict(variables: Variables, inputs: Inputs) -> jax.Array:
+    return color.AB_SCALE * apply(
+        variables, inputs['lightness'], train=False)[0]
+
+  return deterministic(init=init, loss=measure, predict=predict,
+                       backbones=perceiver.pretrained)

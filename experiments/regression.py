@@ -1,0 +1,40 @@
+"""Trains plain regression: any trunk, any sum of losses, one coloring.
+
+    python -m experiments.regression --loss='huber(delta=0.01)+0.1*ssim' \\
+        --workdir=runs/regression
+"""
+
+from collections.abc import Sequence
+
+from absl import flags
+
+from experiments import common
+
+common.define_training_flags()
+common.define_backbone_flags()
+flags.adopt_module_key_flags(common)
+
+_LOSS = flags.DEFINE_string('loss', 'huber', common.LOSS_HELP)
+_NETWORK = flags.DEFINE_string(
+    'network', 'unet', 'Architecture: unet, or one that you have added.')
+_FILTERS = flags.DEFINE_multi_integer(
+    'filters', [32, 64, 128, 256], 'Channels of each scale; repeat the flag '
+    'for each.')
+
+
+def main(argv: Sequence[str]) -> int:
+  """Trains, evaluates and reports; goes on where an earlier run stopped."""
+  del argv
+  # This imports JAX, which --help does not wait for.
+  from experiments import runner
+
+  return runner.train('colorjax.methods.regression', {
+      'loss': _LOSS.value,
+      'network': _NETWORK.value,
+      'filters': _FILTERS.value,
+      'dtype': flags.FLAGS.dtype,
+  })
+
+
+if __name__ == '__main__':
+  common.run(main)

@@ -1,0 +1,105 @@
+"""Trunks: one interface, conditioning, and a new one in two methods."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from asking import grey, keys
+
+from colorjax.errors import UserError
+from colorjax.methods import classification, mbm
+from colorjax.models import trunk, unet
+
+
+class _Both(nn.Module):
+  """Encodes and decodes, as a head does."""
+  body: nn.Module
+
+  @nn.compact
+  def __call__(self, inputs, conditioning=None):
+    scales = self.body.encode(inputs, conditioning, train=False)
+    return scales, self.body.decode(scales, conditioning, train=False)
+
+
+class Tiny(nn.Module):
+  """A trunk of two layers with a stride of 4 and 6 channels."""
+  width: int
+  dtype: object = jnp.float32
+  stride = 4
+  divisor = 8
+
+  def setup(self):
+    self.fine = nn.Conv(self.width, (4, 4), (4, 4), dtype=self.dtype)
+    self.coarse = nn.Conv(2 * self.width, (2, 2), (2, 2), dtype=self.dtype)
+
+  def encode(self, inputs, conditioning=None, *, train):
+    fine = self.fine(inputs)
+    return [fine, self.coarse(nn.relu(fine))]
+
+  def decode(self, scales, conditioning=None, *, train):
+    fine, coarse = scales
+    coarse = coarse.repeat(2, 1).repeat(2, 2)
+    return nn.relu(jnp.concatenate([fine, coarse], -1))
+
+
+@pytest.mark.parametrize('name', trunk.TRUNKS)
+def test_every_trunk_keeps_the_interface(name):
+  body = trunk.TRUNKS[name]((16, 32), jnp.float32)
+  sides = np.array([3, 2]) * body.divisor
+  scales, features = jax.eval_shape(
+      lambda: _Both(body).init_with_output(
+          jax.random.key(0), jnp.zeros((2, *sides, 4)), jnp.zeros((2, 5)))[0])
+  assert len(scales) > 0
+  assert features.shape[:3] == (2, *(sides // body.stride))
+
+
+def test_conditioning_begins_as_the_identity_and_reaches_the_features():
+  net = _Both(unet.build((16, 32)))
+  inputs = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+  said = jax.random.normal(jax.random.key(1), (2, 5))
+  variables = net.init(jax.random.key(2), inputs, said)
+  features = jax.jit(lambda v, *args: net.apply(v, *args)[1])
+  before = features(variables, inputs, said)
+  np.testing.assert_array_equal(before, features(variables, inputs, 3 * said))
+  plain = net.init(jax.random.key(2), inputs)
+  films = [path for path, _ in jax.tree.leaves_with_path(variables)
+           if 'film' in jax.tree_util.keystr(path)]
+  assert len(films) == 2 * 3  # kernel and bias of three blocks
+  assert len(jax.tree.leaves(plain)) + 6 == len(jax.tree.leaves(variables))
+  moved = jax.tree.map_with_path(
+      lambda path, x: x + 0.1 if path in films else x, variables)
+  after = features(moved, inputs, said)
+  assert jnp.abs(after - before).max() > 1e-3
+  other = features(moved, inputs, said.at[0].mul(3))
+  assert jnp.abs(other - after)[0].max() > 1e-3
+  np.testing.assert_allclose(other[1], after[1], atol=1e-5)
+
+
+@pytest.mark.parametrize('filters', [(), (16, 24), (0,)])
+def test_channels_that_the_unet_cannot_take(filters):
+  with pytest.raises(UserError, match='--filters'):
+    unet.build(filters)
+
+
+@pytest.mark.parametrize('method', [mbm, classification])
+def test_a_new_trunk_serves_the_methods_with_one_entry(method, monkeypatch):
+  monkeypatch.setitem(trunk.TRUNKS, 'tiny',
+                      lambda filters, dtype: Tiny(filters[0], dtype))
+  colorizer = method.build(network='tiny', filters=[3])
+  assert colorizer.event_shape((16, 24)) == (4, 6)
+  rng = np.random.default_rng(0)
+  batch = {'image': rng.integers(0, 256, (2, 16, 16, 3), np.uint8),
+           'mask': jnp.ones(2)}
+  variables = colorizer.init(jax.random.key(0), (16, 16))
+  assert set(variables['params']['trunk']) == {'fine', 'coarse'}
+  lightness = jnp.full((2, 16, 16, 1), 50.)
+  ab = colorizer.predict(variables, grey(lightness))
+  assert ab.shape == (2, 16, 16, 2)
+  value, _ = colorizer.loss(variables['params'], {}, batch, keys(len(lightness)), step=0,
+                            train=False)
+  assert np.isfinite(value)
+  with pytest.raises(UserError, match='divisible by 8'):
+    colorizer.init(jax.random.key(0), (12, 16))
+  with pytest.raises(UserError, match=r'choose one of .*tiny'):
+    method.build(network='vit')
