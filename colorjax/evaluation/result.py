@@ -1,7 +1,8 @@
 """What an evaluation leaves on disk, written whole or not at all.
 
-  metrics.json      {metric: {mean, low, high, n}}; numbers that are not finite
-                    are null (PSNR of equal pictures is infinite)
+  metrics.json      {metric: {mean, low, high, n, num_undefined}}; n are in
+                    the mean, photographs whose value is not finite (PSNR of
+                    equal pictures) are not; null: a number that is not finite
   protocol.json     `protocol.Record`: how it was obtained
   photographs.csv   a line a photograph, a column a metric
   statistics.npz    what metrics of sets, and comparisons, are computed from
@@ -79,7 +80,8 @@ def load(folder: pathlib.Path) -> Result:
   try:
     summary = {name: Interval(
         mean=_number(fields['mean']), low=_number(fields['low']),
-        high=_number(fields['high']), n=fields['n'])
+        high=_number(fields['high']), n=fields['n'],
+        num_undefined=fields.get('num_undefined', 0))
         for name, fields in values.items()}
   except (TypeError, KeyError) as error:
     raise UserError(f'{folder / METRICS_FILE} is no file of metrics by this '
