@@ -1,8 +1,9 @@
 """What an evaluation leaves on disk, written whole or not at all.
 
-  metrics.json      {metric: {mean, low, high, n, num_undefined}}; n are in
-                    the mean, photographs whose value is not finite (PSNR of
-                    equal pictures) are not; null: a number that is not finite
+  metrics.json      {metric: {mean, low, high, n}}; null: a number that is not
+                    finite. Where photographs without a finite value (PSNR of
+                    equal pictures) are left out, n counts the others, and
+                    num_undefined those
   protocol.json     `protocol.Record`: how it was obtained
   photographs.csv   a line a photograph, a column a metric
   statistics.npz    what metrics of sets, and comparisons, are computed from
@@ -60,7 +61,7 @@ def write(folder: pathlib.Path, result: Result) -> None:
   files.write_text(folder / PHOTOGRAPHS_FILE, _table(result))
   files.write_json(folder / PROTOCOL_FILE, result.record.as_json())
   files.write_json(folder / METRICS_FILE, {
-      name: _finite(dataclasses.asdict(value))
+      name: _fields(value)
       for name, value in result.summary.items()})
 
 
@@ -132,7 +133,10 @@ def _table(result: Result) -> str:
   return text.getvalue()
 
 
-def _finite(fields: dict) -> dict:
+def _fields(interval: Interval) -> dict:
+  fields = dataclasses.asdict(interval)
+  if not interval.num_undefined:
+    del fields['num_undefined']
   return {key: None if isinstance(value, float) and not math.isfinite(value)
           else value for key, value in fields.items()}
 
