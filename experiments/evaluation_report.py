@@ -77,7 +77,7 @@ def table(finished: result.Result) -> page.Table:
       header=['figure', 'mean', '95 %', 'better', 'what it is'],
       words=['better', 'what it is'],
       rows=[[name, *_texts(value), catalogue.METRICS[name].better,
-             catalogue.METRICS[name].meaning]
+             _meaning(name, value)]
             for name, value in finished.summary.items()])
 
 
@@ -101,6 +101,15 @@ def say(workdir: pathlib.Path, finished: result.Result,
   for file in (result.METRICS_FILE, result.PROTOCOL_FILE,
                result.PHOTOGRAPHS_FILE, result.STATISTICS_FILE, *files):
     print(f'  {workdir / file}')
+
+
+def _meaning(name: str, value: Interval) -> str:
+  """What a figure is, and over which photographs where that is not all."""
+  metric = catalogue.METRICS[name]
+  if not value.num_undefined:
+    return metric.meaning
+  return (f'{metric.meaning}; over {value.n} photographs, '
+          f'{value.num_undefined} left out ({metric.undefined})')
 
 
 def _texts(value: Interval) -> tuple[str, str]:

@@ -9,11 +9,15 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 
-# A room: the rooms of colorjax that it may import, itself apart.
+# Rooms that every room may import.
+FOUNDATIONS = {'errors', 'files'}
+
+# A room: the other rooms of colorjax that it may import, itself apart.
 ALLOWED = {
     'colorjax.color': set(),
     'colorjax.errors': set(),
     'colorjax.keys': set(),
+    'colorjax.files': {'errors'},
     'colorjax.parallel': {'errors'},
     'colorjax.quantize': {'color'},
     'colorjax.resample': set(),
@@ -80,7 +84,7 @@ def test_import_table(path):
     parts = name.split('.')
     if parts[0] == 'colorjax' and len(parts) > 1:
       other = f'colorjax.{parts[1]}'
-      assert other == room or parts[1] in ALLOWED[room], (
+      assert other == room or parts[1] in ALLOWED[room] | FOUNDATIONS, (
           f'{room} may not import {other}')
 
 
@@ -98,7 +102,17 @@ def test_only_parallel_knows_devices():
 def test_launch_imports_no_jax():
   for path in _files('launch'):
     for name in _imports(path):
-      assert name.split('.')[0] not in {'jax', 'flax', 'optax', 'colorjax'}
+      room, *others = name.split('.')
+      assert room not in {'jax', 'flax', 'optax'}
+      assert room != 'colorjax' or set(others[:1]) <= FOUNDATIONS, (
+          f'{path} may import only {FOUNDATIONS} of colorjax')
+
+
+def test_foundations_of_launch_import_no_jax():
+  code = ('import sys; import colorjax; '
+          f'from colorjax import {", ".join(sorted(FOUNDATIONS))}; '
+          "sys.exit('jax' in sys.modules)")
+  subprocess.run([sys.executable, '-c', code], check=True, cwd=ROOT)
 
 
 def test_core_imports_without_tensorflow():

@@ -4,6 +4,7 @@ A new metric is a function in `colorjax/metrics/`, its line here, and its test.
 Tables, intervals, reports and comparisons then have it.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -45,6 +46,10 @@ class Metric(NamedTuple):
       mean of [N].
     resamples: of the bootstrap; fewer where `reduce` is costly.
     recentre: see `bootstrap.interval`.
+    resample: `(statistics, counts [R, N]) -> [R]`, the figures of all resamples
+      at once, where `reduce` of each alone would be too costly; None for that.
+    undefined: which photographs have no finite value and are left out of the
+      mean, for tables; '' where a value that is not finite makes the figure so.
   """
   statistics: Callable[[Answers], jax.Array] | str
   meaning: str
@@ -54,6 +59,8 @@ class Metric(NamedTuple):
   reduce: bootstrap.Reduce | None = None
   resamples: int = bootstrap.NUM_RESAMPLES
   recentre: bool = False
+  resample: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+  undefined: str = ''
 
 
 def _colorfulness(measure: Callable[[jax.Array], jax.Array]
@@ -97,6 +104,14 @@ def _paired(distance: Callable[[np.ndarray, np.ndarray], float]
   return lambda statistics: distance(statistics[:, 0], statistics[:, 1])
 
 
+def _paired_resample(
+    distances: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+  """As `_paired`, of all resamples at once."""
+  return lambda statistics, counts: distances(
+      statistics[:, 0], statistics[:, 1], counts)
+
+
 def _coverage(level: float) -> bootstrap.Reduce:
   return lambda statistics: calibration.coverage(statistics, level)
 
@@ -109,16 +124,25 @@ def _pit(a: Answers) -> jax.Array:
   return calibration.pit_counts(a.draws, a.field, a.keys)
 
 
+_EQUAL = 'pictures equal to the photograph'
 _PROPOSALS, _SAMPLES, _DRAWS = ('proposals',), ('samples',), ('draws',)
 
 METRICS: Mapping[str, Metric] = {
     # Nearness to the photograph.
     'psnr': Metric(
         lambda a: image.psnr(a.picture, a.original),
-        'PSNR of 8-bit sRGB, dB', 'higher'),
+        'PSNR of 8-bit sRGB, dB, mean over photographs', 'higher',
+        undefined=_EQUAL),
+    'psnr_of_mean_mse': Metric(
+        'rgb_rmse', 'PSNR of the mean square error of all photographs, dB',
+        'higher', reduce=image.psnr_of_mean_mse),
     'psnr_ab': Metric(
         lambda a: image.ab_psnr(a.picture_ab, a.ab),
-        'PSNR of ab with a peak of 220, dB', 'higher'),
+        'PSNR of ab with a peak of 220, dB, mean over photographs', 'higher',
+        undefined=_EQUAL),
+    'psnr_ab_of_mean_mse': Metric(
+        'ab_rmse', 'PSNR of the mean square error of ab of all photographs, dB',
+        'higher', reduce=image.ab_psnr_of_mean_mse),
     'ssim': Metric(
         lambda a: structure.ssim(a.picture, a.original),
         'SSIM of sRGB, Gaussian 11 x 11', 'higher'),
@@ -158,7 +182,8 @@ METRICS: Mapping[str, Metric] = {
     'psnr_grey': Metric(
         lambda a: image.psnr(
             painting.grey_picture(a.lightness), a.original),
-        'PSNR of the photograph left grey, dB', ''),
+        'PSNR of the photograph left grey, dB', '',
+        undefined='photographs grey by nature'),
     'ab_distance_grey': Metric(
         lambda a: image.mean_chroma(a.ab),
         'ab distance of the photograph left grey', ''),
@@ -205,12 +230,14 @@ METRICS: Mapping[str, Metric] = {
     **{f'fid_{variant}': Metric(
         _features(variant), f'FID, features of {variant}, biased by 1/n',
         network=f'inception_{variant}', resamples=_FEW, recentre=True,
-        reduce=_paired(frechet.frechet_distance))
+        reduce=_paired(frechet.frechet_distance),
+        resample=_paired_resample(frechet.resampled_frechet_distance))
        for variant in inception_features.VARIANTS},
     **{f'kid_{variant}': Metric(
         f'fid_{variant}', f'KID of all pictures, features of {variant}',
         network=f'inception_{variant}', resamples=_FEW, recentre=True,
-        reduce=_paired(frechet.kernel_distance))
+        reduce=_paired(frechet.kernel_distance),
+        resample=_paired_resample(frechet.resampled_kernel_distance))
        for variant in inception_features.VARIANTS},
     # Several answers: K proposals.
     'best_of_k': Metric(
@@ -300,15 +327,38 @@ def replicates(name: str, statistics: np.ndarray, *, seed: int = 0
                ) -> np.ndarray:
   """Bootstrap replicates [R] of a metric; see `metrics.bootstrap`."""
   metric = METRICS[name]
+  if metric.resample is not None:
+    return metric.resample(statistics, bootstrap.counts(
+        len(statistics), num_resamples=metric.resamples, seed=seed))
+  if metric.undefined:
+    # Drawn from those that the mean is over: every resample has a mean, and
+    # rows that leave out the same photographs are paired.
+    statistics = _defined(statistics)
   return bootstrap.replicates(statistics, metric.reduce, seed=seed,
                               num_resamples=metric.resamples)
 
 
+def num_defined(name: str, statistics: np.ndarray) -> int:
+  """How many of the photographs [N, ...] a metric's figure is over."""
+  if not METRICS[name].undefined:
+    return len(statistics)
+  return int(np.isfinite(statistics).sum())
+
+
+def _defined(values: np.ndarray) -> np.ndarray:
+  """The finite values; where there are none, all."""
+  defined = np.isfinite(values)
+  return values[defined] if defined.any() else values
+
+
 def figure(name: str, statistics: np.ndarray) -> float:
   """A metric of a set of photographs, from their statistics [N, ...]."""
+  metric = METRICS[name]
+  if metric.reduce is not None:
+    return float(metric.reduce(statistics))
   statistics = np.asarray(statistics, np.float64)
-  reduce = METRICS[name].reduce
-  return float(statistics.mean() if reduce is None else reduce(statistics))
+  return float(
+      (_defined(statistics) if metric.undefined else statistics).mean())
 
 
 def summarize(measured: Mapping[str, np.ndarray]
@@ -322,7 +372,10 @@ def summarize(measured: Mapping[str, np.ndarray]
   for name, metric in METRICS.items():
     statistics = statistics_of(name, measured)
     if statistics is not None:
-      summary[name] = bootstrap.interval(
-          figure(name, statistics), replicates(name, statistics),
-          len(statistics), recentre=metric.recentre)
+      defined = num_defined(name, statistics)
+      interval = bootstrap.interval(
+          figure(name, statistics), replicates(name, statistics), defined,
+          recentre=metric.recentre)
+      summary[name] = dataclasses.replace(
+          interval, num_undefined=len(statistics) - defined)
   return summary

@@ -124,12 +124,18 @@ def compare(rows: Sequence[Row], *, against: str) -> Table:
     found = {row.name: _replicates(row, name) for row in rows}
     for row in rows:
       own, other = found[row.name], found[against]
-      if row is base or not _comparable(row, base, name):
-        other = None
-      if own is not None:
-        table[row.name][name] = _cell(
-            own, other, len(row.results[0].record.photographs),
-            recentre=metric.recentre)
+      if own is None:
+        continue
+      cell = _cell(own, None, _num_defined(row, name),
+                   recentre=metric.recentre)
+      if (row is not base and other is not None
+          and _comparable(row, base, name)):
+        if metric.undefined:
+          own, other = _of_common(row, base, name)
+        paired = _cell(own, other, cell.interval.n, recentre=metric.recentre)
+        cell = dataclasses.replace(
+            cell, difference=paired.difference, p=paired.p)
+      table[row.name][name] = cell
   return table
 
 
@@ -222,6 +228,8 @@ def notes(rows: Sequence[Row], metrics: Sequence[str], *, against: str
   if len(record.photographs) < _FEW:
     text.append(f'{len(record.photographs)} photographs are few: intervals and '
                 'stars are surer than they should be.')
+  for name in metrics:
+    text += _left_out(rows, name)
   densities = _names_by((row.name, _density(row)) for row in rows
                         if _density(row))
   if _OF_DENSITIES in metrics and densities:
@@ -231,6 +239,21 @@ def notes(rows: Sequence[Row], metrics: Sequence[str], *, against: str
   text += [f'† {row.name} does not compare with {rows[0].name}: {row.note}.'
            for row in rows if row.note]
   return text
+
+
+def _left_out(rows: Sequence[Row], name: str) -> list[str]:
+  """A sentence where a metric's mean is not over all photographs."""
+  metric = catalogue.METRICS.get(name)
+  reason = metric.undefined if metric else ''
+  missing = {row.name: len(row.results[0].record.photographs)
+             - _num_defined(row, name) for row in rows
+             if reason and row.results and all(
+                 name in one.statistics for one in row.results)}
+  found = [f'{number} for {row}' for row, number in missing.items() if number]
+  if not found:
+    return []
+  return [f'{name} leaves out {reason}: {", ".join(found)}; differences are '
+          'over the photographs that both rows keep.']
 
 
 def _resampled_over(rows: Sequence[Row]) -> str:
@@ -254,14 +277,40 @@ def _names_by(properties: Iterable[tuple[str, _T]]) -> dict[_T, str]:
 
 def _replicates(row: Row, name: str) -> _Resampled | None:
   """The metric of each seed [S], and its replicates [S, R]."""
-  figures, replicates = [], []
-  for one in row.results:
-    statistics = catalogue.statistics_of(name, one.statistics)
-    if statistics is None:
-      return None
-    figures.append(catalogue.figure(name, statistics))
-    replicates.append(catalogue.replicates(name, statistics))
-  return np.array(figures), np.array(replicates)
+  found = [catalogue.statistics_of(name, one.statistics)
+           for one in row.results]
+  statistics = [one for one in found if one is not None]
+  return (_resampled(name, statistics) if len(statistics) == len(found)
+          else None)
+
+
+def _resampled(name: str, by_seed: Sequence[np.ndarray]) -> _Resampled:
+  return (np.array([catalogue.figure(name, one) for one in by_seed]),
+          np.array([catalogue.replicates(name, one) for one in by_seed]))
+
+
+def _num_defined(row: Row, name: str) -> int:
+  """Photographs that the metric is over; of several seeds the fewest."""
+  return min(
+      catalogue.num_defined(name, statistics) for one in row.results
+      if (statistics := catalogue.statistics_of(name, one.statistics))
+      is not None)
+
+
+def _of_common(row: Row, base: Row, name: str
+               ) -> tuple[_Resampled, _Resampled]:
+  """Two rows' figures of the photographs where all seeds of both have one.
+
+  Otherwise a photograph that one row has exactly right would count for the
+  other alone.
+  """
+  by_row = [[np.asarray(one.statistics[name], np.float64)
+             for one in each.results] for each in (row, base)]
+  common = np.isfinite([*by_row[0], *by_row[1]]).all(0)
+  own, other = (
+      _resampled(name, [np.where(common, x, np.nan) for x in values]
+                    if common.any() else values) for values in by_row)
+  return own, other
 
 
 def _comparable(row: Row, base: Row, name: str) -> bool:

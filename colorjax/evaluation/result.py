@@ -1,7 +1,9 @@
 """What an evaluation leaves on disk, written whole or not at all.
 
-  metrics.json      {metric: {mean, low, high, n}}; numbers that are not finite
-                    are null (PSNR of equal pictures is infinite)
+  metrics.json      {metric: {mean, low, high, n}}; null: a number that is not
+                    finite. Where photographs without a finite value (PSNR of
+                    equal pictures) are left out, n counts the others, and
+                    num_undefined those
   protocol.json     `protocol.Record`: how it was obtained
   photographs.csv   a line a photograph, a column a metric
   statistics.npz    what metrics of sets, and comparisons, are computed from
@@ -10,9 +12,7 @@
 import csv
 import dataclasses
 import io
-import json
 import math
-import os
 import pathlib
 import zipfile
 import zlib
@@ -20,6 +20,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from colorjax import files
 from colorjax.errors import UserError
 from colorjax.evaluation.protocol import Record
 from colorjax.metrics.bootstrap import Interval
@@ -53,15 +54,15 @@ def write(folder: pathlib.Path, result: Result) -> None:
   try:
     # An older one would vouch for files that are being replaced.
     (folder / METRICS_FILE).unlink(missing_ok=True)
-    write_whole(folder / STATISTICS_FILE, pack(result.statistics))
-    write_whole(folder / PHOTOGRAPHS_FILE, _table(result).encode())
-    write_whole(folder / PROTOCOL_FILE, _json(result.record.as_json()))
-    write_whole(folder / METRICS_FILE, _json({
-        name: _finite(dataclasses.asdict(value))
-        for name, value in result.summary.items()}))
   except OSError as error:
     raise UserError(
-        f'cannot write to {folder}: {error.strerror or error}') from error
+        f'{folder}: cannot be written: {error.strerror or error}') from error
+  files.write_bytes(folder / STATISTICS_FILE, pack(result.statistics))
+  files.write_text(folder / PHOTOGRAPHS_FILE, _table(result))
+  files.write_json(folder / PROTOCOL_FILE, result.record.as_json())
+  files.write_json(folder / METRICS_FILE, {
+      name: _fields(value)
+      for name, value in result.summary.items()})
 
 
 def load(folder: pathlib.Path) -> Result:
@@ -80,7 +81,8 @@ def load(folder: pathlib.Path) -> Result:
   try:
     summary = {name: Interval(
         mean=_number(fields['mean']), low=_number(fields['low']),
-        high=_number(fields['high']), n=fields['n'])
+        high=_number(fields['high']), n=fields['n'],
+        num_undefined=fields.get('num_undefined', 0))
         for name, fields in values.items()}
   except (TypeError, KeyError) as error:
     raise UserError(f'{folder / METRICS_FILE} is no file of metrics by this '
@@ -114,14 +116,8 @@ def unpack(path: pathlib.Path) -> dict[str, np.ndarray]:
                     'empty --workdir') from error
 
 
-def write_whole(path: pathlib.Path, content: bytes) -> None:
-  """Writes a file under another name and then moves it to its place."""
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-  try:
-    temporary.write_bytes(content)
-    temporary.replace(path)
-  finally:
-    temporary.unlink(missing_ok=True)
+write_whole = files.write_bytes
+"""For callers that have not moved to `colorjax.files` yet."""
 
 
 def _table(result: Result) -> str:
@@ -137,7 +133,10 @@ def _table(result: Result) -> str:
   return text.getvalue()
 
 
-def _finite(fields: dict) -> dict:
+def _fields(interval: Interval) -> dict:
+  fields = dataclasses.asdict(interval)
+  if not interval.num_undefined:
+    del fields['num_undefined']
   return {key: None if isinstance(value, float) and not math.isfinite(value)
           else value for key, value in fields.items()}
 
@@ -146,16 +145,11 @@ def _number(value: float | None) -> float:
   return math.nan if value is None else value
 
 
-def _json(values: Mapping) -> bytes:
-  return (json.dumps(values, indent=2, allow_nan=False) + '\n').encode()
-
-
 def _read_json(path: pathlib.Path) -> dict:
   try:
-    values = json.loads(path.read_text())
-  except (OSError, ValueError) as error:
-    raise UserError(f'{path} cannot be read ({error}): evaluate again in an '
-                    'empty --workdir') from error
+    values = files.read_json(path)
+  except UserError as error:
+    raise UserError(f'{error}: evaluate again in an empty --workdir') from error
   if not isinstance(values, dict):
     raise UserError(f'{path} holds no JSON object: evaluate again in an empty '
                     '--workdir')

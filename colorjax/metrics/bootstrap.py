@@ -7,7 +7,7 @@ their difference is a paired one.
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -27,12 +27,15 @@ class Interval:
     mean: the plain mean, or what another reduction gives of the whole set.
     low: lower end of the interval.
     high: upper end of the interval.
-    n: number of photographs.
+    n: number of photographs that it is over.
+    num_undefined: photographs that were left out, because their value is not
+      finite: the PSNR of equal pictures, say.
   """
   mean: float
   low: float
   high: float
   n: int
+  num_undefined: int = 0
 
 
 def mean_interval(values: np.ndarray, *, level: float = 0.95,
@@ -73,13 +76,18 @@ def interval(figure: float, resampled: np.ndarray, n: int, *,
 
   Returns:
     The Interval. An infinite figure (PSNR of equal pictures) is its own ends;
-    those of a finite one are nan where a replicate is not finite.
+    those of a finite one are nan where a replicate is nan or -infinity.
   """
   figure = float(figure)
   if not np.isfinite(figure):
     return Interval(figure, figure, figure, n)
-  if not np.isfinite(resampled).all():
+  if np.isnan(resampled).any() or np.isneginf(resampled).any():
     return Interval(figure, math.nan, math.nan, n)
+  if np.isposinf(resampled).any():
+    # A resample of nothing but equal pictures: an end may be infinite.
+    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2],
+                            method='inverted_cdf')
+    return Interval(figure, float(low), float(high), n)
   if recentre:
     resampled = recentered(resampled, figure)
   low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
@@ -89,6 +97,42 @@ def interval(figure: float, resampled: np.ndarray, n: int, *,
 def recentered(resampled: np.ndarray, figure: float) -> np.ndarray:
   """Replicates [R] shifted so that their mean is the figure of the set."""
   return resampled - (resampled.mean() - figure)
+
+
+def draws(n: int, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
+          ) -> Iterator[np.ndarray]:
+  """The photographs of each resample, some resamples at a time.
+
+  Args:
+    n: number of photographs.
+    num_resamples: R.
+    seed: of the draws.
+
+  Yields:
+    int64 [r, n] in [0, n), R rows altogether.
+  """
+  rng = np.random.default_rng(seed)
+  rows = max(1, _CHUNK // n)
+  for start in range(0, num_resamples, rows):
+    yield rng.integers(0, n, (min(rows, num_resamples - start), n))
+
+
+def counts(n: int, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
+           ) -> np.ndarray:
+  """How often each photograph is in each resample.
+
+  Args:
+    n: number of photographs.
+    num_resamples: R.
+    seed: the resamples are those of `replicates` with the same seed.
+
+  Returns:
+    int32 [R, n]; every row sums to n.
+  """
+  return np.array([
+      np.bincount(draw, minlength=n) for some in draws(
+          n, num_resamples=num_resamples, seed=seed) for draw in some],
+                  np.int32)
 
 
 def replicates(statistics: np.ndarray, reduce: Reduce | None = None, *,
@@ -109,15 +153,12 @@ def replicates(statistics: np.ndarray, reduce: Reduce | None = None, *,
   n = len(statistics)
   if not n:
     raise ValueError('needs at least one photograph')
-  rng = np.random.default_rng(seed)
-  rows = max(1, _CHUNK // n)
   found: list[np.ndarray] = []
-  for start in range(0, num_resamples, rows):
-    draws = rng.integers(0, n, (min(rows, num_resamples - start), n))
+  for some in draws(n, num_resamples=num_resamples, seed=seed):
     if reduce is None:
-      found.append(statistics[draws].mean(1))
+      found.append(statistics[some].mean(1))
     else:
-      found.append(np.array([reduce(statistics[draw]) for draw in draws]))
+      found.append(np.array([reduce(statistics[draw]) for draw in some]))
   return np.concatenate(found)
 
 

@@ -16,7 +16,8 @@ import numpy as np
 
 from colorjax.errors import UserError
 
-_ROWS = 1024  # of a kernel matrix that are in memory at a time
+_ROWS = 1024  # of features that are in memory in float64 at a time
+_TILE = 2048  # side of the part of a kernel matrix that is in memory
 
 
 class _Moments(NamedTuple):
@@ -48,54 +49,37 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     In squared units of the features, >= 0; 0 for equal sets. UserError where
     a set is too small, has another D or is not finite.
   """
-  a, b = _checked(a, b)
-  return _frechet(_moments(a), _moments(b))
+  _check(a, b)
+  return _frechet(*(_weighted_moments(x, np.ones(len(x))) for x in (a, b)))
 
 
-def frechet_infinity(
-    a: np.ndarray, b: np.ndarray, *, paired: bool = False,
-    num_points: int = 15, smallest: int | None = None, seed: int = 0) -> float:
-  """FID extrapolated to infinitely many pictures (Chong and Forsyth 2020).
+def resampled_frechet_distance(a: np.ndarray, b: np.ndarray, counts: np.ndarray
+                      ) -> np.ndarray:
+  """FID of many resamples of the same photographs.
 
-  FID of random subsets of n pictures, at sizes n evenly spaced from `smallest`
-  to N, is fitted by c0 + c1 / n (least squares); c0 is returned
-  (arXiv:1911.07023). The law holds where n is well above D; below it the
-  figure is a rough one.
+  `frechet_distance(a[draw], b[draw])` of each draw, to rounding, but no
+  features are copied: a resample enters by its weighted means and covariances.
+
+  For N = 50,000 and D = 2,048, a resample takes 2 N D^2 operations for the
+  covariances and about 10 D^3 for the distance: about 10
+  minutes for 50 resamples on 2 CPU cores, estimated from the time of its parts.
+  Beside the features, memory is that of some arrays [D, D] and [1024, D] in
+  float64: 0.3 GB.
 
   Args:
-    a: features [N, D] of the colorings.
-    b: features [M, D] of the reference.
-    paired: False as published: subsets of `a` against the whole of `b`, whose
-      own bias remains. True, where row i of both is of one photograph: subsets
-      of photographs, the same on both sides; equal sets then have distance 0,
-      which they have not otherwise.
-    num_points: sizes, at least 2.
-    smallest: number of pictures in the smallest subset; None for N / 10. (The
-      authors take 5,000 of 50,000.)
-    seed: of the subsets.
+    a: features [N, D], N >= 2, of any float type.
+    b: features [N, D]; row i of both is of photograph i.
+    counts: how often each photograph is in each resample, [R, N]; at least two
+      photographs in each. All ones is the set itself.
 
   Returns:
-    In squared units of the features; may be a little below 0. UserError as
-    for `frechet_distance`, and where the sizes or pairs cannot be had.
+    float64 [R]. UserError as for `frechet_distance`.
   """
-  a, b = _checked(a, b)
-  smallest = max(2, len(a) // 10) if smallest is None else smallest
-  if paired and len(a) != len(b):
-    raise UserError(f'pairs need sets of one size, got {len(a)} and {len(b)}')
-  if num_points < 2 or not 2 <= smallest < len(a):
-    raise UserError(
-        'an extrapolation needs two sizes of 2 pictures or more: got '
-        f'{num_points} from {smallest} to {len(a)}')
-  rng = np.random.default_rng(seed)
-  sizes = np.linspace(smallest, len(a), num_points).round().astype(int)
-  whole = _moments(b)
-  distances = []
-  for size in sizes:
-    rows = rng.permutation(len(a))[:size]
-    other = _moments(b[rows]) if paired else whole
-    distances.append(_frechet(_moments(a[rows]), other))
-  _, intercept = np.polyfit(1 / sizes, distances, 1)
-  return float(intercept)
+  _check(a, b)
+  _check_counts(a, b, counts)
+  return np.array([
+      _frechet(*(_weighted_moments(x, count) for x in (a, b)), quick=True)
+      for count in counts])
 
 
 def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -116,88 +100,146 @@ def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
     The plain figure, which papers like to print times 100 or 1000; may be
     below 0. UserError as for `frechet_distance`.
   """
-  a, b = _checked(a, b)
-  return _squared_discrepancy(a, b)
+  _check(a, b)
+  return float(_discrepancies(a, b, *(np.ones((1, len(x))) for x in (a, b)))[0])
 
 
-def kernel_distances(
-    a: np.ndarray, b: np.ndarray, *, num_subsets: int = 100,
-    subset_size: int = 1000, seed: int = 0) -> np.ndarray:
-  """KID of random subsets, of which papers give mean and deviation.
+def resampled_kernel_distance(a: np.ndarray, b: np.ndarray, counts: np.ndarray
+                     ) -> np.ndarray:
+  """KID of many resamples of the same photographs.
+
+  Exactly `kernel_distance(a[draw], b[draw])` for each draw, but each kernel is
+  computed once, not once a resample: the sums over a resample are quadratic
+  forms of its counts. A photograph that is drawn twice makes a pair with
+  itself, as it does in the copied features.
+
+  For N = 50,000 and D = 2,048 this takes 4 N^2 D operations: about 15
+  minutes on 2 busy CPU cores, extrapolated from the 35 s of N = 10,000. Beside
+  the features, memory is that of some arrays [2048, 2048] and of the counts in
+  float64: 0.3 GB.
 
   Args:
-    a: features [N, D].
-    b: features [M, D].
-    num_subsets: number of subsets.
-    subset_size: pictures drawn from each set without replacement, the two
-      draws apart; 2 ... min(N, M).
-    seed: of the draws.
+    a: features [N, D], N >= 2, of any float type.
+    b: features [N, D]; row i of both is of photograph i.
+    counts: see `resampled_frechet_distance`.
 
   Returns:
-    `kernel_distance` of each subset, [num_subsets]. UserError as there, and
-    where a set has fewer pictures than `subset_size`.
+    float64 [R]. UserError as for `frechet_distance`.
   """
-  a, b = _checked(a, b)
-  if num_subsets < 1 or not 2 <= subset_size <= min(len(a), len(b)):
-    raise UserError(
-        f'{num_subsets} subsets of {subset_size} cannot be drawn from sets of '
-        f'{len(a)} and {len(b)} pictures')
-  rng = np.random.default_rng(seed)
-  draws = [[rng.choice(len(x), subset_size, replace=False) for x in (a, b)]
-           for _ in range(num_subsets)]
-  return np.array([_squared_discrepancy(a[i], b[j]) for i, j in draws])
+  _check(a, b)
+  _check_counts(a, b, counts)
+  weights = np.asarray(counts, np.float64)
+  return _discrepancies(a, b, weights, weights)
 
 
-def _checked(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Both sets as float64."""
-  a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+def _check(a: np.ndarray, b: np.ndarray) -> None:
+  """UserError where these are no two sets of features."""
   for x in (a, b):
     if x.ndim != 2:
       raise UserError(f'a set of features has shape [N, D], got {[*x.shape]}')
     if len(x) < 2:
       raise UserError(f'a set needs two pictures or more, got {len(x)}')
-    if not np.isfinite(x).all():
-      bad = int((~np.isfinite(x).all(1)).sum())
+    bad = sum(int((~np.isfinite(x[i:i + _ROWS]).all(1)).sum())
+              for i in range(0, len(x), _ROWS))
+    if bad:
       raise UserError(f'features of {bad} of {len(x)} pictures are not finite')
   if a.shape[1] != b.shape[1]:
     raise UserError('features of different networks do not compare: '
                     f'{a.shape[1]} and {b.shape[1]} for each picture')
-  return a, b
 
 
-def _moments(x: np.ndarray) -> _Moments:
-  mean = x.mean(0)
-  factor = (x - mean) / np.sqrt(len(x) - 1)
-  if len(factor) > factor.shape[1]:
-    # The triangle of QR has the same F^T F and only D rows.
-    factor = np.linalg.qr(factor, mode='r')
-  return _Moments(mean, factor)
+def _check_counts(a: np.ndarray, b: np.ndarray, counts: np.ndarray) -> None:
+  """ValueError where the counts are not of these photographs."""
+  if len(a) != len(b) or counts.ndim != 2 or counts.shape[1] != len(a):
+    raise ValueError(
+        f'counts [R, N] are of N pairs of features, got {list(counts.shape)} '
+        f'for {len(a)} and {len(b)}')
+  if (counts.sum(1) < 2).any():
+    raise ValueError('a resample needs two photographs or more')
 
 
-def _frechet(a: _Moments, b: _Moments) -> float:
+def _weighted_moments(x: np.ndarray, counts: np.ndarray) -> _Moments:
+  """Moments of a set that holds row i of `x` `counts[i]` times."""
+  number = counts.sum()
+  used = np.flatnonzero(counts)
+  chunks = [used[i:i + _ROWS] for i in range(0, len(used), _ROWS)]
+  mean = sum(counts[rows] @ np.asarray(x[rows], np.float64)
+             for rows in chunks) / number
+
+  def factors():
+    """Rows [r, D] whose products with themselves add up to the covariance."""
+    for rows in chunks:
+      scale = np.sqrt(counts[rows] / (number - 1))
+      yield scale[:, None] * (x[rows] - mean)
+
+  if len(used) <= x.shape[1]:
+    return _Moments(mean, np.concatenate([*factors()]))
+  covariance = np.zeros((x.shape[1],) * 2)
+  for factor in factors():
+    covariance += factor.T @ factor
+  try:
+    return _Moments(mean, np.linalg.cholesky(covariance).T)
+  except np.linalg.LinAlgError:  # a feature that is the same everywhere, say
+    values, vectors = np.linalg.eigh(covariance)
+    noise = len(values) * np.finfo(values.dtype).eps * values[-1]
+    root = np.sqrt(np.where(values > noise, values, 0))
+    return _Moments(mean, root[:, None] * vectors.T)
+
+
+def _frechet(a: _Moments, b: _Moments, *, quick: bool = False) -> float:
+  """FID; `quick` is several times faster, to about 1e-8 of the traces."""
   means = np.square(a.mean - b.mean).sum()
   traces = np.square(a.factor).sum() + np.square(b.factor).sum()
-  root = np.linalg.svd(a.factor @ b.factor.T, compute_uv=False).sum()
+  product = a.factor @ b.factor.T
+  if quick:
+    squares = np.linalg.eigvalsh(product @ product.T)
+    root = np.sqrt(np.maximum(squares, 0)).sum()
+  else:
+    root = np.linalg.svd(product, compute_uv=False).sum()
   # What equal sets have below 0 is rounding.
   return max(0., float(means + traces - 2 * root))
 
 
-def _squared_discrepancy(a: np.ndarray, b: np.ndarray) -> float:
-  within = sum((_kernel_sum(x, x) - _kernel_diagonal(x)) / (n * (n - 1))
-               for x, n in ((a, len(a)), (b, len(b))))
-  return float(within - 2 * _kernel_sum(a, b) / (len(a) * len(b)))
+def _discrepancies(a: np.ndarray, b: np.ndarray, of_a: np.ndarray,
+                   of_b: np.ndarray) -> np.ndarray:
+  """KID of sets that hold row i `of_a[r, i]`, `of_b[r, i]` times, [R]."""
+  within = []
+  for x, weights in ((a, of_a), (b, of_b)):
+    size = weights.sum(1)
+    of_itself = weights @ _kernel(_squared_lengths(x), x.shape[1])
+    within.append((_quadratic_form(x, x, weights, weights) - of_itself)
+                  / (size * (size - 1)))
+  between = _quadratic_form(a, b, of_a, of_b) / (of_a.sum(1) * of_b.sum(1))
+  return sum(within) - 2 * between
 
 
-def _kernel_sum(a: np.ndarray, b: np.ndarray) -> float:
-  """Sum of the kernel over all pairs, a block of rows at a time."""
-  return sum(
-      float(_kernel(a[i:i + _ROWS] @ b.T, a.shape[1]).sum())
-      for i in range(0, len(a), _ROWS))
+def _quadratic_form(a: np.ndarray, b: np.ndarray, of_a: np.ndarray,
+                    of_b: np.ndarray) -> np.ndarray:
+  """sum_ij of_a[r, i] k(a_i, b_j) of_b[r, j], [R].
+
+  A tile of the kernel is in memory at a time; where both sets are one, those
+  on one side of the diagonal count for both.
+  """
+  is_one_set = a is b
+  total = np.zeros(len(of_a))
+  for i in range(0, len(a), _TILE):
+    rows = np.asarray(a[i:i + _TILE], np.float64)
+    for j in range(i if is_one_set else 0, len(b), _TILE):
+      tile = _kernel(
+          rows @ np.asarray(b[j:j + _TILE], np.float64).T, a.shape[1])
+      part = ((of_a[:, i:i + _TILE] @ tile) * of_b[:, j:j + _TILE]).sum(1)
+      total += 2 * part if is_one_set and i != j else part
+  return total
 
 
-def _kernel_diagonal(a: np.ndarray) -> float:
-  return float(_kernel(np.square(a).sum(1), a.shape[1]).sum())
+def _squared_lengths(x: np.ndarray) -> np.ndarray:
+  return np.concatenate([
+      np.square(np.asarray(x[i:i + _ROWS], np.float64)).sum(1)
+      for i in range(0, len(x), _ROWS)])
 
 
 def _kernel(product: np.ndarray, num_features: int) -> np.ndarray:
-  return (product / num_features + 1) ** 3
+  """(product / D + 1)^3; the product's memory is used."""
+  product /= num_features
+  product += 1
+  return product * product * product

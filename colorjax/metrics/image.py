@@ -6,8 +6,11 @@ Pictures are 8-bit sRGB, which is what a person gets; floats are refused, not
 rescaled.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from colorjax import color
 
@@ -126,6 +129,31 @@ def psnr(predicted: jax.Array, target: jax.Array) -> jax.Array:
     Decibels, at least 0, shape [...]; infinite for equal pictures.
   """
   return -20 * jnp.log10(rgb_rmse(predicted, target))
+
+
+def psnr_of_mean_mse(rmse: np.ndarray) -> float:
+  """PSNR of the mean square error of a set of pictures.
+
+  10 log10(1 / mean(rmse^2)). Pictures that are nearly right do not outweigh
+  the others, as they do in a mean of `psnr`.
+
+  Args:
+    rmse: `rgb_rmse` of each photograph, [N].
+
+  Returns:
+    Decibels; infinite only if all pictures are equal to their photographs.
+  """
+  return _decibels(1.0, rmse)
+
+
+def ab_psnr_of_mean_mse(rmse: np.ndarray) -> float:
+  """As `psnr_of_mean_mse`, of `ab_rmse` with the peak of `ab_psnr`."""
+  return _decibels(color.UNIT_AB_WIDTH, rmse)
+
+
+def _decibels(peak: float, rmse: np.ndarray) -> float:
+  mean = np.square(np.asarray(rmse, np.float64)).mean()
+  return math.inf if mean == 0 else float(10 * np.log10(peak**2 / mean))
 
 
 def levels(*pictures: jax.Array) -> list[jax.Array]:

@@ -243,6 +243,25 @@ def test_infinite_figures(table, rows):
   assert lines == [['a', '-∞', '']]
 
 
+def test_differences_are_over_photographs_that_both_rows_keep():
+  """A photograph that a row has exactly right does not count against it."""
+  base = np.linspace(20, 30, N)
+  base[0] = 60  # nearly right
+  ours = base + 1
+  ours[:2] = np.inf
+  rows = comparison.check([_row('base', {'psnr': base}),
+                           _row('ours', {'psnr': ours})], mixed=False)
+  cell = comparison.compare(rows, against='base')['ours']['psnr']
+  assert cell.interval.n == N - 2
+  np.testing.assert_allclose(cell.interval.mean, ours[2:].mean())
+  np.testing.assert_allclose(
+      [cell.difference.mean, cell.difference.low, cell.difference.high], 1)
+  assert cell.is_significant
+  text = '\n'.join(comparison.notes(rows, ['psnr'], against='base'))
+  assert ('psnr leaves out pictures equal to the photograph: 2 for ours; '
+          in text)
+
+
 def test_texts(table, rows):
   header, lines = comparison.texts(table, rows, COLUMNS)
   assert header == ['method', *COLUMNS[:-1], 'training, s'], 'no LPIPS'
@@ -327,7 +346,7 @@ def test_csv_has_every_metric_of_every_row(table, rows):
     cell = table[line['row']][line['metric']]
     numbers = {
         'mean': cell.interval.mean, 'low': cell.interval.low,
-        'high': cell.interval.high, 'photographs': N,
+        'high': cell.interval.high, 'photographs': cell.interval.n,
         'seeds': 2 if line['row'] == 'my_mbm' else 1,
         'seed_std': cell.seed_std, 'p': cell.p,
         'seconds': 61.4 if line['row'] == 'my_mbm' else None,

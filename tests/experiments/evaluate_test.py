@@ -181,8 +181,9 @@ def test_the_photographs_themselves_are_without_error(photos, weights,
         'low': pytest.approx(best, abs=1e-5),
         'high': pytest.approx(best, abs=1e-5)}, name
   # JSON has no infinity.
-  assert figures['psnr'] == {'mean': None, 'low': None, 'high': None,
-                             'n': COUNT}
+  nothing = {'mean': None, 'low': None, 'high': None}
+  assert figures['psnr'] == {**nothing, 'n': 0, 'num_undefined': COUNT}
+  assert figures['psnr_of_mean_mse'] == {**nothing, 'n': COUNT}
   assert 'lpips_vgg' not in figures
   assert 'for want of weights: fid_ddcolor' in done.stdout
 

@@ -103,6 +103,8 @@ def test_figures_that_are_not_finite():
   # A finite figure is not certain because its replicates are not.
   found = bootstrap.interval(1.0, np.array([0.0, np.inf, 2.0]), 3)
   assert found.mean == 1.0
+  assert (found.low, found.high) == (0, np.inf)
+  found = bootstrap.interval(1.0, np.array([0.0, np.nan, 2.0]), 3)
   assert np.isnan([found.low, found.high]).all()
 
 
@@ -162,3 +164,12 @@ def test_interval_covers_as_often_as_it_says():
                                    num_resamples=400) for trial in range(500)]
   hits = np.mean([one.low <= 2.0 <= one.high for one in found])
   assert 0.92 < hits < 0.98
+
+
+def test_counts_are_those_of_the_replicates():
+  values = np.random.default_rng(0).normal(size=30)
+  counts = bootstrap.counts(30, num_resamples=50, seed=2)
+  assert (counts.sum(1) == 30).all()
+  np.testing.assert_allclose(
+      counts @ values / 30,
+      bootstrap.replicates(values, num_resamples=50, seed=2))

@@ -1,11 +1,13 @@
 """FID and KID against scipy, hand values, loops and known truths."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import scipy.linalg
 
 from colorjax.errors import UserError
-from colorjax.metrics import frechet
+from colorjax.metrics import bootstrap, frechet
 
 
 def _features(seed, n, d, shift=0.):
@@ -57,34 +59,6 @@ def test_frechet_scales_with_the_square():
                              9 * frechet.frechet_distance(b, a))
 
 
-def test_extrapolation_takes_the_bias_away():
-  rng = np.random.default_rng(8)
-  a, b = rng.normal(size=(1500, 24)), rng.normal(size=(60000, 24)) + 0.1
-  truth = 24 * 0.1**2
-  plain = frechet.frechet_distance(a, b)
-  assert plain > truth + 0.05
-  for seed in range(3):
-    far = frechet.frechet_infinity(a, b, seed=seed, smallest=300)
-    assert abs(far - truth) < 0.5 * abs(plain - truth)
-
-
-def test_extrapolation_of_pairs():
-  a = _features(9, 2000, 6)
-  assert abs(frechet.frechet_infinity(a, a, paired=True)) < 1e-9
-  # A part is not the whole: the line that ends in 0 at N goes on below it.
-  assert frechet.frechet_infinity(a, a) < -1e-3
-  # A shift of every picture is no matter of chance.
-  far = frechet.frechet_infinity(a, a + 0.5, paired=True)
-  np.testing.assert_allclose(far, 6 * 0.5**2)
-
-
-def test_extrapolation_is_seeded():
-  a, b = _features(10, 80, 6), _features(11, 80, 6)
-  first, again, other = (
-      frechet.frechet_infinity(a, b, seed=seed) for seed in (0, 0, 1))
-  assert first == again != other
-
-
 def _kid_by_loops(a, b):
   def kernel(x, y):
     return (np.dot(x, y) / len(x) + 1) ** 3
@@ -119,33 +93,61 @@ def test_kid_is_unbiased():
   assert min(values) < 0
 
 
-def test_kid_of_subsets():
-  a, b = _features(17, 40, 5), _features(18, 50, 5, shift=0.4)
-  values = frechet.kernel_distances(a, b, num_subsets=300, subset_size=20)
-  assert values.shape == (300,)
-  assert len(set(values)) == 300
-  error = values.mean() - frechet.kernel_distance(a, b)
-  assert abs(error) < 4 * values.std() / np.sqrt(300)
-  all_of_them = frechet.kernel_distances(a, b[:40], subset_size=40)
+@pytest.mark.parametrize(('n', 'd'), [
+    (60, 12), (60, 50), (13, 12), (9, 30)])
+@pytest.mark.parametrize(('resampled', 'one'), [
+    (frechet.resampled_frechet_distance, frechet.frechet_distance),
+    (frechet.resampled_kernel_distance, frechet.kernel_distance)])
+def test_resamples_are_those_of_copied_features(resampled, one, n, d,
+                                                monkeypatch):
+  monkeypatch.setattr(frechet, '_ROWS', 7)
+  monkeypatch.setattr(frechet, '_TILE', 8)
+  a, b = _features(17, n, d), _features(18, n, d, shift=0.4)
+  both = np.stack([a, b], 1).astype(np.float32)
+  draws = np.concatenate([*bootstrap.draws(n, num_resamples=20, seed=3)])
+  counts = bootstrap.counts(n, num_resamples=20, seed=3)
+  expected = [one(both[draw, 0], both[draw, 1]) for draw in draws]
+  values = resampled(both[:, 0], both[:, 1], counts)
+  np.testing.assert_allclose(values, expected, rtol=1e-6)
+  whole = resampled(a, b, np.ones((1, n), np.int32))
+  np.testing.assert_allclose(whole, one(a, b), rtol=1e-9)
+
+
+def test_resamples_copy_no_features():
+  """Memory is bounded: far less than one copy of the features in float64."""
+  rng = np.random.default_rng(19)
+  features = rng.normal(size=(20_000, 2, 32)).astype(np.float32)
+  counts = bootstrap.counts(len(features), num_resamples=4)
+  tracemalloc.start()
+  frechet.resampled_frechet_distance(features[:, 0], features[:, 1], counts)
+  _, peak = tracemalloc.get_traced_memory()
+  tracemalloc.stop()
+  assert peak < features.nbytes / 3
+
+
+def test_a_feature_that_never_changes():
+  a, b = _features(20, 50, 4), _features(21, 50, 4)
+  a[:, 2] = b[:, 2] = 0.0
+  kept = [0, 1, 3]
   np.testing.assert_allclose(
-      all_of_them, frechet.kernel_distance(a, b[:40]), rtol=1e-9)
+      frechet.frechet_distance(a, b),
+      frechet.frechet_distance(a[:, kept], b[:, kept]), rtol=1e-9)
 
 
-def test_subsets_are_seeded():
-  a, b = _features(19, 30, 4), _features(20, 30, 4)
-  first, again, other = (
-      frechet.kernel_distances(a, b, num_subsets=3, subset_size=9, seed=seed)
-      for seed in (0, 0, 1))
-  assert np.all(first == again)
-  assert np.all(first != other)
+@pytest.mark.parametrize('counts', [
+    np.ones((2, 5), int), np.ones(6, int), np.eye(6, dtype=int)])
+def test_counts_that_are_not_of_the_set(counts):
+  for function in (frechet.resampled_frechet_distance,
+                   frechet.resampled_kernel_distance):
+    with pytest.raises(ValueError, match=r'counts|resample'):
+      function(GOOD, GOOD, counts)
 
 
 GOOD = np.random.default_rng(21).normal(size=(6, 3))
 
 
 @pytest.mark.parametrize('function', [
-    frechet.frechet_distance, frechet.frechet_infinity,
-    frechet.kernel_distance, frechet.kernel_distances])
+    frechet.frechet_distance, frechet.kernel_distance])
 @pytest.mark.parametrize(('bad', 'message'), [
     (GOOD[:1], 'two pictures'), (GOOD[:0], 'two pictures'),
     (GOOD[0], r'\[N, D\], got \[3\]'), (GOOD[:, :2], 'different networks'),
@@ -155,13 +157,3 @@ def test_sets_that_have_no_distance(function, bad, message):
   for sets in ((GOOD, bad), (bad, GOOD)):
     with pytest.raises(UserError, match=message):
       function(*sets)
-
-
-def test_sizes_that_cannot_be_had():
-  with pytest.raises(UserError, match='7 cannot be drawn'):
-    frechet.kernel_distances(GOOD, GOOD, subset_size=7)
-  with pytest.raises(UserError, match='pairs need sets of one size'):
-    frechet.frechet_infinity(GOOD, GOOD[:5], paired=True)
-  for options in ({'num_points': 1}, {'smallest': 6}, {'smallest': 1}):
-    with pytest.raises(UserError, match='an extrapolation needs'):
-      frechet.frechet_infinity(GOOD, GOOD, **options)

@@ -96,7 +96,7 @@ def test_a_new_trunk_serves_the_methods_with_one_entry(method, monkeypatch):
   lightness = jnp.full((2, 16, 16, 1), 50.)
   ab = colorizer.predict(variables, grey(lightness))
   assert ab.shape == (2, 16, 16, 2)
-  value, _ = colorizer.loss(variables['params'], {}, batch, keys(len(lightness)), step=0,
+  value, _ = colorizer.loss(variables['params'], {}, batch, keys(2), step=0,
                             train=False)
   assert np.isfinite(value)
   with pytest.raises(UserError, match='divisible by 8'):
