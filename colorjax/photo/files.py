@@ -33,6 +33,8 @@ SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.webp', '.bmp', '.tif',
 MAX_PIXELS = 178_956_970
 """Largest picture that is read: 2^29 bytes as RGB; Pillow's own hard limit."""
 
+_ROWS = 256  # that are scaled at once, for the sake of memory
+
 
 class UnreadablePhoto(UserError):
   """A file that is no readable photograph; one line, file and reason."""
@@ -195,7 +197,11 @@ def with_depth(values: np.ndarray, bits: int) -> np.ndarray:
     return values
   if bits == 16:
     return values.astype(np.uint16) * np.uint16(257)
-  return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+  result = np.empty(values.shape, np.uint8)
+  for top in range(0, len(values), _ROWS):  # the sum needs 32 bits
+    rows = values[top:top + _ROWS].astype(np.uint32)
+    result[top:top + _ROWS] = (rows + 128) // 257
+  return result
 
 
 def _write_whole(path: pathlib.Path, data: bytes) -> None:
