@@ -136,7 +136,7 @@ def block(data: bytes) -> Block | None:
   if order is None or len(data) < 8:
     return None
   version = struct.unpack_from(order + 'H', data, 2)[0]
-  if version not in (42, 43) or version == 43 and len(data) < 16:
+  if version not in (42, 43) or (version == 43 and len(data) < 16):
     return None
   return Block(data, order, version == 43)
 
