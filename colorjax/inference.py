@@ -1,6 +1,6 @@
 """A photograph of any size and depth to its colorings.
 
-The network sees the photograph's lightness, squashed to its square; the ab
+The network sees the photograph's lightness in its square (`seen`); the ab
 field that it answers is brought up to the photograph's resolution along the
 photograph's own edges (`upsampling`), fitted into the sRGB gamut at constant
 lightness and hue, and rounded such that every pixel keeps its lightness
@@ -15,13 +15,12 @@ from collections.abc import Callable, Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
 
 from colorjax import color, photo, resample
 from colorjax.colorizer import Colorizer, Spec, Variables
 from colorjax.errors import UserError
 from colorjax.fallbacks import with_fallbacks
-from colorjax.photo import painting
+from colorjax.photo import chunks, painting, square
 from colorjax.training import checkpoint
 
 Answer = Callable[..., tuple[jax.Array, jax.Array | None]]
@@ -101,16 +100,15 @@ def colorize(
   Yields:
     The colorings, most probable first.
   """
+  guide = seen(picture.pixels, image_size)
   lightness = lightness_of(picture.pixels)
-  guide = squash(lightness, image_size)
   inputs = {'lightness': guide[..., None]}
   if region is not None:
-    small = squash(region.astype(np.float32), image_size) > 0.5
-    inputs['region'] = small[..., None].astype(np.float32)
+    inputs['region'] = _region_seen(region, image_size)[..., None]
   if hints is not None:
     inputs['hint_ab'], inputs['hint_mask'] = map(np.asarray, hints)
   if reference is not None:
-    inputs['reference'] = reference
+    inputs['reference'] = square.squash(reference, image_size)
   ab, probability = answer(
       variables, {name: jnp.asarray(x)[None] for name, x in inputs.items()})
   probabilities = (len(ab) * [None] if probability is None
@@ -162,22 +160,32 @@ def lightness_of(pixels: np.ndarray) -> np.ndarray:
   Returns:
     float32 [H, W], L in [0, 100].
   """
-  lightness = np.empty(pixels.shape[:2], np.float32)
-  for rows, columns in _tiles(*pixels.shape[:2]):
-    tile = _padded(pixels[rows, columns])
-    lightness[rows, columns] = _cut(_lightness(tile), rows, columns)
-  return lightness
+  flat = pixels if pixels.ndim == 3 else pixels[..., None]
+  return chunks.by_chunks(_lightness_of_chunk, flat)[..., 0]
 
 
-def squash(lightness: np.ndarray, size: int) -> np.ndarray:
-  """Lightness [H, W] brought to a square [size, size], antialiased bicubic.
+def seen(pixels: np.ndarray, size: int) -> np.ndarray:
+  """The lightness that a network sees of a photograph.
 
-  The proportions change, as `fit_square(..., 'squash')` of the data does it.
+  The same as in training with fit='squash': see `photo.square`.
+
+  Args:
+    pixels: sRGB, uint8 or uint16, [H, W] grey or [H, W, 3].
+    size: side of the square in pixels.
+
+  Returns:
+    float32 [size, size], L in [0, 100].
   """
-  small = Image.fromarray(lightness).resize(
-      (size, size), Image.Resampling.BICUBIC, reducing_gap=3.0)
-  # Bicubic rings past black and white.
-  return np.clip(np.asarray(small), 0, 100)
+  return np.asarray(_seen(square.squash(pixels, size)))
+
+
+def _region_seen(region: np.ndarray, size: int) -> np.ndarray:
+  """A region bool [H, W] at the network's size: float32 [size, size], 0 or 1.
+
+  A pixel is inside if more than half of what it stands for is.
+  """
+  levels = square.resize(region.astype(np.uint8) * np.uint8(255), size, size)
+  return (levels > 127).astype(np.float32)
 
 
 def paint(lightness: np.ndarray, field: resample.Field, *, bits: int,
@@ -214,11 +222,22 @@ def _paint_tile(lightness, region, field, y, x, *, bits):
 
 
 @jax.jit
-def _lightness(pixels):
-  rgb = pixels.astype(jnp.float32) / jnp.iinfo(pixels.dtype).max
-  if rgb.ndim == 2:
-    rgb = jnp.repeat(rgb[..., None], 3, axis=-1)
-  return color.rgb_to_lab(rgb)[..., 0]
+def _seen(pixels):
+  return color.split_lightness(pixels)[0][..., 0]
+
+
+def _lightness_of_chunk(pixels: np.ndarray) -> jax.Array:
+  """Lightness [n, 1] of sRGB uint8 or uint16, [n, 1] grey or [n, 3].
+
+  One program serves grey and color, 8 and 16 bits.
+  """
+  rgb = pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
+  return _lightness(np.broadcast_to(rgb, (len(rgb), 3)))
+
+
+@jax.jit
+def _lightness(rgb):
+  return color.rgb_to_lab(rgb)[..., :1]
 
 
 def _tiles(height: int, width: int) -> Iterator[tuple[slice, slice]]:

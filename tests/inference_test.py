@@ -14,9 +14,10 @@ import skimage.data
 import tiny_method
 
 from colorjax import color, inference, photo, resample
-from colorjax.data import augment
+from colorjax.data import files, pipeline
 from colorjax.errors import UserError
-from colorjax.photo import painting
+from colorjax.photo import painting, strokes
+from colorjax.report import sheets
 
 RNG = np.random.default_rng(0)
 TINY = tiny_method.build()
@@ -239,13 +240,70 @@ def test_lightness_of_any_depth():
     np.testing.assert_allclose(got, expected, atol=2e-3)
 
 
-def test_the_network_sees_what_it_sees_in_training():
-  rgb = color_photo()
-  squashed = augment.fit_square(rgb, 32, 'squash')
-  got = inference.squash(inference.lightness_of(rgb), 32)
-  expected = skimage.color.rgb2lab(squashed)[..., 0]
-  # Averaged in L here and in sRGB there.
-  assert np.abs(got - expected).mean() < 0.5
+@pytest.mark.parametrize('kind', ['rgb8', 'grey8', 'rgb16', 'grey16'])
+def test_the_network_sees_what_it_sees_in_training(kind, tmp_path):
+  """A file through `colorize` and through the data pipeline, 32 x 32."""
+  pixels = color_photo()
+  if kind.startswith('grey'):
+    pixels = pixels[..., 1]
+  if kind.endswith('16'):
+    pixels = pixels.astype(np.uint16) * 256 + 77
+  photo.write(tmp_path / 'a.png', pixels)
+  with pipeline.eval_stream(
+      files.folder(tmp_path), batch_size=1, image_size=32, fit='squash',
+      engine='threads') as stream:
+    (batch,) = stream
+  expected, _ = color.split_lightness(jnp.asarray(batch['image']))
+  asked = []
+
+  def answer(variables, lightness, region, hints):
+    asked.append(lightness)
+    return jnp.zeros((1, 1, 32, 32, 2)), jnp.ones((1, 1))
+
+  list(inference.colorize(answer, {}, photo.read(tmp_path / 'a.png'),
+                          image_size=32))
+  np.testing.assert_allclose(asked[0], expected, atol=1e-4)
+
+
+compiled = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda event, *_, **__: compiled.append(event)
+    if event.endswith('backend_compile_duration') else None)
+
+
+@pytest.mark.parametrize('proposals', [0, 2])
+@pytest.mark.parametrize('given', ['nothing', 'mask', 'hints'])
+def test_nothing_is_compiled_for_a_photo_of_another_size(proposals, given):
+  """Grey and color, 8 and 16 bits, twenty sizes: one set of programs."""
+  answer = inference.answers(TINY, num_proposals=proposals)
+  rng = np.random.default_rng(3)
+
+  def color_one(shape):
+    pixels = rng.integers(0, 65536, shape).astype(
+        np.uint16 if shape[0] % 2 else np.uint8)
+    picture = a_photo(pixels)
+    hints = region = None
+    if given == 'mask':
+      region = rng.random(shape[:2]) < 0.5
+    if given == 'hints':
+      painted = np.zeros((*shape[:2], 3), pixels.dtype)
+      alpha = np.zeros(shape[:2], pixels.dtype)
+      alpha[:2] = np.iinfo(alpha.dtype).max
+      hints = strokes.of_strokes(a_photo(painted, alpha=alpha), picture, 32)
+      assert hints[1].any()
+    for coloring in inference.colorize(
+        lambda v, x, r, h: answer(v, x, r, None), VARIABLES, picture,
+        image_size=32, bits=8, region=region, hints=hints):
+      assert coloring.pixels.shape == (*shape[:2], 3)
+      small = sheets.thumbnail(coloring.pixels, 48)
+      assert sheets.lightness_only(small).shape == small.shape
+
+  color_one((40, 50, 3))
+  assert compiled
+  before = len(compiled)
+  for n in range(20):
+    color_one((30 + 3 * n, 90 - 2 * n) + ((3,) if n % 3 else ()))
+  assert len(compiled) == before
 
 
 # Upsampling.

@@ -4,7 +4,8 @@ import dataclasses
 import math
 
 import numpy as np
-from PIL import Image
+
+from colorjax.photo.square import resize
 
 FITS = ('crop', 'squash')
 """How evaluation makes a photograph square: see `fit_square`."""
@@ -37,23 +38,6 @@ class Augment:
       raise ValueError(f'crop ratio needs 0 < low <= high: {self.ratio}')
     if not 0 <= self.flip <= 1:
       raise ValueError(f'flip is a probability, got {self.flip}')
-
-
-def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-  """Resizes with Pillow's bicubic filter, antialiased when it shrinks.
-
-  Args:
-    pixels: uint8 [H, W, 3].
-    height: rows of the result.
-    width: columns of the result.
-
-  Returns:
-    uint8 [height, width, 3].
-  """
-  image = Image.fromarray(np.ascontiguousarray(pixels))
-  # A large photograph is first reduced by a whole factor to 3 times the size.
-  return np.asarray(image.resize(
-      (width, height), Image.Resampling.BICUBIC, reducing_gap=3.0))
 
 
 def crop_box(height: int, width: int, augment: Augment, draws: np.ndarray

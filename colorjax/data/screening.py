@@ -11,9 +11,9 @@ import threading
 import numpy as np
 import skimage.color
 
-from colorjax.data.augment import resize
 from colorjax.data.source import Source, SourceError
 from colorjax.photo import UnreadablePhoto
+from colorjax.photo.square import resize
 
 ON_BAD_IMAGE = ('fail', 'skip')
 """What to do with an unreadable photograph: stop with its error, or go on."""

@@ -16,7 +16,7 @@ from colorjax import color, resample
 from colorjax import keys as key_lib
 from colorjax.colorizer import Batch, Colorizer, Inputs, Variables
 from colorjax.fallbacks import with_fallbacks
-from colorjax.photo import painting, strokes
+from colorjax.photo import painting, square, strokes
 
 NUM_HINTS = 10
 """Pixels whose true color is given, where hints are measured."""
@@ -106,10 +106,10 @@ def of_colorizer(
 ) -> AnswerFn:
   """The answers of a method, at the size of the photographs.
 
-  The network sees the photographs' lightness at its own size; its answers are
-  brought back along their edges, as `inference` does it. What is random is
-  drawn with a key of (seed, batch['index']), so that it does not depend on the
-  batch that a photograph comes in.
+  The network sees the photographs at its own size (`photo.square`); its
+  answers are brought back along their edges, as `inference` does it. What is
+  random is drawn with a key of (seed, batch['index']), so that it does not
+  depend on the batch that a photograph comes in.
 
   Args:
     colorizer: the method.
@@ -135,7 +135,8 @@ def of_colorizer(
 
   def answer(variables, batch, networks):
     lightness, ab = color.split_lightness(batch['image'])
-    guide, field = _seen(lightness, image_size), _at(ab, image_size)
+    seen = square.resize_batch(batch['image'], image_size)
+    guide, field = color.split_lightness(seen)[0], _at(ab, image_size)
     inputs = {'lightness': guide}
     keys = key_lib.of_photographs(seed, 'answers', batch['index'])
 
@@ -211,15 +212,6 @@ def _calibration(colorizer: Colorizer, variables: Variables, inputs: Inputs,
     return log_prob(variables, inputs, blocks, keys)
 
   return {**calibration, 'nats_of_draws': jax.vmap(nats_of)(draws)}
-
-
-def _seen(lightness: jax.Array, size: int) -> jax.Array:
-  """Lightness [B, S, S, 1] as the network sees it, antialiased bicubic."""
-  if lightness.shape[1] == size:
-    return lightness
-  small = jax.image.resize(
-      lightness, (len(lightness), size, size, 1), 'cubic', antialias=True)
-  return jnp.clip(small, 0, 100)  # bicubic rings past black and white
 
 
 def _at(ab: jax.Array, size: int) -> jax.Array:

@@ -2,9 +2,13 @@
 
 from colorjax.photo.files import (
     SUFFIXES,
+    NotEnoughMemory,
     Photo,
     UnreadablePhoto,
     UnwritablePhoto,
+    check_fits,
+    is_out_of_memory,
+    out_of_memory,
     output_format,
     read,
     read_bytes,
@@ -15,9 +19,13 @@ from colorjax.photo.files import (
 
 __all__ = [
     'SUFFIXES',
+    'NotEnoughMemory',
     'Photo',
     'UnreadablePhoto',
     'UnwritablePhoto',
+    'check_fits',
+    'is_out_of_memory',
+    'out_of_memory',
     'output_format',
     'read',
     'read_bytes',

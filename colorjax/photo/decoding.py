@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import io
 import logging
+import struct
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,24 +16,14 @@ from collections.abc import Callable, Iterator
 import imagecodecs
 import numpy as np
 import tifffile
-from PIL import ExifTags, Image
+from PIL import Image
 
+from colorjax.photo import exif as exif_lib
 from colorjax.photo import icc
 
 _FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'GIF')
 _PNG_MAGIC = b'\x89PNG\r\n\x1a\n'
 _TIFF_MAGICS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
-
-# EXIF that describes the shot and not the layout of the file it came in.
-_KEPT_TAGS = (
-    ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model,
-    ExifTags.Base.XResolution, ExifTags.Base.YResolution,
-    ExifTags.Base.ResolutionUnit, ExifTags.Base.Software,
-    ExifTags.Base.DateTime, ExifTags.Base.Artist, ExifTags.Base.Copyright)
-_KEPT_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
-_STALE_TAGS = (
-    ExifTags.Base.ColorSpace, ExifTags.Base.ExifImageWidth,
-    ExifTags.Base.ExifImageHeight, ExifTags.IFD.Interop)
 
 _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda x: x[:, ::-1],
@@ -62,16 +53,18 @@ class Channels:
     profile: the ICC profile of the file, or None.
     exif: EXIF block with what still holds for new pixels, or None.
     format: Pillow's name of the file format.
+    pictures: how many pictures the file holds; reduced copies are not counted.
   """
   pixels: np.ndarray
   alpha: np.ndarray | None = None
   profile: bytes | None = None
   exif: bytes | None = None
   format: str
+  pictures: int = 1
 
 
 def decode(data: bytes, *, max_pixels: int) -> Channels:
-  """Decodes the first picture of an image file.
+  """Decodes the first picture of an image file that is no reduced copy.
 
   Args:
     data: the whole file.
@@ -84,12 +77,18 @@ def decode(data: bytes, *, max_pixels: int) -> Channels:
     Refused: the file is of a kind that is not read, or too large.
     Exception: anything, if the file is damaged: decoders raise what they like.
   """
+  page = None
   if data[:4] in _TIFF_MAGICS:
-    deep = _decode_deep_tiff(data, max_pixels)
+    tiff = exif_lib.block(data)
+    if tiff is not None:
+      page = exif_lib.page(tiff)
+      data = page.data
+    deep = _decode_deep_tiff(data, max_pixels, page)
     if deep is not None:
       return deep
   image = _open(data)
   _check_size(image.width, image.height, max_pixels)
+  pictures = page.pictures if page else _number_of_frames(image)
   if data[:8] == _PNG_MAGIC and data[24] == 16:
     pixels, alpha = _split_alpha(imagecodecs.png_decode(data))
     profile = image.info.get('icc_profile')
@@ -97,14 +96,37 @@ def decode(data: bytes, *, max_pixels: int) -> Channels:
     # Pillow reads the metadata of a TIFF, and warns of it, with the pixels.
     with _quiet() if image.format == 'TIFF' else contextlib.nullcontext():
       image.load()
-    image, profile = _without_ink(image, image.info.get('icc_profile'))
-    pixels, alpha = _split_mode(image)
+    rgb, profile = _without_ink(image, image.info.get('icc_profile'))
+    pixels, alpha = _split_mode(rgb)
   # After load: Pillow finds the EXIF of some PNGs behind the pixels, and turns
   # TIFFs, and no other format, upright by itself.
-  exif, orientation = _read_exif(image)
+  exif, orientation = _read_exif(image, data, page)
   return _finish(
       Channels(pixels=pixels, alpha=alpha, profile=profile, exif=exif,
-               format=image.format or ''), orientation)
+               format=image.format or '', pictures=pictures), orientation)
+
+
+def size(data: bytes) -> tuple[int, int] | None:
+  """Width and height that an image file claims; None if they cannot be had."""
+  try:
+    tiff = exif_lib.block(data) if data[:4] in _TIFF_MAGICS else None
+    if tiff is not None:
+      directory = exif_lib.page(tiff).directory
+      width, height = (tiff.numbers(directory[tag])[0] for tag in (256, 257))
+      return width, height
+    return _open(data).size
+  except Exception:  # of a file of which nothing is known
+    return None
+
+
+def _number_of_frames(image: Image.Image) -> int:
+  """Frames of an animation. The further ones of MPO are of the camera's own."""
+  if image.format not in ('GIF', 'PNG', 'WEBP'):
+    return 1
+  try:
+    return getattr(image, 'n_frames', 1)
+  except Exception:  # damage behind the first picture
+    return 1
 
 
 @contextlib.contextmanager
@@ -153,7 +175,6 @@ def _without_ink(image: Image.Image, profile: bytes | None
   if profile:
     with contextlib.suppress(ValueError):
       rgb = Image.fromarray(icc.to_srgb(np.asarray(image), profile))
-      rgb.format, rgb.info = image.format, image.info
       return rgb, icc.srgb_profile()
   return image, None
 
@@ -184,7 +205,8 @@ def _split_alpha(channels: np.ndarray
   return channels[..., 0] if count < 3 else channels[..., :3], alpha
 
 
-def _decode_deep_tiff(data: bytes, max_pixels: int) -> Channels | None:
+def _decode_deep_tiff(data: bytes, max_pixels: int,
+                      chosen: exif_lib.Page | None) -> Channels | None:
   """A TIFF of more than 8 bits; None if it is for Pillow to read."""
   with _quiet(), tifffile.TiffFile(io.BytesIO(data)) as tiff:
     page = tiff.pages.first
@@ -209,13 +231,15 @@ def _decode_deep_tiff(data: bytes, max_pixels: int) -> Channels | None:
   pixels, alpha = _split_alpha(channels)
   if alpha is not None and page.extrasamples[0] == 1:
     pixels = _unassociate(pixels, alpha)
-  try:
-    exif, _ = _read_exif(_open(data))
-  except Refused:
-    exif = None  # Pillow has no mode for this one.
+  source = exif_lib.block(data)
+  exif, turn = None, None
+  if chosen is not None and source is not None:
+    exif = exif_lib.kept(source, chosen.directory)
+    turn = exif_lib.orientation(source, chosen.directory)
   return _finish(
       Channels(pixels=pixels, alpha=alpha, profile=tags.get(34675), exif=exif,
-               format='TIFF'), tags.get(274, 1))
+               format='TIFF', pictures=chosen.pictures if chosen else 1),
+      turn or 1)
 
 
 def _unassociate(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
@@ -225,29 +249,32 @@ def _unassociate(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
   return np.minimum(np.rint(full), 65535).astype(np.uint16)
 
 
-def _read_exif(image: Image.Image) -> tuple[bytes | None, int]:
-  """EXIF that holds for new pixels too, and the orientation (1: upright).
-
-  Layout, orientation and the thumbnail, which would show the old picture, are
-  left out. A damaged block is taken for none.
-  """
-  kept = Image.Exif()
-  orientation = 1
-  try:
-    with _quiet():
-      exif = image.getexif()
-      orientation = exif.get(ExifTags.Base.Orientation, 1)
-      for tag in _KEPT_TAGS:
-        if tag in exif:
-          kept[tag] = exif[tag]
-      for directory in _KEPT_DIRECTORIES:
-        entries = {tag: value for tag, value in exif.get_ifd(directory).items()
-                   if tag not in _STALE_TAGS}
-        if entries:
-          kept[directory] = entries
-      return (kept.tobytes() if len(kept) else None), orientation
-  except Exception:
-    return None, orientation
+def _read_exif(image: Image.Image, data: bytes, page: exif_lib.Page | None
+               ) -> tuple[bytes | None, int]:
+  """EXIF that holds for new pixels too, and how to turn them (1: upright)."""
+  if page is not None:
+    source = exif_lib.block(data)
+    return (exif_lib.kept(source, page.directory) if source else None), 1
+  found = image.info.get('exif')
+  if not found:
+    # As ImageMagick writes it into PNGs: a header of three lines, then hex.
+    profile = image.info.get('Raw profile type exif')
+    with contextlib.suppress(AttributeError, ValueError, TypeError):
+      found = bytes.fromhex(''.join(profile.split('\n')[3:]))
+  source = exif_lib.block(found) if found else None
+  directory: exif_lib.Directory = {}
+  if source is not None:
+    with contextlib.suppress(struct.error):
+      directory = source.directory(source.first())[0]
+  turn = None
+  if source is not None:
+    turn = exif_lib.orientation(source, directory)
+  if turn is None:
+    # Pillow looks into XMP too, and raises anything at odd entries.
+    with contextlib.suppress(Exception), _quiet():
+      turn = image.getexif().get(exif_lib.ORIENTATION)
+  exif = exif_lib.kept(source, directory) if source is not None else None
+  return exif, turn or 1
 
 
 def _finish(channels: Channels, orientation: int) -> Channels:

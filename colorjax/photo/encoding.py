@@ -10,11 +10,13 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from colorjax.photo import exif as exif_lib
 from colorjax.photo import icc
 
 _JPEG_QUALITY = 95
 
-_EXIF_PREFIX = b'Exif\0\0'
+_MOST_EXIF = {'JPEG': 65_533}
+"""Bytes of EXIF that a format has room for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,19 +28,23 @@ class Format:
     bits: largest depth of a channel, 8 or 16.
     has_alpha: whether it keeps an alpha channel.
     is_lossless: whether it keeps every pixel to the last bit.
+    max_side: largest width or height, in pixels.
   """
   name: str
   bits: int
   has_alpha: bool
   is_lossless: bool = True
+  max_side: int = 2**31 - 1
 
 
-_JPEG = Format('JPEG', bits=8, has_alpha=False, is_lossless=False)
+# JPEG: what libjpeg writes. BMP and PNG: signed 32 bits.
+_JPEG = Format('JPEG', bits=8, has_alpha=False, is_lossless=False,
+               max_side=65_500)
 _TIFF = Format('TIFF', bits=16, has_alpha=True)
 FORMATS = {
     '.png': Format('PNG', bits=16, has_alpha=True),
     '.tif': _TIFF, '.tiff': _TIFF,
-    '.webp': Format('WEBP', bits=8, has_alpha=True),
+    '.webp': Format('WEBP', bits=8, has_alpha=True, max_side=16_383),
     '.bmp': Format('BMP', bits=8, has_alpha=False),
     '.jpg': _JPEG, '.jpeg': _JPEG, '.jpe': _JPEG, '.jfif': _JPEG,
 }
@@ -50,9 +56,9 @@ def encode(file_format: Format, pixels: np.ndarray,
   """An image file that says that its pixels are sRGB.
 
   jpeg has quality 95 and full-resolution chroma (4:4:4); webp is lossless,
-  since its lossy form halves the resolution of chroma. tiff keeps the texts of
-  the EXIF block (description, camera, artist, ...) and not its directories; bmp
-  keeps none of it.
+  since its lossy form halves the resolution of chroma. EXIF is written byte for
+  byte, by bmp not at all. Where jpeg has no room for a block its longest entries
+  are left out. tiff takes a resolution only if it is a number.
 
   Args:
     file_format: one of FORMATS, deep enough for the pixels.
@@ -78,6 +84,8 @@ def encode(file_format: Format, pixels: np.ndarray,
   if file_format.name != 'BMP':
     # A grey picture takes an RGB profile in no format.
     profile = icc.srgb_profile() if pixels.shape[2:] in ((3,), (4,)) else None
+    if exif and file_format.name in _MOST_EXIF:
+      exif = exif_lib.shortened(exif, _MOST_EXIF[file_format.name])
     options[file_format.name].update(icc_profile=profile, exif=exif or b'')
   out = io.BytesIO()
   Image.fromarray(pixels).save(
@@ -94,7 +102,7 @@ def _encode_png(pixels: np.ndarray, exif: bytes | None) -> bytes:
   data = bytes(imagecodecs.png_encode(pixels, level=6))
   chunks = _png_chunk(b'sRGB', b'\1')  # relative colorimetric
   if exif:
-    chunks += _png_chunk(b'eXIf', exif.removeprefix(_EXIF_PREFIX))
+    chunks += _png_chunk(b'eXIf', exif.removeprefix(exif_lib.PREFIX))
   return data[:33] + chunks + data[33:]
 
 
@@ -108,18 +116,16 @@ def _encode_tiff(pixels: np.ndarray, exif: bytes | None) -> bytes:
 
   Pillow writes no 16-bit RGB, and no EXIF directory beside compressed pixels.
   """
-  tags = Image.Exif()
-  if exif:
-    tags.load(exif)
   is_rgb = pixels.ndim == 3 and pixels.shape[-1] >= 3
   has_alpha = pixels.ndim == 3 and pixels.shape[-1] in (2, 4)
+  source = exif_lib.block(exif) if exif else None
   out = io.BytesIO()
   tifffile.imwrite(
       out, pixels, photometric='rgb' if is_rgb else 'minisblack',
       planarconfig='contig' if pixels.ndim == 3 else None,
       extrasamples=['unassalpha'] if has_alpha else None,
       compression='zlib', predictor=True, metadata=None, software=False,
-      iccprofile=icc.srgb_profile() if is_rgb else None,
-      extratags=[(int(tag), 's', 0, text, True) for tag, text in tags.items()
-                 if isinstance(text, str)])
-  return out.getvalue()
+      byteorder=source.order if source else '<', bigtiff=False,
+      iccprofile=icc.srgb_profile() if is_rgb else None)
+  data = out.getvalue()
+  return exif_lib.into_tiff(data, exif) if exif and source else data

@@ -3,7 +3,8 @@
 What a file may be:
 
   formats      jpeg (also MPO of phones), png, webp, bmp, tiff, gif; of an
-               animation or a file of several pages, the first picture
+               animation or a file of several pages, the first picture that is
+               no reduced copy; `Photo.pictures` counts them
   pixels       1-bit, grey, palette, RGB, CMYK and YCCK; 8 or 16 bit; an alpha
                channel is kept beside the pixels, never blended in
   orientation  EXIF-rotated pictures are turned upright
@@ -34,9 +35,15 @@ SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.webp', '.bmp', '.tif',
 MAX_PIXELS = 178_956_970
 """Largest picture that is read: 2^29 bytes as RGB; Pillow's own hard limit."""
 
+_ROWS = 256  # that are scaled at once, for the sake of memory
+
 
 class UnreadablePhoto(UserError):
   """A file that is no readable photograph; one line, file and reason."""
+
+
+class NotEnoughMemory(UnreadablePhoto):
+  """A photograph that is too large for this machine's memory; one line."""
 
 
 class UnwritablePhoto(UserError):
@@ -55,6 +62,8 @@ class Photo:
       what else spoke of the old pixels, or None.
     format: 'JPEG', 'PNG', 'TIFF', ...
     path: where it came from.
+    pictures: how many pictures the file holds, pages of a scan or frames of an
+      animation; this is the first. Reduced copies are not counted.
   """
   pixels: np.ndarray
   alpha: np.ndarray | None
@@ -62,6 +71,7 @@ class Photo:
   exif: bytes | None
   format: str
   path: str
+  pictures: int = 1
 
 
 def read(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> Photo:
@@ -82,6 +92,8 @@ def read(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> Photo:
     if pathlib.Path(path).exists() and not pathlib.Path(path).is_file():
       raise UnreadablePhoto(f'{path}: not a file')
     data = pathlib.Path(path).read_bytes()
+  except MemoryError as error:
+    raise out_of_memory(str(path), None) from error
   except OSError as error:
     raise UnreadablePhoto(f'{path}: {error.strerror or error}') from error
   return read_bytes(data, str(path), max_pixels=max_pixels)
@@ -109,6 +121,8 @@ def read_bytes(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS
   except decoding.Refused as error:
     raise UnreadablePhoto(f'{name}: {error}') from error
   except Exception as error:
+    if is_out_of_memory(error):
+      raise out_of_memory(name, decoding.size(data)) from error
     # Damaged files make decoders raise anything, struct.error and SyntaxError
     # included; to the caller they are all one thing.
     reason = ' '.join(str(error).split())[:120]
@@ -118,7 +132,27 @@ def read_bytes(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS
   return Photo(
       pixels=channels.pixels, alpha=channels.alpha,
       icc_profile=channels.profile, exif=channels.exif, format=channels.format,
-      path=name)
+      path=name, pictures=channels.pictures)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+  """Whether an error says that memory was too small.
+
+  Python has a type for it. JAX, and decoders, only say so.
+  """
+  text = str(error).lower()
+  return isinstance(error, MemoryError) or any(
+      words in text for words in (
+          'resource_exhausted', 'out of memory', 'cannot allocate memory',
+          'unable to allocate', 'bad_alloc', 'memory allocation'))
+
+
+def out_of_memory(name: str, size: tuple[int, int] | None) -> NotEnoughMemory:
+  """The error for a photograph; `size` is its width and height if known."""
+  what = 'it' if size is None else f'{size[0]} x {size[1]} pixels'
+  return NotEnoughMemory(
+      f'{name}: not enough memory for {what}; make it smaller, or close other '
+      'programs')
 
 
 def to_rgb8(photo: Photo) -> np.ndarray:
@@ -150,7 +184,7 @@ def write(path: str | os.PathLike, pixels: np.ndarray, *,
           like: Photo | None = None) -> None:
   """Writes a photograph, whole or not at all.
 
-  The format is that of the file name's ending; `image_encoding` says with
+  The format is that of the file name's ending; `encoding` says with
   which settings. 16-bit pixels for an 8-bit format (jpeg, webp, bmp) are scaled
   by 1/257 and rounded. The file says that it is sRGB.
 
@@ -177,17 +211,30 @@ def write(path: str | os.PathLike, pixels: np.ndarray, *,
   bits = min(file_format.bits, 8 * pixels.itemsize)
   if alpha is not None:
     alpha = with_depth(alpha, bits)
+  check_fits(path, pixels.shape[1], pixels.shape[0])
   try:
     data = encoding.encode(
         file_format, with_depth(pixels, bits), alpha,
         like.exif if like is not None else None)
-  except Exception as error:  # a limit of the format, a side of 65,535 say
+  except Exception as error:
+    if is_out_of_memory(error):
+      raise out_of_memory(str(path), pixels.shape[1::-1]) from error
     raise UnwritablePhoto(
         f'{path}: no {file_format.name} can be made of it: {error}') from error
   try:
     files.write_bytes(path, data)
   except UserError as error:
     raise UnwritablePhoto(str(error)) from error
+
+
+def check_fits(path: str | os.PathLike, width: int, height: int) -> None:
+  """Raises UnwritablePhoto if the format of a file name has no such sizes."""
+  file_format = output_format(path)
+  if max(width, height) > file_format.max_side:
+    raise UnwritablePhoto(
+        f'{path}: {width} x {height} pixels: a side of a '
+        f'{file_format.name.lower()} has at most {file_format.max_side}; write '
+        'png or tiff')
 
 
 def with_depth(values: np.ndarray, bits: int) -> np.ndarray:
@@ -199,4 +246,8 @@ def with_depth(values: np.ndarray, bits: int) -> np.ndarray:
     return values
   if bits == 16:
     return values.astype(np.uint16) * np.uint16(257)
-  return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+  result = np.empty(values.shape, np.uint8)
+  for top in range(0, len(values), _ROWS):  # the sum needs 32 bits
+    rows = values[top:top + _ROWS].astype(np.uint32)
+    result[top:top + _ROWS] = (rows + 128) // 257
+  return result

@@ -19,6 +19,7 @@ import numpy as np
 
 from colorjax import color
 from colorjax.errors import UserError
+from colorjax.photo import chunks
 from colorjax.photo import files as photo
 
 _NOISE = 8
@@ -112,14 +113,18 @@ def of_strokes(strokes: photo.Photo, picture: photo.Photo, size: int
   if not len(rows):
     raise photo.UnreadablePhoto(
         f'{strokes.path} holds no strokes: nothing on it is painted')
-  ab = np.asarray(color.split_lightness(
-      jnp.asarray(colors[rows, columns])[None, None])[1])[0, 0]
+  ab = chunks.by_chunks(_ab, colors[rows, columns])
   cell = rows * size // shape[0] * size + columns * size // shape[1]
   count = np.bincount(cell, minlength=size**2)
   total = np.stack([np.bincount(cell, ab[:, i], size**2) for i in (0, 1)], -1)
   mask = (count > 0).astype(np.float32)
   mean = (total / np.maximum(count, 1)[:, None]).astype(np.float32)
   return mean.reshape(size, size, 2), mask.reshape(size, size, 1)
+
+
+@jax.jit
+def _ab(pixels):
+  return color.split_lightness(pixels)[1]
 
 
 def _painted(strokes: photo.Photo, colors: np.ndarray, picture: photo.Photo

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from colorjax import color
 from colorjax.colorizer import Colorizer, Variables
 from colorjax.errors import UserError
-from colorjax.photo import painting
+from colorjax.photo import chunks, painting
 
 AB_RANGE = 60.0
 """The a and b planes are drawn from -AB_RANGE to AB_RANGE in every picture."""
@@ -217,9 +217,21 @@ def thumbnail(pixels: np.ndarray, size: int) -> np.ndarray:
 
 
 def lightness_only(pixels: np.ndarray) -> np.ndarray:
-  """The grey picture of equal lightness, uint8 sRGB [..., H, W, 3]."""
-  lightness, _ = color.split_lightness(jnp.asarray(pixels))
-  return np.asarray(painting.grey_picture(lightness))
+  """The grey picture of equal lightness, uint8 sRGB [..., H, W, 3].
+
+  Any size: nothing is compiled anew for it.
+  """
+  return chunks.by_chunks(_grey, np.asarray(pixels))
+
+
+@jax.jit
+def _grey(pixels):
+  return painting.grey_picture(color.split_lightness(pixels)[0])
+
+
+@jax.jit
+def _lab(pixels):
+  return jnp.concatenate(color.split_lightness(pixels), -1)
 
 
 def lab_split(original: np.ndarray, predicted: np.ndarray) -> np.ndarray:
@@ -249,8 +261,7 @@ def lab_split(original: np.ndarray, predicted: np.ndarray) -> np.ndarray:
             ('b', _ab_colors(1), -AB_RANGE, AB_RANGE)]
   for row, (name, picture) in enumerate(
       [('original', original), ('prediction', predicted)]):
-    lightness, ab = color.split_lightness(jnp.asarray(picture))
-    lab = np.concatenate([lightness, ab], -1)
+    lab = chunks.by_chunks(_lab, np.asarray(picture))
     axes[row, 0].imshow(picture)
     axes[row, 0].set_ylabel(name)
     for column, (_, colors, low, high) in enumerate(planes, start=1):

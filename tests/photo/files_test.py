@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from colorjax import photo
 from colorjax.errors import UserError
-from colorjax.photo import icc
+from colorjax.photo import decoding, exif, icc
 
 RNG = np.random.default_rng(0)
 RGB8 = RNG.integers(0, 256, (19, 31, 3), dtype=np.uint8)
@@ -93,8 +93,12 @@ def test_palette_and_its_transparency():
 
 def test_first_picture_of_an_animation():
   frames = [Image.fromarray(np.full((8, 8), v, np.uint8)) for v in (40, 200)]
-  data = encoded(frames[0], 'GIF', save_all=True, append_images=frames[1:])
-  assert np.unique(read(data).pixels).tolist() == [40]
+  for file_format in ('GIF', 'PNG', 'WEBP'):
+    data = encoded(frames[0], file_format, save_all=True,
+                   append_images=frames[1:], **(
+                       {'lossless': True} if file_format == 'WEBP' else {}))
+    assert np.unique(read(data).pixels).tolist() == [40]
+    assert read(data).pictures == 2
 
 
 @pytest.mark.parametrize(('data', 'pixels', 'alpha'), [
@@ -471,8 +475,175 @@ def test_exif_is_passed_on(suffix, tmp_path):
   assert kept[ExifTags.Base.Make] == 'Camera & Sons'
   directory = kept.get_ifd(ExifTags.IFD.Exif)
   assert ExifTags.Base.ExifImageWidth not in directory
-  if suffix != '.tif':  # tiff keeps the texts alone
-    assert directory[ExifTags.Base.ExposureTime] == 0.25
+  assert directory[ExifTags.Base.ExposureTime] == 0.25
+
+
+def raw_exif(main, exif, gps, order='<', thumbnail=False):
+  """A block of entries {tag: (type, count, bytes)}, made by hand."""
+  def directory(entries, start, following=0):
+    table, values = struct.pack(order + 'H', len(entries)), b''
+    behind = start + 6 + 12 * len(entries)
+    for tag, (kind, count, value) in sorted(entries.items()):
+      table += struct.pack(order + 'HHI', tag, kind, count)
+      if isinstance(value, int):  # an offset, or a value past the end
+        table += struct.pack(order + 'I', value)
+      elif len(value) <= 4:
+        table += value.ljust(4, b'\0')
+      else:
+        table += struct.pack(order + 'I', behind + len(values))
+        values += value
+    return table + struct.pack(order + 'I', following) + values
+
+  exif_at = 8
+  body = directory(exif, exif_at)
+  gps_at = exif_at + len(body)
+  body += directory(gps, gps_at)
+  main = main | {34665: (4, 1, exif_at), 34853: (4, 1, gps_at)}
+  at = 8 + len(body)
+  body += directory(main, at, at + 4000 if thumbnail else 0)
+  head = b'II*\0' if order == '<' else b'MM\0*'
+  return b'Exif\0\0' + head + struct.pack(order + 'I', at) + body
+
+
+ODD_MAIN = {
+    315: (2, 7, 'Müller'.encode()),  # no zero at its end
+    33432: (2, 14, '© 1944 Jörg'.encode() + b'\0'),
+    282: (2, 7, b'72 dpi\0'), 272: (2, 5, b'R\xfffl\0')}
+ODD_EXIF = {
+    37500: (7, 9, b'Maker\0\1\2\3'), 36867: (2, 20, b'1944:06:06 06:30:00\0'),
+    40961: (3, 1, b'\2\0'), 37510: (7, 12, b'UNICODE\0\xe4\0\xf6\0')}
+ODD_GPS = {6: (2, 6, b'12.5m\0'), 1: (2, 2, b'N\0')}
+BAD = {271: (2, 2000, 70000), 305: (99, 4, b'abcd'), 306: (12, 2**31, 20)}
+
+
+@pytest.mark.parametrize('order', '<>')
+@pytest.mark.parametrize('suffix', ['.jpg', '.png', '.webp', '.tif'])
+@pytest.mark.parametrize('carrier', ['JPEG', 'PNG', 'WEBP', 'TIFF'])
+def test_odd_exif_comes_out_as_it_came_in(carrier, suffix, order, tmp_path):
+  """UTF-8, odd types, entries past the end, a thumbnail that is not there."""
+  given = raw_exif(ODD_MAIN | BAD, ODD_EXIF, ODD_GPS, order, thumbnail=True)
+  if carrier == 'TIFF':
+    sound = exif.block(given)
+    data = exif.into_tiff(
+        tiff(SMOOTH, photometric='rgb', byteorder=order, software=False),
+        exif.kept(sound, sound.directory(sound.first())[0]))
+  else:
+    data = encoded(Image.fromarray(SMOOTH), carrier, exif=given)
+  source = read(data)
+  photo.write(tmp_path / f'out{suffix}', source.pixels, like=source)
+  written = (tmp_path / f'out{suffix}').read_bytes()
+  if suffix == '.tif':
+    block = exif.block(written)
+    Image.open(io.BytesIO(written)).load()
+  else:
+    image = Image.open(io.BytesIO(written))
+    image.load()
+    block = exif.block(image.info['exif'])
+  main, following = block.directory(block.first())
+  assert following == 0
+  assert block.order == order
+
+  def held(directory):
+    return {tag: (e.type, e.count, e.value) for tag, e in directory.items()}
+
+  def short(entries):
+    return {tag: (kind, count, value[:count])
+            for tag, (kind, count, value) in entries.items()}
+
+  got = held(main)
+  expected = short(ODD_MAIN)
+  if carrier == 'TIFF' or suffix == '.tif':
+    expected.pop(282)  # in a tiff, readers compute with it
+    got.pop(282, None)
+  assert {tag: got.get(tag) for tag in expected} == expected
+  assert not set(got) & set(BAD)
+  exif_entries = block.directory(block.numbers(main[34665])[0])[0]
+  assert held(exif_entries) == {
+      tag: entry for tag, entry in short(ODD_EXIF).items() if tag != 40961}
+  assert held(block.directory(block.numbers(main[34853])[0])[0]) == short(
+      ODD_GPS)
+
+
+def test_exif_cut_short_anywhere_is_no_refusal():
+  whole = raw_exif(ODD_MAIN, ODD_EXIF, ODD_GPS)
+  for length in range(6, len(whole), 7):
+    data = png16(RGB16)
+    data = data[:33] + png_chunk(b'eXIf', whole[6:length]) + data[33:]
+    np.testing.assert_array_equal(read(data).pixels, RGB16)
+
+
+def test_exif_too_long_for_jpeg_loses_its_longest_entry(tmp_path):
+  note = {37500: (7, 70000, bytes(70000))}
+  source = read(png16(RGB16)[:33] + png_chunk(
+      b'eXIf', raw_exif(ODD_MAIN, ODD_EXIF | note, ODD_GPS)[6:])
+      + png16(RGB16)[33:])
+  photo.write(tmp_path / 'out.jpg', RGB8, like=source)
+  block = exif.block(photo.read(tmp_path / 'out.jpg').exif)
+  main, _ = block.directory(block.first())
+  assert main[315].value == 'Müller'.encode()
+  entries = block.directory(block.numbers(main[34665])[0])[0]
+  assert 37500 not in entries
+  assert 36867 in entries
+
+
+# Files of several pictures.
+
+def pages(*kinds, shape=(12, 20), dtype=np.uint8, **options):
+  """A TIFF: page n is filled with n; kinds are NewSubfileTypes."""
+  out = io.BytesIO()
+  with tifffile.TiffWriter(out, **options) as writer:
+    for n, kind in enumerate(kinds):
+      side = (shape[0] // 2, shape[1] // 2) if kind & 1 else shape
+      writer.write(np.full((*side, 3), n, dtype), photometric='rgb',
+                   subfiletype=kind, metadata=None)
+  return out.getvalue()
+
+
+@pytest.mark.parametrize('options', [
+    {}, {'byteorder': '>'}, {'bigtiff': True}], ids=str)
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+@pytest.mark.parametrize(('kinds', 'chosen', 'pictures'), [
+    ((1, 0), 1, 1), ((1, 1, 0, 0), 2, 2), ((0, 1), 0, 1), ((1,), 0, 1),
+    ((2, 2, 2), 0, 3), ((3, 2), 1, 1)])
+def test_the_first_page_that_is_no_reduced_copy(
+    kinds, chosen, pictures, dtype, options):
+  got = read(pages(*kinds, dtype=dtype, **options))
+  assert np.unique(got.pixels).tolist() == [chosen]
+  assert got.pictures == pictures
+  assert got.pixels.dtype == dtype
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+def test_a_photo_below_its_thumbnail(dtype):
+  out = io.BytesIO()
+  with tifffile.TiffWriter(out) as writer:
+    writer.write(np.full((6, 10, 3), 1, dtype), photometric='rgb', subifds=1,
+                 subfiletype=1, metadata=None,
+                 extratags=[(315, 's', 0, 'Ada', True)])
+    writer.write(np.full((12, 20, 3), 2, dtype), photometric='rgb',
+                 metadata=None)
+  got = read(out.getvalue())
+  assert np.unique(got.pixels).tolist() == [2]
+  assert b'Ada' in got.exif
+  assert got.pictures == 1
+
+
+def test_the_older_tag_for_reduced_copies():
+  out = io.BytesIO()
+  with tifffile.TiffWriter(out) as writer:
+    for n in range(2):
+      writer.write(np.full((9, 9), n, np.uint8), metadata=None, extratags=[
+          (255, 'H', 1, 2 - n, True)])
+  assert np.unique(read(out.getvalue()).pixels).tolist() == [1]
+
+
+def test_a_chain_of_pages_that_bites_its_tail():
+  data = bytearray(pages(1))
+  block = exif.block(bytes(data))
+  at = block.first()
+  end = at + 2 + 12 * block.number('H', at)
+  data[end:end + 4] = struct.pack('<I', at)
+  assert read(bytes(data)).pixels.shape == (6, 10, 3)
 
 
 def test_write_refuses(tmp_path):
@@ -484,8 +655,11 @@ def test_write_refuses(tmp_path):
     photo.write(tmp_path / 'out.png', RGB8[:5], like=like(ALPHA8))
   with pytest.raises(photo.UnwritablePhoto, match=r'none.out\.png: cannot be'):
     photo.write(tmp_path / 'none' / 'out.png', RGB8)
-  with pytest.raises(photo.UnwritablePhoto, match=r'no JPEG can be made'):
-    photo.write(tmp_path / 'out.jpg', np.zeros((1, 70000), np.uint8))
+  for suffix, side in (('jpg', 65500), ('webp', 16383)):
+    with pytest.raises(photo.UnwritablePhoto, match=f'at most {side}; write'):
+      photo.write(tmp_path / f'out.{suffix}', np.zeros((1, side + 1), np.uint8))
+    photo.write(tmp_path / f'out.{suffix}', np.zeros((1, side), np.uint8))
+    (tmp_path / f'out.{suffix}').unlink()
   assert not os.listdir(tmp_path)
 
 
@@ -503,3 +677,28 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     photo.write(path, RGB8 // 2)
   assert path.read_bytes() == before
   assert os.listdir(tmp_path) == ['out.png']
+
+
+@pytest.mark.parametrize('error', [
+    MemoryError(), OSError('out of memory error when reading image file'),
+    RuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes')])
+def test_too_little_memory_is_said_with_the_size(error, tmp_path, monkeypatch):
+  def fail(*args, **kwargs):
+    raise error
+
+  monkeypatch.setattr(decoding, '_split_mode', fail)
+  with pytest.raises(photo.NotEnoughMemory,
+                     match='not enough memory for 31 x 19 pixels'):
+    read(PNG)
+  monkeypatch.setattr(photo.files.encoding, 'encode', fail)
+  with pytest.raises(photo.NotEnoughMemory, match='memory for 31 x 19 pixels'):
+    photo.write(tmp_path / 'out.png', RGB8)
+
+
+def test_the_longest_names_are_written(tmp_path):
+  path = tmp_path / ('ä' * 125 + 'x.png')
+  assert len(os.fsencode(path.name)) == 255
+  photo.write(path, RGB8)
+  np.testing.assert_array_equal(photo.read(path).pixels, RGB8)
+  with pytest.raises(photo.UnwritablePhoto, match='too long'):
+    photo.write(tmp_path / ('x' * 252 + '.png'), RGB8)

@@ -1,0 +1,135 @@
+"""The square that a network sees of a photograph: one definition for all.
+
+A network sees the lightness of 8-bit sRGB pixels that were brought to its
+square. Training, evaluation and coloring all do it in this order:
+
+  1. 8-bit sRGB (`photo.to_rgb8`);
+  2. resized in sRGB with Pillow's bicubic filter, antialiased, and rounded to
+     8 bits (`resize`, or `resize_batch` for photographs on the device);
+  3. Lab lightness, computed on the device (`color.split_lightness`).
+
+Lightness is a curved function of sRGB, so the lightness of a resized photograph
+is not its resized lightness: along edges they differ by up to 3 units.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from colorjax.photo import files
+
+_REDUCING_GAP = 3
+"""A large photograph is first reduced by a whole factor to this many times the
+size, with a box filter."""
+
+
+def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+  """Resizes with Pillow's bicubic filter, antialiased when it shrinks.
+
+  Args:
+    pixels: uint8 sRGB, [H, W] or [H, W, 3].
+    height: rows of the result.
+    width: columns of the result.
+
+  Returns:
+    uint8 [height, width] or [height, width, 3].
+  """
+  image = Image.fromarray(np.ascontiguousarray(pixels))
+  return np.asarray(image.resize(
+      (width, height), Image.Resampling.BICUBIC,
+      reducing_gap=float(_REDUCING_GAP)))
+
+
+def squash(pixels: np.ndarray, size: int) -> np.ndarray:
+  """A whole photograph as the square that a network sees.
+
+  Args:
+    pixels: sRGB, uint8 or uint16, [H, W] grey or [H, W, 3].
+    size: side of the square in pixels.
+
+  Returns:
+    uint8 [size, size, 3]: what `photo.to_rgb8` and `resize` give.
+  """
+  # Grey is repeated last: that is the same, and a third of the work.
+  square = resize(files.with_depth(pixels, 8), size, size)
+  if square.ndim == 2:
+    square = np.repeat(square[..., None], 3, axis=-1)
+  return square
+
+
+def resize_batch(images: jax.Array, size: int) -> jax.Array:
+  """`resize` for square photographs on the device.
+
+  The same filter and the same rounding after each pass. Where a value lies on
+  the border of two levels the two may differ by one level.
+
+  Args:
+    images: uint8 sRGB [B, S, S, 3].
+    size: side of the result in pixels; static.
+
+  Returns:
+    uint8 [B, size, size, 3].
+  """
+  side = images.shape[1]
+  if side == size:
+    return images
+  x = images.astype(jnp.float32)
+  factor = int(side / size / _REDUCING_GAP) or 1
+  if factor > 1:
+    box = jnp.asarray(_box_weights(side, factor))
+    # Pillow adds half of the count in whole numbers and multiplies by a
+    # truncated reciprocal, which is exact for powers of two alone.
+    count = factor**2
+    half = count // 2 / count - (1e-3 if count & (count - 1) else 0)
+    x = _rounded(_along_columns(box, _along_rows(box, x)), half)
+  weights = jnp.asarray(_bicubic_weights(x.shape[1], side / factor, size))
+  x = _rounded(_along_columns(weights, x))
+  return _rounded(_along_rows(weights, x)).astype(jnp.uint8)
+
+
+def _along_rows(weights: jax.Array, x: jax.Array) -> jax.Array:
+  return jnp.einsum('sh,bhwc->bswc', weights, x,
+                    precision=jax.lax.Precision.HIGHEST)
+
+
+def _along_columns(weights: jax.Array, x: jax.Array) -> jax.Array:
+  return jnp.einsum('sw,bhwc->bhsc', weights, x,
+                    precision=jax.lax.Precision.HIGHEST)
+
+
+def _rounded(x: jax.Array, half: float = 0.5) -> jax.Array:
+  return jnp.clip(jnp.floor(x + half), 0, 255)
+
+
+@functools.cache
+def _box_weights(side: int, factor: int) -> np.ndarray:
+  """Averages over `factor` pixels, the last over those that are left."""
+  block = np.arange(side) // factor
+  weights = (block == np.arange(block[-1] + 1)[:, None]).astype(np.float32)
+  return weights / weights.sum(1, keepdims=True)
+
+
+@functools.cache
+def _bicubic_weights(count: int, length: float, size: int) -> np.ndarray:
+  """Pillow's bicubic filter (Keys 1981, a = -0.5), float32 [size, count].
+
+  Args:
+    count: pixels of the source.
+    length: how much of them to resize, in pixels, from the first.
+    size: pixels of the result.
+  """
+  scale = length / size
+  stretch = max(scale, 1.0)
+  center = (np.arange(size)[:, None] + 0.5) * scale
+  pixel = np.arange(count)[None]
+  first = np.maximum(np.floor(center - 2 * stretch + 0.5), 0)
+  end = np.minimum(np.floor(center + 2 * stretch + 0.5), count)
+  x = np.abs((pixel - center + 0.5) / stretch)
+  near = (1.5 * x - 2.5) * x * x + 1
+  far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+  weights = np.where(x < 1, near, np.where(x < 2, far, 0))
+  weights = np.where((pixel >= first) & (pixel < end), weights, 0)
+  return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
