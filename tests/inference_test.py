@@ -256,9 +256,9 @@ def test_the_network_sees_what_it_sees_in_training(kind, tmp_path):
   expected, _ = color.split_lightness(jnp.asarray(batch['image']))
   asked = []
 
-  def answer(variables, lightness, region, hints):
-    asked.append(lightness)
-    return jnp.zeros((1, 1, 32, 32, 2)), jnp.ones((1, 1))
+  def answer(variables, inputs):
+    asked.append(inputs['lightness'])
+    return jnp.zeros((1, 1, 32, 32, 2)), None
 
   list(inference.colorize(answer, {}, photo.read(tmp_path / 'a.png'),
                           image_size=32))
@@ -292,8 +292,7 @@ def test_nothing_is_compiled_for_a_photo_of_another_size(proposals, given):
       hints = strokes.of_strokes(a_photo(painted, alpha=alpha), picture, 32)
       assert hints[1].any()
     for coloring in inference.colorize(
-        lambda v, x, r, h: answer(v, x, r, None), VARIABLES, picture,
-        image_size=32, bits=8, region=region, hints=hints):
+        answer, VARIABLES, picture, image_size=32, bits=8, region=region, hints=hints):
       assert coloring.pixels.shape == (*shape[:2], 3)
       small = sheets.thumbnail(coloring.pixels, 48)
       assert sheets.lightness_only(small).shape == small.shape

@@ -404,7 +404,8 @@ def test_a_result_is_read_as_it_was_written(tmp_path):
   result.write(tmp_path, written)
   read = result.load(tmp_path)
   assert read.record == written.record
-  assert np.isnan(read.summary['psnr'].mean)
+  assert read.summary['psnr'] == written.summary['psnr']
+  assert read.summary['psnr'].num_undefined == 1
   assert read.summary['auc_rebalanced'] == written.summary['auc_rebalanced']
   np.testing.assert_array_equal(read.statistics['psnr'], [np.inf, 20.0])
   assert (tmp_path / result.PHOTOGRAPHS_FILE).read_text() == (
@@ -415,7 +416,7 @@ def test_a_result_is_read_as_it_was_written(tmp_path):
     (result.METRICS_FILE, None, 'holds no metrics.json'),
     (result.METRICS_FILE, '[]', 'metrics.json holds no JSON object'),
     (result.METRICS_FILE, '{"psnr": 3}', 'no file of metrics'),
-    (result.PROTOCOL_FILE, '{', 'protocol.json cannot be read'),
+    (result.PROTOCOL_FILE, '{', 'protocol.json: is not valid JSON'),
     (result.PROTOCOL_FILE, '{"data": ""}', 'no record of an evaluation'),
     (result.STATISTICS_FILE, 'x', 'statistics.npz cannot be read')])
 def test_damaged_results_are_refused(tmp_path, file, content, message):

@@ -90,7 +90,7 @@ def test_loss_is_the_likelihood_of_the_paper():
   colorizer = mbm.build(family='bernoulli', network='published', **SMALL)
   variables, batch = _variables(colorizer), _batch()
   net, _, _ = mbm._network(
-      'published', num_params=1, batch_norm=False, dropout=0., axis_name=None,
+      'published', num_params=1, batch_norm=False, dropout=0.,
       dtype=jnp.float32, **SMALL)
   lightness, ab = _lab(batch)
   out = net.apply(variables, lightness / 50 - 1, train=False)
@@ -163,7 +163,7 @@ def test_expected_color_tends_to_the_photograph_when_trained_on_it():
 
   def distance(params):
     predicted = colorizer.predict({'params': params, 'model_state': {}},
-                                  lightness)
+                                  grey(lightness))
     return np.linalg.norm(predicted - ab, axis=-1).mean()
 
   params = variables['params']
