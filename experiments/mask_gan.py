@@ -49,6 +49,13 @@ _WIDTHS = flags.DEFINE_multi_integer(
     'widths', [64, 128, 256, 512, 512], 'Channels of the stride-2 '
     'convolutions; repeat the flag for each.', lower_bound=1)
 
+_DISCRIMINATOR_RATE = flags.DEFINE_float(
+    'discriminator_learning_rate', None, 'Peak learning rate of the '
+    'discriminator; --learning_rate if not given.', lower_bound=0)
+_DISCRIMINATOR_OPTIMIZER = flags.DEFINE_enum(
+    'discriminator_optimizer', None, ['adamw', 'adam', 'sgd'], 'Update rule of '
+    'the discriminator; --optimizer if not given.')
+
 
 def main(argv: Sequence[str]) -> int:
   """Trains, evaluates and reports; goes on where an earlier run stopped."""
@@ -57,6 +64,9 @@ def main(argv: Sequence[str]) -> int:
   from colorjax.data import masks
   from experiments import runner
 
+  own = {name: value for name, value in (
+      ('optimizer', _DISCRIMINATOR_OPTIMIZER.value),
+      ('learning_rate', _DISCRIMINATOR_RATE.value)) if value is not None}
   return runner.train('colorjax.methods.mask_gan', {
       'adversarial_loss': _LOSS.value,
       'discriminator': _DISCRIMINATOR.value,
@@ -68,7 +78,8 @@ def main(argv: Sequence[str]) -> int:
       'widths': _WIDTHS.value,
       'dtype': flags.FLAGS.dtype,
   }, regions=masks.parse(_MASKS.value),
-      eval_regions=masks.parse(_EVAL_MASKS.value or _MASKS.value))
+      eval_regions=masks.parse(_EVAL_MASKS.value or _MASKS.value),
+      player_optimizers={'discriminator': own} if own else None)
 
 
 if __name__ == '__main__':

@@ -6,6 +6,7 @@ inside their main.
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
 import time
@@ -63,9 +64,9 @@ class _Feeds:
 class _Plan:
   """What a run begins with, and what each step does to it."""
   variables: Variables
-  optimizer: optax.GradientTransformation
+  optimizer: state_lib.Optimizers
   cadence: loop.Cadence
-  schedule: optax.Schedule | None = None
+  schedule: optax.Schedule | Mapping[str, optax.Schedule] | None = None
   ema_decay: float | None = None
   accumulate: int = 1
 
@@ -85,6 +86,7 @@ def train(
     eval_regions: masks.MaskSource | None = None,
     embed_photos: EmbedPhotos | None = None,
     row_titles: run_report.RowTitles | None = None,
+    player_optimizers: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> int:
   """Trains a method as the flags say, then measures and reports it.
 
@@ -97,6 +99,8 @@ def train(
     embed_photos: what computes batch['embedding'] before the first step; None
       for batches without it.
     row_titles: what stands above each photograph of the report's sheet.
+    player_optimizers: by player, where its 'optimizer' and 'learning_rate'
+      differ from the flags of these names.
 
   Returns:
     The exit code: 0 for a finished run (one that was finished before too),
@@ -104,7 +108,8 @@ def train(
   """
   spec = Spec(method, dict(settings), FLAGS.image_size,
               'best' if FLAGS.patience else 'latest')
-  return _run(spec, _training, regions=regions, eval_regions=eval_regions,
+  plan = functools.partial(_training, player_optimizers=player_optimizers)
+  return _run(spec, plan, regions=regions, eval_regions=eval_regions,
               embed_photos=embed_photos, row_titles=row_titles)
 
 
@@ -265,22 +270,26 @@ def _init(colorizer: Colorizer) -> Variables:
       keys.of_run(FLAGS.seed, 'init'), (FLAGS.image_size, FLAGS.image_size))
 
 
-def _training(colorizer: Colorizer, feeds: _Feeds, workdir: pathlib.Path
-              ) -> _Plan:
+def _training(
+    colorizer: Colorizer,
+    feeds: _Feeds,
+    workdir: pathlib.Path,
+    *,
+    player_optimizers: Mapping[str, Mapping[str, Any]] | None = None,
+) -> _Plan:
   """Training as the flags say, begun with the backbone's weights of a file."""
   del feeds
-  # A run that goes on has the weights in its checkpoints.
-  weights = {} if steps(workdir / DIRECTORY) else pretrained.find(
-      colorizer, _backbone_weights())
-  variables = pretrained.load(colorizer, _init(colorizer), weights)
-  schedule = optimizers.make_schedule(
-      FLAGS.schedule, learning_rate=FLAGS.learning_rate,
-      num_steps=FLAGS.num_steps, warmup_steps=FLAGS.warmup_steps,
-      halve_every=FLAGS.halve_every)
-  optimizer = optimizers.make_optimizer(
-      FLAGS.optimizer, learning_rate=schedule,
-      clip_norm=FLAGS.clip_norm or None, weight_decay=FLAGS.weight_decay,
-      momentum=FLAGS.momentum, b1=FLAGS.adam_b1)
+  weights = _backbone_weights(colorizer, workdir)
+  variables = _init(colorizer)
+  if weights is not None:
+    assert colorizer.load_backbone is not None
+    variables = colorizer.load_backbone(variables, weights)
+  schedule, optimizer = _optimizer()
+  if player_optimizers:
+    made = {name: _optimizer(**player_optimizers.get(name, {}))
+            for name in colorizer.players}
+    schedule = {name: rate for name, (rate, _) in made.items()}
+    optimizer = {name: rule for name, (_, rule) in made.items()}
   cadence = loop.Cadence(
       num_steps=FLAGS.num_steps, log_every=FLAGS.log_every,
       eval_every=FLAGS.eval_every, checkpoint_every=FLAGS.checkpoint_every,
@@ -294,6 +303,20 @@ def _training(colorizer: Colorizer, feeds: _Feeds, workdir: pathlib.Path
 def _backbone_weights() -> str | None:
   """--backbone_weights, where the experiment has this flag."""
   return (FLAGS.backbone_weights if 'backbone_weights' in FLAGS else None)
+def _optimizer(
+    optimizer: optimizers.OptimizerName | None = None,
+    learning_rate: float | None = None,
+) -> tuple[Any, Any]:
+  """The schedule and the optimizer of the flags, or with one of these."""
+  schedule = optimizers.make_schedule(
+      FLAGS.schedule, learning_rate=(
+          FLAGS.learning_rate if learning_rate is None else learning_rate),
+      num_steps=FLAGS.num_steps, warmup_steps=FLAGS.warmup_steps,
+      halve_every=FLAGS.halve_every)
+  return schedule, optimizers.make_optimizer(
+      optimizer or FLAGS.optimizer, learning_rate=schedule,
+      clip_norm=FLAGS.clip_norm or None, weight_decay=FLAGS.weight_decay,
+      momentum=FLAGS.momentum, b1=FLAGS.adam_b1)
 
 
 def _fit(colorizer: Colorizer, feeds: _Feeds, workdir: pathlib.Path,

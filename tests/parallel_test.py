@@ -54,9 +54,11 @@ def _part(run, prefix):
 def _assert_same(found, expected):
   assert found.keys() == expected.keys()
   for name, x in expected.items():
+    # A variance is a difference of two means: more digits are lost there.
+    tolerance = 1e-6 if name.startswith(('params', '/')) else 1e-5
     scale = max(1.0, float(np.abs(x).max()))
     np.testing.assert_allclose(
-        found[name], x, atol=1e-6 * scale, rtol=0, err_msg=name)
+        found[name], x, atol=tolerance * scale, rtol=0, err_msg=name)
 
 
 @pytest.mark.parametrize('accumulate', [1, 4])
