@@ -9,6 +9,7 @@ lightness and hue, and rounded such that every pixel keeps its lightness
 
 import dataclasses
 import functools
+import os
 import pathlib
 from collections.abc import Callable, Iterator
 
@@ -19,7 +20,7 @@ import numpy as np
 from colorjax import color, photo, resample
 from colorjax.colorizer import Colorizer, Spec, Variables
 from colorjax.errors import UserError
-from colorjax.photo import chunks, painting, square
+from colorjax.photo import chunks, painting, square, strokes
 from colorjax.training import checkpoint
 
 Answer = Callable[..., tuple[jax.Array, jax.Array]]
@@ -39,10 +40,101 @@ class Coloring:
 
   Attributes:
     pixels: sRGB, uint8 or uint16 [H, W, 3], in the photograph's resolution.
-    weight: its probability among the answers; 1 for a single best answer.
+    weight: its probability among the answers; 1 for a single best answer, None
+      where the method has none.
   """
   pixels: np.ndarray
-  weight: float
+  weight: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Colored:
+  """What `colorjax.colorize` returns.
+
+  Attributes:
+    pixels: the best single coloring, sRGB, uint8 or uint16 [H, W, 3].
+    proposals: different colorings alike, most probable first; [] if none were
+      asked for.
+    probabilities: of the proposals; None where the method has none, or none
+      were asked for.
+  """
+  pixels: np.ndarray
+  proposals: list[np.ndarray]
+  probabilities: list[float] | None
+
+
+def colorize_image(
+    image: str | os.PathLike | np.ndarray, *,
+    checkpoint: str | os.PathLike | tuple[Colorizer, Variables, int],
+    proposals: int = 0, region: np.ndarray | None = None,
+    hints: str | os.PathLike | None = None, bits: int | None = None,
+) -> Colored:
+  """Colors one photograph; offered as `colorjax.colorize`.
+
+  The network is compiled at every call. For many photographs use `load` and
+  `answers` once, and `colorize` for each.
+
+  Args:
+    image: a file, or sRGB pixels, uint8 or uint16, [H, W] or [H, W, 3].
+    checkpoint: the work directory of a training run, or what `load` returned.
+    proposals: how many different colorings to give beside the best.
+    region: where color is wanted, bool [H, W]; the rest stays grey.
+    hints: a file with painted strokes, see `strokes.of_strokes`; for the best
+      coloring alone.
+    bits: depth of the colorings, 8 or 16; the photograph's own if None.
+
+  Returns:
+    The colorings.
+
+  Raises:
+    UserError: the image, the checkpoint or the hints cannot be used.
+  """
+  picture = image_of(image)
+  loaded = (checkpoint if isinstance(checkpoint, tuple) else
+            load(pathlib.Path(os.path.expanduser(checkpoint))))
+  colorizer, variables, image_size = loaded
+  given = None
+  if hints is not None:
+    if colorizer.predict_with_hints is None:
+      raise UserError(f'hints={hints}: this method takes none')
+    given = strokes.of_strokes(
+        photo.read(os.path.expanduser(hints)), picture, image_size)
+  if region is not None and region.shape != picture.pixels.shape[:2]:
+    raise UserError(f'region is {list(region.shape)}, the photograph '
+                    f'{list(picture.pixels.shape[:2])}: give one of its size')
+
+  def ask(number, hints):
+    return list(colorize(
+        answers(colorizer, num_proposals=number), variables, picture,
+        image_size=image_size, bits=bits, region=region, hints=hints))
+
+  (best,) = ask(0, given)
+  further = ask(proposals, None) if proposals else []
+  probabilities = [one.weight for one in further if one.weight is not None]
+  return Colored(pixels=best.pixels, proposals=[one.pixels for one in further],
+                 probabilities=probabilities or None)
+
+
+def image_of(image: str | os.PathLike | np.ndarray) -> photo.Photo:
+  """A photograph from a file or from pixels.
+
+  Args:
+    image: a path, or sRGB uint8 or uint16, [H, W] or [H, W, 3].
+
+  Returns:
+    The photograph.
+
+  Raises:
+    UserError: the file cannot be read, or the array is of another kind.
+  """
+  if not isinstance(image, np.ndarray):
+    return photo.read(os.path.expanduser(image))
+  if image.dtype not in (np.uint8, np.uint16) or not image.size or not (
+      image.ndim == 2 or image.shape[2:] == (3,)):
+    raise UserError('image has to be a path, or uint8 or uint16 pixels [H, W] '
+                    f'or [H, W, 3], got {image.dtype} {list(image.shape)}')
+  return photo.Photo(pixels=image, alpha=None, icc_profile=None, exif=None,
+                     format='', path='image')
 
 
 def answers(colorizer: Colorizer, *, num_proposals: int = 0) -> Answer:
@@ -107,13 +199,13 @@ def colorize(
   given = None if hints is None else tuple(jnp.asarray(x)[None] for x in hints)
   ab, weight = answer(
       variables, jnp.asarray(guide)[None, ..., None], within, given)
-  for one_ab, one_weight in zip(ab[:, 0], np.asarray(weight[:, 0]),
-                                strict=True):
+  weights = [None] * len(ab) if weight is None else np.asarray(weight[:, 0])
+  for one_ab, one_weight in zip(ab[:, 0], weights, strict=True):
     field = resample.fit(guide, one_ab)
     yield Coloring(
         pixels=paint(lightness, field, region=region,
                      bits=bits or 8 * picture.pixels.itemsize),
-        weight=float(one_weight))
+        weight=None if one_weight is None else float(one_weight))
 
 
 def load(workdir: pathlib.Path) -> tuple[Colorizer, Variables, int]:

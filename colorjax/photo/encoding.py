@@ -57,8 +57,8 @@ def encode(file_format: Format, pixels: np.ndarray,
 
   jpeg has quality 95 and full-resolution chroma (4:4:4); webp is lossless,
   since its lossy form halves the resolution of chroma. EXIF is written byte for
-  byte, by bmp not at all. Where jpeg has no room for a block its longest entries
-  are left out. tiff takes a resolution only if it is a number.
+  byte, by bmp not at all. Where jpeg has no room for a block, its longest
+  entries are left out. tiff takes a resolution only if it is a number.
 
   Args:
     file_format: one of FORMATS, deep enough for the pixels.
