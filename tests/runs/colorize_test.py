@@ -1,4 +1,4 @@
-"""`experiments.colorize` as a person runs it."""
+"""Photographs to colorings: `runs.colorize`, its script, `colorjax.colorize`."""
 
 import os
 import pathlib
@@ -332,9 +332,9 @@ def test_images_of_other_formats_are_counted(workdir, tmp_path):
                         ('2 .heic', 'heif-convert'), ('1 .jp2', 'opj_')):
     assert any(ending in line and words in line for line in lines)
   (tmp_path / 'in/a.png').unlink()
-  with pytest.raises(UserError, match='no photograph.*2 .heic'):
+  with pytest.raises(UserError, match=r'no photograph.*2 \.heic'):
     color_all(workdir, tmp_path)
-  with pytest.raises(UserError, match='no photographs.*2 .heic'):
+  with pytest.raises(UserError, match=r'no photographs.*2 \.heic'):
     files.folder(tmp_path / 'in')
   with pytest.raises(photo.UnreadablePhoto, match='heif-convert'):
     photo.read(tmp_path / 'in/b.HEIC')
