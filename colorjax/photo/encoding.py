@@ -125,7 +125,7 @@ def _encode_tiff(pixels: np.ndarray, exif: bytes | None) -> bytes:
       planarconfig='contig' if pixels.ndim == 3 else None,
       extrasamples=['unassalpha'] if has_alpha else None,
       compression='zlib', predictor=True, metadata=None, software=False,
-      byteorder=source.order if source else '<', bigtiff=False,
+      byteorder='>' if source and source.order == '>' else '<', bigtiff=False,
       iccprofile=icc.srgb_profile() if is_rgb else None)
   data = out.getvalue()
   return exif_lib.into_tiff(data, exif) if exif and source else data

@@ -1,4 +1,4 @@
-"""Photographs to colorings: `runs.colorize`, its script, `colorjax.colorize`."""
+"""Photographs to colorings: `runs.colorize`, its script, the library call."""
 
 import os
 import pathlib
