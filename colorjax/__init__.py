@@ -1,3 +1,12 @@
 """Image colorization research in JAX: color as a distribution."""
 
 __version__ = '0.1.0'
+
+
+def __getattr__(name: str):
+  """`colorjax.colorize`, without JAX for those who only ask the version."""
+  if name == 'colorize':
+    from colorjax.inference import colorize_image
+
+    return colorize_image
+  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

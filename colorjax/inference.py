@@ -9,8 +9,10 @@ lightness and hue, and rounded such that every pixel keeps its lightness
 
 import dataclasses
 import functools
+import os
 import pathlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +22,7 @@ from colorjax import color, photo, resample
 from colorjax.colorizer import Colorizer, Spec, Variables
 from colorjax.errors import UserError
 from colorjax.fallbacks import with_fallbacks
-from colorjax.photo import chunks, painting, square
+from colorjax.photo import chunks, painting, square, strokes
 from colorjax.training import checkpoint
 
 Answer = Callable[..., tuple[jax.Array, jax.Array | None]]
@@ -42,6 +44,103 @@ class Coloring:
   """
   pixels: np.ndarray
   probability: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Colored:
+  """What `colorjax.colorize` returns.
+
+  Attributes:
+    pixels: the best single coloring, sRGB, uint8 or uint16 [H, W, 3].
+    proposals: different colorings alike, most probable first; [] if none were
+      asked for.
+    probabilities: of the proposals; None where the method has none, or none
+      were asked for.
+  """
+  pixels: np.ndarray
+  proposals: list[np.ndarray]
+  probabilities: list[float] | None
+
+
+def colorize_image(
+    image: str | os.PathLike | np.ndarray, *,
+    checkpoint: str | os.PathLike | tuple[Colorizer, Variables, int],
+    proposals: int = 0, region: np.ndarray | None = None,
+    hints: str | os.PathLike | None = None,
+    reference: str | os.PathLike | np.ndarray | None = None,
+    bits: int | None = None, **options: Any,
+) -> Colored:
+  """Colors one photograph; offered as `colorjax.colorize`.
+
+  The network is compiled at every call. For many photographs use `load` and
+  `answers` once, and `colorize` for each.
+
+  Args:
+    image: a file, or sRGB pixels, uint8 or uint16, [H, W] or [H, W, 3].
+    checkpoint: the work directory of a training run, or what `load` returned.
+    proposals: how many different colorings to give beside the best.
+    region: where color is wanted, bool [H, W]; the rest stays grey.
+    hints: a file with painted strokes, see `strokes.of_strokes`.
+    reference: a photograph whose colors are wanted, for methods that accept
+      one: a file, or pixels like `image`.
+    bits: depth of the colorings, 8 or 16; the photograph's own if None.
+    **options: what the method lets be chosen when it is asked, see
+      `Colorizer.options`.
+
+  Returns:
+    The colorings.
+
+  Raises:
+    UserError: the image, the checkpoint or the hints cannot be used.
+  """
+  picture = image_of(image)
+  loaded = (checkpoint if isinstance(checkpoint, tuple) else
+            load(pathlib.Path(os.path.expanduser(checkpoint))))
+  colorizer, variables, image_size = loaded
+  colorizer = colorizer.ask(**options)
+  given = None
+  if hints is not None:
+    given = strokes.of_strokes(
+        photo.read(os.path.expanduser(hints)), picture, image_size)
+  if region is not None and region.shape != picture.pixels.shape[:2]:
+    raise UserError(f'region is {list(region.shape)}, the photograph '
+                    f'{list(picture.pixels.shape[:2])}: give one of its size')
+
+  def ask(number):
+    return list(colorize(
+        answers(colorizer, num_proposals=number), variables, picture,
+        image_size=image_size, bits=bits, region=region, hints=given,
+        reference=None if reference is None else photo.to_rgb8(
+            image_of(reference))))
+
+  (best,) = ask(0)
+  further = ask(proposals) if proposals else []
+  probabilities = [one.probability for one in further
+                   if one.probability is not None]
+  return Colored(pixels=best.pixels, proposals=[one.pixels for one in further],
+                 probabilities=probabilities or None)
+
+
+def image_of(image: str | os.PathLike | np.ndarray) -> photo.Photo:
+  """A photograph from a file or from pixels.
+
+  Args:
+    image: a path, or sRGB uint8 or uint16, [H, W] or [H, W, 3].
+
+  Returns:
+    The photograph.
+
+  Raises:
+    UserError: the file cannot be read, or the array is of another kind.
+  """
+  if not isinstance(image, np.ndarray):
+    return photo.read(os.path.expanduser(image))
+  if image.dtype not in (np.uint8, np.uint16) or not image.size or not (
+      image.ndim == 2 or image.shape[2:] == (3,)):
+    raise UserError('image has to be a path, or uint8 or uint16 pixels [H, W] '
+                    f'or [H, W, 3], got {image.dtype} {list(image.shape)}')
+  return photo.Photo(pixels=image, alpha=None, icc_profile=None, exif=None,
+                     format='', path='image')
 
 
 def answers(colorizer: Colorizer, *, num_proposals: int = 0) -> Answer:

@@ -8,7 +8,7 @@ import os
 import pathlib
 from collections.abc import Callable, Sequence
 
-from colorjax import photo
+from colorjax.data import files
 from colorjax.errors import UserError
 
 _NAMED_MISSING = 3  # photographs without an image that a message names
@@ -55,12 +55,15 @@ def _by_name(path: str | os.PathLike, what: str) -> dict[str, pathlib.Path]:
     kind = 'is a file, not a folder' if root.exists() else 'does not exist'
     raise UserError(f'{what}s folder:{path}: {root} {kind}')
   images: dict[str, pathlib.Path] = {}
-  for file in sorted(root.rglob('*')):
-    if file.suffix.lower() in photo.SUFFIXES and file.is_file():
-      other = images.setdefault(_stem(file.relative_to(root)), file)
-      if other != file:
-        raise UserError(f'{what}s folder:{path}: {other} and {file} are both '
-                        f'the {what} of one photograph; remove one')
+  found = files.walk(root)
+  for name, reason in found.locked:
+    raise UserError(f'{what}s folder:{path}: {root / name}: {reason}')
+  for name in found.names:
+    file = root / name
+    other = images.setdefault(_stem(name), file)
+    if other != file:
+      raise UserError(f'{what}s folder:{path}: {other} and {file} are both '
+                      f'the {what} of one photograph; remove one')
   if not images:
     raise UserError(
         f'{what}s folder:{path}: no images in {root} or below it')

@@ -1,9 +1,10 @@
 """Photographs in files: a folder, and those that come with scikit-image."""
 
+import collections
+import dataclasses
 import os
 import pathlib
 import re
-from collections.abc import Iterator
 
 import skimage
 
@@ -54,16 +55,17 @@ def folder(path: str | os.PathLike) -> Source:
   if not root.is_dir():
     what = 'is a file, not a folder' if root.exists() else 'does not exist'
     raise SourceError(f'folder:{path}: {root} {what}')
-  try:
-    names = sorted(_photographs_below(str(root)), key=_natural)
-  except OSError as error:
-    raise SourceError(
-        f'folder:{path}: {error.filename}: {error.strerror}') from error
-  if not names:
+  found = walk(root)
+  for name, reason in found.locked:
+    raise SourceError(f'folder:{path}: {root / name}: {reason}')
+  if not found.names:
+    others = ''.join(
+        f'; {count} {ending} are not read, {photo.NOT_READ[ending]} converts '
+        'to png' for ending, count in found.not_read.items())
     raise SourceError(
         f'folder:{path}: no photographs in {root} or below it; their names end '
-        f'in {" ".join(photo.SUFFIXES)}')
-  return _of_files(f'folder:{path}', root, names)
+        f'in {" ".join(photo.SUFFIXES)}{others}')
+  return _of_files(f'folder:{path}', root, found.names)
 
 
 def _of_files(name: str, root: pathlib.Path, names: list[str]) -> Source:
@@ -86,31 +88,81 @@ def _natural(name: str) -> tuple[list[list[tuple[int, int, str]]], str]:
   return key, name
 
 
-def _photographs_below(root: str) -> Iterator[str]:
-  """Paths relative to root, in no order."""
-  entered = {os.path.realpath(root)}
+@dataclasses.dataclass(frozen=True)
+class Walk:
+  """What lies in a folder and in the folders below it.
+
+  Attributes:
+    names: photographs, paths relative to the folder, in the order of a file
+      manager.
+    locked: folders that cannot be entered, relative too, each with the reason.
+    not_read: how many files of each ending of photo.NOT_READ there are.
+  """
+  names: list[str]
+  locked: list[tuple[str, str]]
+  not_read: dict[str, int]
+
+
+def walk(root: str | os.PathLike, *, without: str | os.PathLike | None = None
+         ) -> Walk:
+  """Looks for photographs; see `folder` for what is found.
+
+  Args:
+    root: the folder.
+    without: a folder that is passed over, with all that is below it.
+
+  Returns:
+    What there is.
+  """
+  top = os.fspath(root)
+  entered = {os.path.realpath(top)}
+  if without is not None:
+    entered.add(os.path.realpath(without))
+  names: list[str] = []
+  locked: list[tuple[str, str]] = []
+  not_read: collections.Counter[str] = collections.Counter()
   waiting = ['']
   while waiting:
     level = waiting.pop()
-    with os.scandir(os.path.join(root, level)) as entries:
-      # Sorted: which of two links into one folder is entered must not depend
-      # on the file system.
-      for entry in sorted(entries, key=lambda e: _natural(e.name)):
-        name = os.path.join(level, entry.name)
-        if entry.name.startswith('.'):
-          continue
-        if entry.is_dir():
-          real = os.path.realpath(entry.path)
-          if real not in entered:
-            entered.add(real)
-            waiting.append(name)
-        elif entry.name.lower().endswith(photo.SUFFIXES) and _may_be_photo(
-            entry):
-          yield name
+    try:
+      with os.scandir(os.path.join(top, level)) as scanned:
+        # Sorted: which of two links into one folder is entered must not depend
+        # on the file system.
+        entries = sorted(scanned, key=lambda e: _natural(e.name))
+    except OSError as error:
+      locked.append((level, error.strerror or str(error)))
+      continue
+    for entry in entries:
+      name = os.path.join(level, entry.name)
+      if entry.name.startswith('.'):
+        continue
+      ending = os.path.splitext(entry.name)[1].lower()
+      if _is_folder(entry):
+        real = os.path.realpath(entry.path)
+        if real not in entered:
+          entered.add(real)
+          waiting.append(name)
+      elif ending in photo.SUFFIXES:
+        if _may_be_photo(entry):
+          names.append(name)
+      elif ending in photo.NOT_READ:
+        not_read[ending] += 1
+  return Walk(sorted(names, key=_natural), sorted(locked),
+              dict(sorted(not_read.items())))
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+  try:
+    return entry.is_dir()
+  except OSError:  # a link in a circle, or through a locked folder
+    return False
 
 
 def _may_be_photo(entry: os.DirEntry) -> bool:
   # A link that leads nowhere is a photograph that cannot be read, to be
   # reported as one; a socket or a pipe is none, and reading it would hang.
-  return entry.is_file() or (
-      entry.is_symlink() and not os.path.exists(entry.path))
+  try:
+    return entry.is_file() or (
+        entry.is_symlink() and not os.path.exists(entry.path))
+  except OSError:  # reported when it is read
+    return True

@@ -1,6 +1,7 @@
 """Photographs in files: formats, ICC, EXIF, depth, painting and strokes."""
 
 from colorjax.photo.files import (
+    NOT_READ,
     SUFFIXES,
     NotEnoughMemory,
     Photo,
@@ -18,6 +19,7 @@ from colorjax.photo.files import (
 )
 
 __all__ = [
+    'NOT_READ',
     'SUFFIXES',
     'NotEnoughMemory',
     'Photo',

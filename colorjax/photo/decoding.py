@@ -12,6 +12,7 @@ import struct
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -258,7 +259,7 @@ def _read_exif(image: Image.Image, data: bytes, page: exif_lib.Page | None
   found = image.info.get('exif')
   if not found:
     # As ImageMagick writes it into PNGs: a header of three lines, then hex.
-    profile = image.info.get('Raw profile type exif')
+    profile: Any = image.info.get('Raw profile type exif')
     with contextlib.suppress(AttributeError, ValueError, TypeError):
       found = bytes.fromhex(''.join(profile.split('\n')[3:]))
   source = exif_lib.block(found) if found else None

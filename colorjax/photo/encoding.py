@@ -57,8 +57,8 @@ def encode(file_format: Format, pixels: np.ndarray,
 
   jpeg has quality 95 and full-resolution chroma (4:4:4); webp is lossless,
   since its lossy form halves the resolution of chroma. EXIF is written byte for
-  byte, by bmp not at all. Where jpeg has no room for a block its longest entries
-  are left out. tiff takes a resolution only if it is a number.
+  byte, by bmp not at all. Where jpeg has no room for a block, its longest
+  entries are left out. tiff takes a resolution only if it is a number.
 
   Args:
     file_format: one of FORMATS, deep enough for the pixels.
@@ -125,7 +125,7 @@ def _encode_tiff(pixels: np.ndarray, exif: bytes | None) -> bytes:
       planarconfig='contig' if pixels.ndim == 3 else None,
       extrasamples=['unassalpha'] if has_alpha else None,
       compression='zlib', predictor=True, metadata=None, software=False,
-      byteorder=source.order if source else '<', bigtiff=False,
+      byteorder='>' if source and source.order == '>' else '<', bigtiff=False,
       iccprofile=icc.srgb_profile() if is_rgb else None)
   data = out.getvalue()
   return exif_lib.into_tiff(data, exif) if exif and source else data

@@ -28,9 +28,29 @@ from colorjax import files
 from colorjax.errors import UserError
 from colorjax.photo import decoding, encoding
 
-SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.webp', '.bmp', '.tif',
-            '.tiff', '.gif')
+SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.mpo', '.png', '.apng', '.webp',
+            '.bmp', '.tif', '.tiff', '.gif')
 """File name endings that are photographs, in lower case."""
+
+_HEIF = 'heif-convert of libheif'
+_AVIF = 'avifdec of libavif'
+_JPEG_2000 = 'opj_decompress of OpenJPEG'
+_RAW = 'darktable-cli or RawTherapee'
+NOT_READ = {
+    **dict.fromkeys(('.heic', '.heif', '.hif'), _HEIF),
+    **dict.fromkeys(('.avif', '.avifs'), _AVIF),
+    **dict.fromkeys(('.jp2', '.j2k', '.j2c', '.jpc', '.jpf', '.jpx', '.jpm'),
+                    _JPEG_2000),
+    '.jxl': 'djxl of libjxl',
+    **dict.fromkeys(('.dng', '.cr2', '.cr3', '.crw', '.nef', '.nrw', '.arw',
+                     '.sr2', '.srf', '.orf', '.rw2', '.raf', '.pef', '.srw',
+                     '.raw', '.rwl', '.3fr', '.iiq', '.x3f', '.erf', '.kdc',
+                     '.mrw', '.dcr'), _RAW),
+    **dict.fromkeys(('.psd', '.psb', '.xcf', '.tga', '.ppm', '.pgm', '.pbm',
+                     '.pnm', '.pam', '.pcx', '.jxr', '.wdp', '.exr', '.hdr',
+                     '.dds', '.sgi', '.qoi'), 'ImageMagick'),
+}
+"""Endings of image files that are not read, and what converts them."""
 
 MAX_PIXELS = 178_956_970
 """Largest picture that is read: 2^29 bytes as RGB; Pillow's own hard limit."""
@@ -119,7 +139,9 @@ def read_bytes(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS
   try:
     channels = decoding.decode(data, max_pixels=max_pixels)
   except decoding.Refused as error:
-    raise UnreadablePhoto(f'{name}: {error}') from error
+    converter = NOT_READ.get(pathlib.Path(name).suffix.lower())
+    advice = f'; {converter} converts to png' if converter else ''
+    raise UnreadablePhoto(f'{name}: {error}{advice}') from error
   except Exception as error:
     if is_out_of_memory(error):
       raise out_of_memory(name, decoding.size(data)) from error

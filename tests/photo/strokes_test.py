@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from colorjax import photo
+from colorjax import color, photo
 from colorjax.errors import UserError
 from colorjax.photo import strokes as strokes_lib
 
@@ -92,9 +92,9 @@ def _photo(pixels, alpha=None):
                      format='PNG', path='strokes.png')
 
 
-def _ab(color):
+def _ab(rgb):
   return np.asarray(color.split_lightness(
-      jnp.array(color, jnp.uint8)[None, None])[1])[0, 0]
+      jnp.array(rgb, jnp.uint8)[None, None])[1])[0, 0]
 
 
 GREY = np.linspace(0, 255, 24 * 32).astype(np.uint8).reshape(24, 32)

@@ -1,10 +1,11 @@
-"""`experiments.colorize` as a person runs it."""
+"""Photographs to colorings: `runs.colorize`, its script, the library call."""
 
 import os
 import pathlib
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 import skimage.data
@@ -12,11 +13,13 @@ import tiny_method
 from inference_test import grey_level
 from PIL import Image
 
-from colorjax import photo
+import colorjax
+from colorjax import inference, photo
+from colorjax.data import files
 from colorjax.errors import UserError
-from experiments import colorize
+from colorjax.runs import colorize
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def run(*flags):
@@ -72,7 +75,7 @@ def test_a_photo_of_the_input_is_never_a_target(tmp_path):
   with pytest.raises(UserError, match='would replace'):
     colorize.plan([tmp_path / 'a.png'], tmp_path / 'a.png', link, 'png')
   with pytest.raises(UserError, match='is the input'):
-    colorize.find_photos(tmp_path, link, photo.SUFFIXES)
+    colorize.find_photos(tmp_path, link)
   assert colorize.plan([tmp_path / 'b.jpg'], tmp_path / 'b.jpg', tmp_path,
                        'png')
 
@@ -89,8 +92,8 @@ def test_what_is_found(tmp_path):
                'out/a.png', '.hidden/d.png'):
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).touch()
-  found = colorize.find_photos(tmp_path, tmp_path / 'out', photo.SUFFIXES)
-  assert [str(path.relative_to(tmp_path)) for path in found] == [
+  found = colorize.find_photos(tmp_path, tmp_path / 'out')
+  assert [str(path.relative_to(tmp_path)) for path in found.paths] == [
       'a.png', 'b.JPG', 'x/y/c.webp']
 
 
@@ -108,7 +111,8 @@ def test_only_inside_a_mask(workdir, tmp_path):
 
   def color(output, mask):
     return colorize.colorize_all(
-        workdir, tmp_path / 'in', tmp_path / output, mask=tmp_path / mask)
+        workdir, tmp_path / 'in', tmp_path / output,
+        mask=tmp_path / mask).refused
 
   def is_colored(path):
     pixels = np.asarray(Image.open(tmp_path / path)).astype(int)
@@ -144,7 +148,7 @@ def test_painted_hints(tmp_path):
   write(tmp_path / 'hints/a.png', strokes)
   write(tmp_path / 'hints/b.png', grey[:10])
   assert colorize.colorize_all(levin, tmp_path / 'in', tmp_path / 'out',
-                               hints=tmp_path / 'hints') == 1
+                               hints=tmp_path / 'hints').refused == 1
   assert not (tmp_path / 'out/b.png').exists()
   got = photo.read(tmp_path / 'out/a.png').pixels.astype(int)
   np.testing.assert_array_equal(np.rint(grey_level(got.astype(np.uint8))),
@@ -165,7 +169,7 @@ def test_hints_mask_and_proposals_together(workdir, tmp_path):
     write(tmp_path / f'{name}.png', pixels)
   assert colorize.colorize_all(
       workdir, tmp_path / 'p.png', tmp_path / 'out', num_proposals=3,
-      hints=tmp_path / 'hints.png', mask=tmp_path / 'mask.png') == 0
+      hints=tmp_path / 'hints.png', mask=tmp_path / 'mask.png').refused == 0
   for k in range(3):
     pixels = photo.read(tmp_path / f'out/p.{k}.png').pixels.astype(int)
     assert not np.ptp(pixels[:, 16:], axis=-1).any()
@@ -184,18 +188,17 @@ def test_a_folder_from_end_to_end(workdir, tmp_path, capsys):
   before = {path: path.read_bytes() for path in source.rglob('*.*')}
 
   def color(**options):
-    code = colorize.colorize_all(
+    done = colorize.colorize_all(
         workdir, source, output, num_proposals=3, **options)
-    assert code == 1
+    assert done.refused == 2
     said = capsys.readouterr()
     lines = said.err.splitlines()
     assert len(lines) == 2, said.err
     assert str(source / 'cut.jpg') in lines[0]
     assert str(source / 'empty.png') in lines[1]
-    assert '2 refused' in said.out
-    return said.out
+    return done
 
-  assert '3 colored' in color()
+  assert color().colored == 3
   files = {str(path.relative_to(output)) for path in output.rglob('*.*')}
   assert files == {
       f'{stem}.{kind}.png' for stem in ('a.png', 'a.bmp', 'sub/b')
@@ -210,14 +213,12 @@ def test_a_folder_from_end_to_end(workdir, tmp_path, capsys):
   # Again: what is there is kept, what is missing is made.
   (output / 'a.png.2.png').unlink()
   times = {path: path.stat().st_mtime_ns for path in output.rglob('*.*')}
-  said = color()
-  assert '1 colored' in said
-  assert '2 there already' in said
+  assert color() == colorize.Outcome(colored=1, kept=2, refused=2)
   changed = {path.name for path, at in times.items()
              if path.stat().st_mtime_ns != at}
   assert not changed
   assert (output / 'a.png.2.png').exists()
-  assert '3 colored' in color(overwrite=True)
+  assert color(overwrite=True).colored == 3
   assert all(path.stat().st_mtime_ns != at for path, at in times.items())
 
 
@@ -243,6 +244,10 @@ def test_one_photo_in_its_own_format(workdir, tmp_path):
     ({'proposals': '-1'}, '--proposals'),
     ({'format': 'gif'}, '--format'),
     ({'color': 'red'}, 'color'),
+    ({'input': '~/nothing-here.jpg'}, f'{pathlib.Path.home()}/nothing-here'),
+    ({'checkpoint': '~/no-run'}, f'{pathlib.Path.home()}/no-run'),
+    ({'mask': '~/no-mask'}, f'{pathlib.Path.home()}/no-mask'),
+    ({'hints': '~/no-hints'}, f'{pathlib.Path.home()}/no-hints'),
 ], ids=str)
 def test_wrong_usage_is_one_line(changes, message, workdir, tmp_path):
   write(tmp_path / 'p.png', np.zeros((4, 4), np.uint8))
@@ -273,3 +278,154 @@ def test_help_is_quick():
   done = run('--help')
   assert '--checkpoint' in done.stdout
   assert seconds() - begun < 2
+
+
+RGB = skimage.data.astronaut()[:40, 150:200]
+
+
+def color_all(workdir, tmp_path, **options):
+  """The outcome, and the lines that were said."""
+  lines = []
+  done = colorize.colorize_all(workdir, tmp_path / 'in', tmp_path / 'out',
+                               say=lines.append, **options)
+  return done, lines
+
+
+def test_home_is_expanded(workdir, tmp_path):
+  write(tmp_path / 'p.png', RGB)
+  done = subprocess.run(
+      [sys.executable, '-m', 'experiments.colorize', f'--checkpoint={workdir}',
+       '--input=~/p.png', '--output=~/out'], cwd=ROOT, capture_output=True,
+      text=True, env=os.environ | {'PYTHONPATH': f'{ROOT}:{ROOT / "tests"}',
+                                   'HOME': str(tmp_path)})
+  assert done.returncode == 0, done.stderr
+  assert (tmp_path / 'out/p.png').exists()
+
+
+def test_linked_folders_once_and_locked_ones_named(
+    workdir, tmp_path, monkeypatch):
+  write(tmp_path / 'in/a.png', RGB)
+  write(tmp_path / 'elsewhere/b.png', RGB)
+  write(tmp_path / 'in/locked/c.png', RGB)
+  (tmp_path / 'in/x').symlink_to(tmp_path / 'elsewhere')
+  (tmp_path / 'in/y').symlink_to(tmp_path / 'elsewhere')
+  (tmp_path / 'in/circle').symlink_to(tmp_path / 'in')
+  (tmp_path / 'in/loop').symlink_to(tmp_path / 'in/loop')
+  scandir = os.scandir
+
+  def locked(path):
+    if str(path).endswith('locked'):
+      raise PermissionError(13, 'Permission denied', path)
+    return scandir(path)
+
+  monkeypatch.setattr(os, 'scandir', locked)
+  done, lines = color_all(workdir, tmp_path)
+  assert done == colorize.Outcome(colored=2, kept=0, refused=1)
+  (line,) = lines
+  assert f'{tmp_path}/in/locked: cannot be entered: Permission' in line
+  assert sorted(p.relative_to(tmp_path / 'out').as_posix()
+                for p in (tmp_path / 'out').rglob('*.png')) == [
+                    'a.png', 'x/b.png']
+  with pytest.raises(UserError, match='locked: Permission denied'):
+    files.folder(tmp_path / 'in')
+
+
+def test_images_of_other_formats_are_counted(workdir, tmp_path):
+  write(tmp_path / 'in/a.png', RGB)
+  for name in ('b.HEIC', 'c.heic', 'sub/d.jp2', 'e.dng', 'f.avif', 'g.txt'):
+    (tmp_path / 'in' / name).parent.mkdir(exist_ok=True)
+    (tmp_path / 'in' / name).write_bytes(b'some bytes')
+  done, lines = color_all(workdir, tmp_path)
+  assert done == colorize.Outcome(colored=1, kept=0, refused=5)
+  assert len(lines) == 4
+  for ending, words in (('1 .avif', 'avifdec'), ('1 .dng', 'darktable'),
+                        ('2 .heic', 'heif-convert'), ('1 .jp2', 'opj_')):
+    assert any(ending in line and words in line for line in lines)
+  (tmp_path / 'in/a.png').unlink()
+  with pytest.raises(UserError, match=r'no photograph.*2 \.heic'):
+    color_all(workdir, tmp_path)
+  with pytest.raises(UserError, match=r'no photographs.*2 \.heic'):
+    files.folder(tmp_path / 'in')
+  with pytest.raises(photo.UnreadablePhoto, match='heif-convert'):
+    photo.read(tmp_path / 'in/b.HEIC')
+
+
+@pytest.mark.parametrize('num_proposals', [0, 2])
+def test_names_as_long_as_can_be(num_proposals, workdir, tmp_path):
+  for length in (248, 251, 255):
+    write(tmp_path / 'in' / ('x' * (length - 4) + '.png'), RGB)
+    write(tmp_path / 'in' / ('é' * ((length - 5) // 2) + '.tif'), RGB)
+  write(tmp_path / 'in/z.png', RGB)
+  done, lines = color_all(workdir, tmp_path, num_proposals=num_proposals)
+  # stem.0.png fits where stem.sheet.png does: stems of up to 245 bytes.
+  refused = 4 if num_proposals else 0
+  assert done.refused == refused, lines
+  assert done.colored == 7 - refused
+  assert all('255 are possible' in line for line in lines)
+  assert not list((tmp_path / 'out').glob('.*'))
+
+
+def test_a_photo_too_large_for_memory(workdir, tmp_path, monkeypatch):
+  for name in ('a', 'b', 'c', 'd'):
+    write(tmp_path / f'in/{name}.png', RGB)
+  errors = {
+      'b.png': MemoryError(),
+      'c.png': jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: no room')}
+  paint = inference.colorize
+
+  def scarce(answer, variables, picture, **options):
+    error = errors.get(os.path.basename(picture.path))
+    if error is not None:
+      raise error
+    return paint(answer, variables, picture, **options)
+
+  monkeypatch.setattr(inference, 'colorize', scarce)
+  done, lines = color_all(workdir, tmp_path)
+  assert done == colorize.Outcome(colored=2, kept=0, refused=2)
+  assert len(lines) == 2
+  assert all('not enough memory for 50 x 40' in line for line in lines)
+  errors['d.png'] = RuntimeError('a bug')
+  with pytest.raises(RuntimeError, match='a bug'):
+    color_all(workdir, tmp_path, overwrite=True)
+
+
+@pytest.mark.parametrize(('file_format', 'limit'), [
+    ('jpg', 65500), ('webp', 16383)])
+def test_a_side_beyond_the_format_is_named_before_the_work(
+    file_format, limit, workdir, tmp_path, monkeypatch):
+  write(tmp_path / 'in/a.png', np.zeros((1, limit + 1), np.uint8))
+  monkeypatch.setattr(inference, 'colorize', None)  # the work
+  done, (line,) = color_all(workdir, tmp_path, file_format=file_format)
+  assert done.refused == 1
+  assert f'{limit + 1} x 1 pixels' in line
+  assert f'at most {limit}' in line
+
+
+def test_pages_left_out_are_said(workdir, tmp_path):
+  frames = [Image.fromarray(RGB), Image.fromarray(255 - RGB)]
+  (tmp_path / 'in').mkdir()
+  frames[0].save(tmp_path / 'in/scan.tif', save_all=True,
+                 append_images=frames[1:])
+  done, (line,) = color_all(workdir, tmp_path)
+  assert done == colorize.Outcome(colored=1, kept=0, refused=0)
+  assert 'scan.tif: holds 2 pictures' in line
+
+
+def test_the_library_call(workdir, tmp_path):
+  write(tmp_path / 'a.png', RGB)
+  got = colorjax.colorize(tmp_path / 'a.png', checkpoint=workdir, proposals=2)
+  assert got.pixels.shape == RGB.shape
+  assert len(got.proposals) == 2
+  np.testing.assert_array_equal(got.pixels, got.proposals[0])
+  assert got.probabilities == [0.5, 0.25]
+  deep = colorjax.colorize(RGB[..., 1].astype(np.uint16) * 257,
+                           checkpoint=inference.load(workdir))
+  assert deep.pixels.dtype == np.uint16
+  assert deep.proposals == []
+  assert deep.probabilities is None
+  for image in (RGB.astype(float), RGB[None], RGB[:0]):
+    with pytest.raises(UserError, match='image has to be'):
+      colorjax.colorize(image, checkpoint=workdir)
+  with pytest.raises(UserError, match='region is'):
+    colorjax.colorize(RGB, checkpoint=workdir, region=np.ones((3, 3), bool))
+  assert not hasattr(colorjax, 'nothing')
