@@ -19,6 +19,7 @@ from typing import IO, Any, Literal
 
 import numpy as np
 
+from colorjax import files
 from colorjax.errors import UserError
 
 RECORD, ROWS, DONE, LOCK = (
@@ -55,9 +56,8 @@ def write_record(folder: pathlib.Path, record: Mapping[str, Any]) -> None:
   """Writes what the embeddings are of, JSON values, unless it is there."""
   path = folder / RECORD
   if not path.exists():
-    temporary = path.with_suffix('.tmp')
-    temporary.write_text(json.dumps(record, indent=2) + '\n')
-    temporary.replace(path)
+    with files.replacing(path) as temporary:
+      temporary.write_text(json.dumps(record, indent=2) + '\n')
 
 
 def finished(folder: pathlib.Path, shape: tuple[int, int]) -> np.memmap | None:
@@ -100,11 +100,10 @@ def open_writable(folder: pathlib.Path, shape: tuple[int, int]
 
 def _create(path: pathlib.Path, dtype: Any, shape: tuple[int, ...]) -> None:
   """A file of zeros, whole or not there at all."""
-  temporary = path.with_suffix('.tmp')
-  np.lib.format.open_memmap(temporary, 'w+', dtype, shape).flush()
-  with temporary.open('r+b') as file:
-    _reserve(file)
-  temporary.replace(path)
+  with files.replacing(path) as temporary:
+    np.lib.format.open_memmap(temporary, 'w+', dtype, shape).flush()
+    with temporary.open('r+b') as file:
+      _reserve(file)
 
 
 def _reserve(file: IO[bytes]) -> None:

@@ -10,9 +10,7 @@
 import csv
 import dataclasses
 import io
-import json
 import math
-import os
 import pathlib
 import zipfile
 import zlib
@@ -20,6 +18,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from colorjax import files
 from colorjax.errors import UserError
 from colorjax.evaluation.protocol import Record
 from colorjax.metrics.bootstrap import Interval
@@ -53,15 +52,15 @@ def write(folder: pathlib.Path, result: Result) -> None:
   try:
     # An older one would vouch for files that are being replaced.
     (folder / METRICS_FILE).unlink(missing_ok=True)
-    write_whole(folder / STATISTICS_FILE, pack(result.statistics))
-    write_whole(folder / PHOTOGRAPHS_FILE, _table(result).encode())
-    write_whole(folder / PROTOCOL_FILE, _json(result.record.as_json()))
-    write_whole(folder / METRICS_FILE, _json({
-        name: _finite(dataclasses.asdict(value))
-        for name, value in result.summary.items()}))
   except OSError as error:
     raise UserError(
-        f'cannot write to {folder}: {error.strerror or error}') from error
+        f'{folder}: cannot be written: {error.strerror or error}') from error
+  files.write_bytes(folder / STATISTICS_FILE, pack(result.statistics))
+  files.write_text(folder / PHOTOGRAPHS_FILE, _table(result))
+  files.write_json(folder / PROTOCOL_FILE, result.record.as_json())
+  files.write_json(folder / METRICS_FILE, {
+      name: _finite(dataclasses.asdict(value))
+      for name, value in result.summary.items()})
 
 
 def load(folder: pathlib.Path) -> Result:
@@ -114,14 +113,8 @@ def unpack(path: pathlib.Path) -> dict[str, np.ndarray]:
                     'empty --workdir') from error
 
 
-def write_whole(path: pathlib.Path, content: bytes) -> None:
-  """Writes a file under another name and then moves it to its place."""
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-  try:
-    temporary.write_bytes(content)
-    temporary.replace(path)
-  finally:
-    temporary.unlink(missing_ok=True)
+write_whole = files.write_bytes
+"""For callers that have not moved to `colorjax.files` yet."""
 
 
 def _table(result: Result) -> str:
@@ -146,16 +139,11 @@ def _number(value: float | None) -> float:
   return math.nan if value is None else value
 
 
-def _json(values: Mapping) -> bytes:
-  return (json.dumps(values, indent=2, allow_nan=False) + '\n').encode()
-
-
 def _read_json(path: pathlib.Path) -> dict:
   try:
-    values = json.loads(path.read_text())
-  except (OSError, ValueError) as error:
-    raise UserError(f'{path} cannot be read ({error}): evaluate again in an '
-                    'empty --workdir') from error
+    values = files.read_json(path)
+  except UserError as error:
+    raise UserError(f'{error}: evaluate again in an empty --workdir') from error
   if not isinstance(values, dict):
     raise UserError(f'{path} holds no JSON object: evaluate again in an empty '
                     '--workdir')

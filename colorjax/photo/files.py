@@ -23,6 +23,7 @@ import pathlib
 
 import numpy as np
 
+from colorjax import files
 from colorjax.errors import UserError
 from colorjax.photo import decoding, encoding
 
@@ -183,7 +184,10 @@ def write(path: str | os.PathLike, pixels: np.ndarray, *,
   except Exception as error:  # a limit of the format, a side of 65,535 say
     raise UnwritablePhoto(
         f'{path}: no {file_format.name} can be made of it: {error}') from error
-  _write_whole(pathlib.Path(path), data)
+  try:
+    files.write_bytes(path, data)
+  except UserError as error:
+    raise UnwritablePhoto(str(error)) from error
 
 
 def with_depth(values: np.ndarray, bits: int) -> np.ndarray:
@@ -196,17 +200,3 @@ def with_depth(values: np.ndarray, bits: int) -> np.ndarray:
   if bits == 16:
     return values.astype(np.uint16) * np.uint16(257)
   return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
-def _write_whole(path: pathlib.Path, data: bytes) -> None:
-  """Writes a file under another name and moves it to its own."""
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-  try:
-    try:
-      temporary.write_bytes(data)
-      os.replace(temporary, path)
-    finally:
-      temporary.unlink(missing_ok=True)
-  except OSError as error:
-    raise UnwritablePhoto(
-        f'{path}: cannot be written: {error.strerror or error}') from error

@@ -2,12 +2,11 @@
 
 import dataclasses
 import html
-import os
 import pathlib
 import urllib.parse
 from collections.abc import Sequence
 
-from colorjax.errors import UserError
+from colorjax import files
 
 _STYLE = '''
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #f4f4f4;
@@ -98,16 +97,7 @@ def write_index(path: pathlib.Path, **contents) -> None:
   Raises:
     UserError: the file cannot be written.
   """
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-  try:
-    try:
-      temporary.write_text(index_html(**contents), encoding='utf-8')
-      os.replace(temporary, path)
-    finally:
-      temporary.unlink(missing_ok=True)
-  except OSError as error:
-    raise UserError(
-        f'{path}: cannot be written: {error.strerror or error}') from error
+  files.write_text(path, index_html(**contents))
 
 
 def _table_html(table: Table) -> str:

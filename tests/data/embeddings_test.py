@@ -143,7 +143,7 @@ def test_what_was_done_is_not_done_again(tmp_path):
 KILLED = """
 import pathlib, sys, time
 import numpy as np
-import data_embeddings_test as problem
+import embeddings_test as problem
 
 def slow(batch):
   time.sleep(0.05)  # a busy machine has to see it on its way

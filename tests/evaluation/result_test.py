@@ -67,11 +67,11 @@ def test_metrics_do_not_vouch_for_files_that_are_being_replaced(
     written, monkeypatch):
   folder, found = written
 
-  def full(path, content):
+  def full(file):
     raise OSError(28, 'No space left on device')
 
-  monkeypatch.setattr(result, 'write_whole', full)
-  with pytest.raises(UserError, match=r'cannot write to .*: No space left'):
+  monkeypatch.setattr('os.fsync', full)
+  with pytest.raises(UserError, match=r'cannot be written: No space left'):
     result.write(folder, found)
   with pytest.raises(UserError, match=r'holds no metrics\.json'):
     result.load(folder)
