@@ -49,6 +49,8 @@ _WIDTHS = flags.DEFINE_multi_integer(
     'widths', [64, 128, 256, 512, 512], 'Channels of the stride-2 '
     'convolutions; repeat the flag for each.', lower_bound=1)
 
+METHOD = 'colorjax.methods.mask_gan'
+
 
 def main(argv: Sequence[str]) -> int:
   """Trains, evaluates and reports; goes on where an earlier run stopped."""

@@ -37,8 +37,8 @@ ALLOWED = {
     'colorjax.inference': {
         'color', 'colorizer', 'errors', 'photo', 'resample', 'training'},
     'colorjax.runs': {
-        'colorizer', 'data', 'errors', 'evaluation', 'metrics', 'report',
-        'training'},
+        'color', 'colorizer', 'data', 'errors', 'evaluation', 'inference',
+        'metrics', 'photo', 'report', 'training'},
     'colorjax.report': {'color', 'colorizer', 'errors', 'photo'},
 }
 

@@ -109,7 +109,8 @@ def choose(source: Source, *, count: int | None = None,
   chosen = indices[:count]
   return dataclasses.replace(
       source, size=len(chosen), read=lambda i: source.read(chosen[i]),
-      label=lambda i: labels[chosen[i]], stamp=lambda i: source.stamp(chosen[i]))
+      label=lambda i: labels[chosen[i]],
+      stamp=lambda i: source.stamp(chosen[i]))
 
 
 def photo_digest(pixels: np.ndarray) -> bytes:

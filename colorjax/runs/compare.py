@@ -1,36 +1,120 @@
-"""The jobs of a comparison: trials, trainings, evaluations. No JAX here.
+"""A comparison: trials, trainings and evaluations as jobs, then one table.
 
-Each job is a command of this project in a work directory of its own, which
-says by itself whether it is finished and goes on where it was stopped.
+Each job is a script of `experiments` in a work directory of its own, which says
+by itself whether it is finished and goes on where it was stopped. This process
+only starts them; it uses no device until the table is made.
 """
 
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 
-from absl import flags
-
+from colorjax import files
 from colorjax.errors import UserError
-from experiments import common
+from colorjax.evaluation import answers
+from colorjax.evaluation.protocol import FOLDER
+from colorjax.runs.photographs import PhotoOptions
 from launch import jobs
 
-FLAGS = flags.FLAGS
-
-_TRIAL_STEPS = 64  # nearly two epochs of a small set: it is in memory then
-REFERENCES = ('truth', 'grey')
-"""Rows of every table: `--reference` of `experiments.evaluate`."""
+REFERENCES = answers.REFERENCES
+"""Rows of every table: `reference` of an evaluation."""
 
 BASELINES: Mapping[str, Sequence[str]] = {
     # The energy of the paper has no unique solution where lightness is flat.
     'mean_color': (), 'marginal': (), 'levin': ('--levin_form=equations',)}
 """Rows that need no training, and the flags of `experiments.baselines`."""
 
+_TRIAL_STEPS = 64  # nearly two epochs of a small set: it is in memory then
 _METRICS_FILE = 'metrics.json'
+_SESSIONS_FILE = 'sessions.jsonl'
 _BUDGET_FILE = 'budget.json'
-_PRIOR_FILE = 'prior.json'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+  """A comparison.
+
+  Attributes:
+    workdir: directory for runs, evaluations, logs and the table.
+    data: training photographs, as `sources.parse` understands them.
+    eval_data: held-out photographs, of validation losses and of the table.
+    methods: rows to train: the script of `experiments` by the row's name; or
+      for a name of BASELINES that name.
+    flagfiles: flagfile of a trained row; {} stands for the row's name.
+    seeds: of training.
+    budget_seconds: seconds of training for each run on this machine; 0 for the
+      steps of the flagfiles.
+    runs: finished training runs to measure: the seeds of each row.
+    outputs: pictures by other programs to measure: a folder for each row.
+    evaluations: finished evaluations: the seeds of each row.
+    against: the row that significance is against.
+    metrics: columns of the table, names of `catalogue.METRICS`.
+    drop_near_duplicates: whether photographs of `eval_data` that are in `data`
+      too are left out.
+    mixed_protocols: whether rows of other protocols or photographs may join.
+    devices: numbers of GPUs, each for one job at a time; none for one job at a
+      time with all that there is.
+    evaluate_flags: more flags for `experiments.evaluate`, a word each.
+    photos: how photographs are read.
+  """
+  workdir: str
+  data: str = 'bundled'
+  eval_data: str = 'bundled'
+  methods: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  flagfiles: str = 'launch/flags/{}_small.flags'
+  seeds: Sequence[int] = (0,)
+  budget_seconds: float = 0
+  runs: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+  outputs: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  evaluations: Mapping[str, Sequence[str]] = dataclasses.field(
+      default_factory=dict)
+  against: str = 'grey'
+  metrics: Sequence[str] = ('ab_distance', 'psnr', 'ssim')
+  drop_near_duplicates: bool = True
+  mixed_protocols: bool = False
+  devices: Sequence[str] = ()
+  evaluate_flags: Sequence[str] = ()
+  photos: PhotoOptions = dataclasses.field(default_factory=PhotoOptions)
+
+  def __post_init__(self):
+    """UserError for arguments that name no comparison."""
+    names = self.names()
+    for name in names:
+      # A row is a folder of the work directory.
+      if name in ('', '.', '..') or '/' in name or '\0' in name:
+        raise UserError(f'a row cannot be called {name!r}: its name has to be '
+                        'that of a folder, without /')
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+      raise UserError(f'two rows are called {twice[0]}: name them apart')
+    if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(
+        self.seeds) < 0:
+      raise UserError(f'seeds={",".join(map(str, self.seeds))}: whole numbers '
+                      'from 0, each once')
+    if not 0 <= self.budget_seconds < math.inf:
+      raise UserError(f'budget_seconds={self.budget_seconds}: has to be a '
+                      'number of seconds from 0')
+    for name in self.trained():
+      if not self.flagfile(name).is_file():
+        raise UserError(f'flagfiles: {self.flagfile(name)} is no file; {{}} in '
+                        'it stands for the row')
+
+  def names(self) -> list[str]:
+    """The rows that there will be, references first."""
+    return [*REFERENCES, *self.methods, *self.runs, *self.outputs,
+            *self.evaluations]
+
+  def trained(self) -> list[str]:
+    """The rows that need training."""
+    return [name for name in self.methods if name not in BASELINES]
+
+  def flagfile(self, name: str) -> pathlib.Path:
+    """The flagfile of a trained row."""
+    return pathlib.Path(self.flagfiles.replace('{}', name)).expanduser()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,23 +131,11 @@ class Evaluated:
   runs: Sequence[pathlib.Path] = ()
 
 
-def names() -> list[str]:
-  """The rows that the flags ask for; UserError for wrong flags."""
-  _check()
-  rows = [*REFERENCES, *_methods()]
-  for flag in ('runs', 'outputs', 'evaluations'):
-    rows += _grouped(flag)
-  twice = [name for name in rows if rows.count(name) > 1]
-  if twice:
-    raise UserError(f'two rows are called {twice[0]}: name them apart')
-  return rows
-
-
-def finish(workdir: pathlib.Path) -> list[Evaluated]:
+def finish(options: CompareOptions) -> list[Evaluated]:
   """Does all that is missing.
 
   Args:
-    workdir: of the comparison.
+    options: of the comparison.
 
   Returns:
     The rows, references first.
@@ -72,237 +144,199 @@ def finish(workdir: pathlib.Path) -> list[Evaluated]:
     UserError: a job failed: it names its log. The others have been done all
       the same.
   """
-  trained = [name for name in _methods() if name not in BASELINES]
-  if trained:
-    _run(workdir, _prior(workdir, trained))
-  steps = _budget(workdir, trained) if FLAGS.budget_seconds else {}
-  runs = {name: [workdir / 'runs' / name] if name in BASELINES else [
-      _rundir(workdir, name, seed) for seed in FLAGS.seeds]
-          for name in _methods()}
-  baselines = [_baseline(workdir, name, runs[name][0]) for name in runs
+  trained = options.trained()
+  steps = _budget(options, trained) if options.budget_seconds else {}
+  runs = {name: [_workdir(options) / 'runs' / name] if name in BASELINES else [
+      _rundir(options, name, seed) for seed in options.seeds]
+          for name in options.methods}
+  baselines = [_baseline(options, name, runs[name][0]) for name in runs
                if name in BASELINES]
   # Seed by seed: a comparison that is stopped has whole rows of fewer.
-  _run(workdir, baselines + [
-      _training(workdir, name, seed, runs[name][i], steps.get(name))
-      for i, seed in enumerate(FLAGS.seeds) for name in trained])
-  return _evaluated(workdir, runs)
+  _run(options, baselines + [
+      _training(options, name, seed, runs[name][i], steps.get(name))
+      for i, seed in enumerate(options.seeds) for name in trained])
+  return _evaluated(options, runs)
 
 
-def _check() -> None:
-  scripts = pathlib.Path(__file__).parent
-  for name, script in _methods().items():
-    if name in BASELINES:
-      continue
-    if not (scripts / f'{script}.py').is_file():
-      raise UserError(f'--methods: {script} is no experiment, and none of '
-                      f'{", ".join([*REFERENCES, *BASELINES])}')
-    if not pathlib.Path(_flagfile(name)).is_file():
-      raise UserError(f'--flagfiles: {_flagfile(name)} is no file; {{}} in it '
-                      'stands for the method')
-  seeds = FLAGS.seeds
-  if (not seeds or len(set(seeds)) < len(seeds)
-      or not all(seed.isascii() and seed.isdigit() for seed in seeds)):
-    raise UserError(f'--seeds={",".join(seeds)}: whole numbers from 0, each '
-                    'once, with commas between')
-  if len(_methods()) < sum(
-      entry not in REFERENCES for entry in FLAGS.methods):
-    raise UserError('--methods: two rows have one name; ROW=EXPERIMENT gives '
-                    'another')
+def _workdir(options: CompareOptions) -> pathlib.Path:
+  return pathlib.Path(options.workdir).expanduser()
 
 
-def _methods() -> dict[str, str]:
-  """The experiment of each row by the row's name.
-
-  The references stand in every table, asked for or not.
-  """
-  return {entry.partition('=')[0]: entry.rpartition('=')[2]
-          for entry in FLAGS.methods if entry not in REFERENCES}
-
-
-def _flagfile(name: str) -> str:
-  return FLAGS.flagfiles.format(name)
-
-
-def _run(workdir: pathlib.Path, wanted: Sequence[jobs.Job]) -> None:
-  failed = jobs.run(wanted, devices=FLAGS.devices, environment={
-      # Seeds and evaluations of one method are the same programs.
-      'JAX_COMPILATION_CACHE_DIR': os.environ.get(
-          'JAX_COMPILATION_CACHE_DIR', str((workdir / 'compiled').resolve())),
-      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '1'})
+def _run(options: CompareOptions, wanted: Sequence[jobs.Job]) -> None:
+  compiled = str((_workdir(options) / 'compiled').resolve())
+  try:
+    failed = jobs.run(wanted, devices=options.devices, environment={
+        # Seeds and evaluations of one method are the same programs.
+        'JAX_COMPILATION_CACHE_DIR': os.environ.get(
+            'JAX_COMPILATION_CACHE_DIR', compiled),
+        'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '1'})
+  except OSError as error:  # the log of a job
+    raise UserError(f'workdir={options.workdir}: {error.filename or "logs"} '
+                    f'cannot be written: {error.strerror or error}') from error
   if failed:
     raise UserError(f'{len(failed)} of {len(wanted)} jobs failed; the first, '
                     f'{failed[0].name}: {jobs.last_line(failed[0].log)} (all '
                     f'of it is in {failed[0].log}). The same command goes on')
 
 
-def _photo_flags() -> list[str]:
-  given = [f'--{name}={FLAGS[name].value}' for name in (
-      'fit', 'on_bad_image', 'min_chroma', 'engine')]
-  return given + [f'--{name}={FLAGS[name].value}' for name in (
-      'data_dir', 'num_threads') if FLAGS[name].value is not None]
+def _photo_flags(options: CompareOptions) -> list[str]:
+  return [f'--{name}={value}'
+          for name, value in dataclasses.asdict(options.photos).items()
+          if value is not None]
 
 
-def _rundir(workdir: pathlib.Path, name: str, seed: str) -> pathlib.Path:
-  return workdir / 'runs' / name / f'seed{seed}'
+def _rundir(options: CompareOptions, name: str, seed: int) -> pathlib.Path:
+  return _workdir(options) / 'runs' / name / f'seed{seed}'
 
 
-def _job(workdir: pathlib.Path, name: str, command: Sequence[str],
+def _job(options: CompareOptions, name: str, command: Sequence[str],
          is_done: Callable[[], bool]) -> jobs.Job:
-  return jobs.Job(
-      name=name, command=command, is_done=is_done,
-      log=workdir / 'logs' / f'{name.replace(" ", "_")}.log')
+  log = name.replace(' ', '_').replace('/', '_')
+  return jobs.Job(name=name, command=command, is_done=is_done,
+                  log=_workdir(options) / 'logs' / f'{log}.log')
 
 
-def _prior(workdir: pathlib.Path, trained: Sequence[str]) -> list[jobs.Job]:
-  """Measures the colors of the training data, for rows that rebalance."""
-  if not any(wants_prior(_flagfile(name)) for name in trained):
-    return []
-  path = workdir / _PRIOR_FILE
-  return [_job(workdir, 'prior', jobs.python(
-      'experiments.measure_prior', f'--data={FLAGS.data}', '--block_size=2',
-      f'--output={path}', *_photo_flags()), path.is_file)]
-
-
-def _command(workdir: pathlib.Path, name: str, run: pathlib.Path,
+def _command(options: CompareOptions, name: str, run: pathlib.Path,
              *more: str) -> list[str]:
   """What trains a method; a flag in `more` wins over that of its flagfile."""
-  # What is computed once a photograph is shared by all runs that embed.
-  shared = ['--undefok=embedding_dir',
-            f'--embedding_dir={workdir / "embeddings"}']
-  if wants_prior(_flagfile(name)):
-    shared.append(f'--prior={workdir / _PRIOR_FILE}')
+  # What is computed once a photograph, or once for all of them, is shared by
+  # all runs that need the same. A row whose flagfile names a prior keeps it.
+  workdir = _workdir(options)
+  shared = ['--undefok=embedding_dir,prior_dir',
+            f'--embedding_dir={workdir / "embeddings"}',
+            f'--prior_dir={workdir / "priors"}']
   # No early end, for all have the same time; evaluations come afterwards.
   return jobs.python(
-      f'experiments.{_methods()[name]}', f'--flagfile={_flagfile(name)}',
-      f'--data={FLAGS.data}', f'--eval_data={FLAGS.eval_data}',
-      *_photo_flags(), *shared, *more, '--patience=0', '--noreport',
+      f'experiments.{options.methods[name]}',
+      f'--flagfile={options.flagfile(name)}',
+      f'--data={options.data}', f'--eval_data={options.eval_data}',
+      *_photo_flags(options), *shared, *more, '--patience=0', '--noreport',
       f'--workdir={run}')
 
 
 def _is_trained(run: pathlib.Path) -> bool:
   """Whether a run has made all the steps that its flags ask for."""
-  try:
-    lines = (run / 'flags.txt').read_text().splitlines()
-  except OSError:
-    return False
-  steps = [int(line.partition('=')[2]) for line in lines
+  steps = [int(line.partition('=')[2]) for line in _flags_of(run)
            if line.startswith('--num_steps=')]
-  return any(session['to_step'] in steps for session in _sessions(run))
+  return any(session.get('to_step') in steps for session in _sessions(run))
 
 
-def _budget(workdir: pathlib.Path, trained: Sequence[str]) -> dict[str, int]:
+def _flags_of(workdir: pathlib.Path) -> list[str]:
+  """The flags of a work directory, one a line; [] where there are none yet."""
+  try:
+    return files.read_text(workdir / 'flags.txt').splitlines()
+  except UserError:
+    return []
+
+
+def _budget(options: CompareOptions, trained: Sequence[str]) -> dict[str, int]:
   """Steps of each method that fill the time, measured once and then kept."""
+  workdir = _workdir(options)
   path = workdir / _BUDGET_FILE
   steps: dict[str, int] = {}
   if path.is_file():
-    try:
-      steps = json.loads(path.read_text())
-    except ValueError as error:
-      raise UserError(f'{path} is damaged ({error}): remove it, and the trials '
-                      'are read again') from error
+    steps = files.read_json(path)
+    if not isinstance(steps, dict) or not all(
+        isinstance(number, int) and number > 0 for number in steps.values()):
+      raise UserError(f'{path} is damaged: remove it, and the trials are read '
+                      'again')
   missing = [name for name in trained if name not in steps]
-  _run(workdir, [_trial(workdir, name) for name in missing])
+  _run(options, [_trial(options, name) for name in missing])
   for name in missing:
     sessions = _sessions(workdir / 'trials' / name)
-    seconds = sessions[-1]['seconds_per_step'] if sessions else None
+    seconds = sessions[-1].get('seconds_per_step') if sessions else None
     if not seconds:
       raise UserError(f'{workdir / "trials" / name} does not say how long its '
                       'steps took: remove the folder and start again')
-    steps[name] = max(1, round(FLAGS.budget_seconds / seconds))
-  unfinished = path.with_suffix('.tmp')
-  unfinished.write_text(json.dumps(steps, indent=2))
-  unfinished.replace(path)
+    steps[name] = max(1, round(options.budget_seconds / seconds))
+  files.write_json(path, steps)
   return steps
 
 
-def _trial(workdir: pathlib.Path, name: str) -> jobs.Job:
-  run = workdir / 'trials' / name
+def _trial(options: CompareOptions, name: str) -> jobs.Job:
+  run = _workdir(options) / 'trials' / name
   # Two photographs are enough to evaluate what only the clock is read of.
-  return _job(workdir, f'{name} trial', _command(
-      workdir, name, run, f'--num_steps={_TRIAL_STEPS}', '--schedule=constant',
+  return _job(options, f'{name} trial', _command(
+      options, name, run, f'--num_steps={_TRIAL_STEPS}', '--schedule=constant',
       '--warmup_steps=0', '--eval_data=bundled'), lambda: _is_trained(run))
 
 
-def _training(workdir: pathlib.Path, name: str, seed: str, run: pathlib.Path,
+def _training(options: CompareOptions, name: str, seed: int, run: pathlib.Path,
               steps: int | None) -> jobs.Job:
   # Two evaluations in all: what is compared is the end of training.
   length = [] if steps is None else [
       f'--num_steps={steps}', f'--warmup_steps={steps // 10}',
       f'--eval_every={-(-steps // 2)}', f'--checkpoint_every={-(-steps // 4)}']
-  return _job(workdir, f'{name} seed {seed}', _command(
-      workdir, name, run, f'--seed={seed}', *length),
+  return _job(options, f'{name} seed {seed}', _command(
+      options, name, run, f'--seed={seed}', *length),
       lambda: _is_trained(run))
 
 
-def _baseline(workdir: pathlib.Path, name: str, run: pathlib.Path
+def _baseline(options: CompareOptions, name: str, run: pathlib.Path
               ) -> jobs.Job:
-  size = [word for word in shlex.split(FLAGS.evaluate_flags)
-          if word.startswith('--image_size=')]
-  return _job(workdir, name, jobs.python(
-      'experiments.baselines', f'--method={name}', *BASELINES[name], *size,
-      f'--data={FLAGS.data}', f'--eval_data={FLAGS.eval_data}',
-      *_photo_flags(), f'--workdir={run}'),
+  size = _value_of('image_size', options.evaluate_flags)
+  sizes = [] if size is None else [f'--image_size={size}']
+  return _job(options, name, jobs.python(
+      'experiments.baselines', f'--method={name}', *BASELINES[name], *sizes,
+      f'--data={options.data}', f'--eval_data={options.eval_data}',
+      *_photo_flags(options), f'--workdir={run}'),
       (run / 'report' / _METRICS_FILE).is_file)
 
 
-def _evaluated(workdir: pathlib.Path,
+def _value_of(name: str, words: Sequence[str]) -> str | None:
+  """The last value of a flag, --NAME=VALUE or --NAME VALUE; None without."""
+  value = None
+  for i, word in enumerate(words):
+    flag, equals, text = word.partition('=')
+    if word.startswith('-') and flag.lstrip('-') == name:
+      value = text if equals else ''.join(words[i + 1:i + 2])
+  return value
+
+
+def _evaluated(options: CompareOptions,
                runs: Mapping[str, Sequence[pathlib.Path]]) -> list[Evaluated]:
   """Evaluates all rows; those of one name are its seeds."""
-  rows = [Evaluated(name=name, evaluations=[workdir / 'evaluations' / name])
+  folder = _workdir(options) / 'evaluations'
+  rows = [Evaluated(name=name, evaluations=[folder / name])
           for name in REFERENCES]
-  wanted = [_evaluation(workdir, row.name, row.evaluations[0],
+  wanted = [_evaluation(options, row.name, row.evaluations[0],
                         f'--reference={row.name}') for row in rows]
-  for name, paths in {**runs, **_grouped('runs')}.items():
-    folders = [workdir / 'evaluations' / name / str(i)
-               for i in range(len(paths))]
-    wanted += [_evaluation(workdir, name, folder, f'--checkpoint={path}')
-               for folder, path in zip(folders, paths, strict=True)]
+  for name, paths in {**runs, **{
+      name: _paths(given) for name, given in options.runs.items()}}.items():
+    folders = [folder / name / str(i) for i in range(len(paths))]
+    wanted += [_evaluation(options, name, one, f'--checkpoint={path}')
+               for one, path in zip(folders, paths, strict=True)]
     rows.append(Evaluated(name=name, evaluations=folders, runs=paths))
-  for name, paths in _grouped('outputs').items():
-    folder = workdir / 'evaluations' / name
-    wanted.append(_evaluation(workdir, name, folder, f'--outputs={paths[0]}'))
-    rows.append(Evaluated(name=name, evaluations=[folder]))
-  _run(workdir, wanted)
-  return rows + [Evaluated(name=name, evaluations=paths)
-                 for name, paths in _grouped('evaluations').items()]
+  for name, pictures in options.outputs.items():
+    wanted.append(_evaluation(
+        options, name, folder / name, f'--outputs={pictures}'))
+    rows.append(Evaluated(name=name, evaluations=[folder / name]))
+  _run(options, wanted)
+  return rows + [Evaluated(name=name, evaluations=_paths(given))
+                 for name, given in options.evaluations.items()]
 
 
-def _evaluation(workdir: pathlib.Path, name: str, folder: pathlib.Path,
+def _paths(texts: Sequence[str]) -> list[pathlib.Path]:
+  return [pathlib.Path(text).expanduser() for text in texts]
+
+
+def _evaluation(options: CompareOptions, name: str, folder: pathlib.Path,
                 judged: str) -> jobs.Job:
   # To count what is in the training set too, one row will do.
-  drops = FLAGS.drop_near_duplicates
-  train = ([f'--train_data={FLAGS.data}', f'--drop_near_duplicates={drops}']
+  drops = options.drop_near_duplicates
+  train = ([f'--train_data={options.data}', f'--drop_near_duplicates={drops}']
            if drops or name == 'truth' else [])
+  photos = _photo_flags(options)
+  if _value_of('protocol', options.evaluate_flags) not in (None, FOLDER):
+    photos = [flag for flag in photos if not flag.startswith('--fit=')]
 
   def is_done() -> bool:
     # A result of another flag is refused by the command itself.
-    return (folder / _METRICS_FILE).is_file() and (
-        judged in (folder / 'flags.txt').read_text().splitlines())
+    return (folder / _METRICS_FILE).is_file() and judged in _flags_of(folder)
 
-  return _job(workdir, f'evaluate {"/".join(folder.parts[-2:])}', jobs.python(
-      'experiments.evaluate', judged, f'--data={FLAGS.eval_data}', *train,
-      *_photo_flags(), *shlex.split(FLAGS.evaluate_flags),
-      f'--workdir={folder}'), is_done)
-
-
-def _grouped(flag: str) -> dict[str, list[pathlib.Path]]:
-  """Paths by name of a flag of NAME=PATH entries."""
-  groups: dict[str, list[pathlib.Path]] = {}
-  for entry in FLAGS[flag].value or ():
-    name, equals, path = entry.partition('=')
-    if not equals or not name or not path:
-      raise UserError(f'--{flag}={entry}: NAME=PATH is meant')
-    groups.setdefault(name, []).append(pathlib.Path(path))
-  if flag == 'outputs' and any(len(paths) > 1 for paths in groups.values()):
-    raise UserError('--outputs: one folder for each name')
-  return groups
-
-
-def wants_prior(flagfile: str) -> bool:
-  """Whether a flagfile asks for rebalancing and names no prior itself."""
-  words = flags.FLAGS.read_flags_from_files([f'--flagfile={flagfile}'])
-  named = {word.lstrip('-').partition('=')[0] for word in words}
-  return 'rebalance' in named and 'prior' not in named
+  return _job(options, f'evaluate {"/".join(folder.parts[-2:])}', jobs.python(
+      'experiments.evaluate', judged, f'--data={options.eval_data}', *train,
+      *photos, *options.evaluate_flags, f'--workdir={folder}'), is_done)
 
 
 def seconds_of(run: pathlib.Path) -> float | None:
@@ -315,7 +349,24 @@ def seconds_of(run: pathlib.Path) -> float | None:
 
 
 def _sessions(run: pathlib.Path) -> list[dict]:
-  path = run / common.SESSIONS_FILE
+  """The sessions of a run; {} for a line that was not written to its end."""
+  path = run / _SESSIONS_FILE
   if not path.is_file():
     return []
-  return [json.loads(line) for line in path.read_text().splitlines()]
+  return [_session(line) for line in files.read_text(path).splitlines()]
+
+
+def _session(line: str) -> dict:
+  try:
+    session = json.loads(line)
+  except ValueError:
+    return {}
+  return session if isinstance(session, dict) else {}
+
+
+def split_words(text: str) -> list[str]:
+  """The words of a command line; UserError where a quote is not closed."""
+  try:
+    return shlex.split(text)
+  except ValueError as error:
+    raise UserError(f'evaluate_flags={text!r}: {error}') from error

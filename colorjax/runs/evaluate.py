@@ -163,16 +163,17 @@ def _weights_text(weights: Mapping[str, str]) -> str:
 
 def _check_photographs(workdir: pathlib.Path, photos: Photographs) -> None:
   """UserError where a finished evaluation is of other photographs."""
-  ranges = _ranges(photos)
+  size = photos.photos.source.size
+  # Who has removed the parts wants no check.
   parts = sorted((workdir / _PARTS).glob('*.npz'))
-  # Who has removed them wants no check.
-  if parts and (
-      parts[-1] != _part_file(workdir / _PARTS, ranges[-1]) or any(
-          _stamp_of(_part_file(workdir / _PARTS, indices))
-          not in (None, photos.stamp(indices)) for indices in ranges)):
-    raise UserError(f'{workdir} holds the figures of {photos.photos.source.name}'
-                    ' as it was: photographs or pictures have been added, '
-                    'removed or changed since; choose another workdir')
+  bounds = [*(int(path.stem) for path in parts), size]
+  if any(start >= size or _stamp_of(path) not in (
+      None, photos.stamp(range(start, stop))) for path, start, stop in zip(
+          parts, bounds, bounds[1:], strict=False)):
+    raise UserError(
+        f'{workdir} holds the figures of {photos.photos.source.name} as it '
+        'was: photographs or pictures have been added, removed or changed '
+        'since; choose another workdir')
 
 
 def _stamp_of(path: pathlib.Path) -> str | None:

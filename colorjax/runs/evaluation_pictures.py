@@ -112,7 +112,8 @@ def extremes(judged: Judged, photos: Photographs, finished: result.Result,
               is_better_high=is_better_high))
 
 
-def uncertainty(shown: Shown, options: EvaluateOptions) -> list[tuple[Figure, np.ndarray]]:
+def uncertainty(shown: Shown, options: EvaluateOptions
+                ) -> list[tuple[Figure, np.ndarray]]:
   """Where the method is unsure and where it is wrong; [] for one answer."""
   if shown.deviation is None:
     return []

@@ -66,7 +66,7 @@ class EvaluateOptions:
   names: str | None = None
   image_size: int | None = None
   fit: Literal['crop', 'squash'] | None = None
-  photos: PhotoOptions = PhotoOptions()
+  photos: PhotoOptions = dataclasses.field(default_factory=PhotoOptions)
   batch_size: int = 32
   num_proposals: int = 8
   num_samples: int = 8
