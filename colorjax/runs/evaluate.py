@@ -179,7 +179,7 @@ def _check_photographs(workdir: pathlib.Path, photos: Photographs) -> None:
 def _stamp_of(path: pathlib.Path) -> str | None:
   """The stamp of a part; None where there is none."""
   try:
-    with np.load(path) as file:
+    with path.open('rb') as raw, np.load(raw) as file:
       return str(file[_STAMP]) if _STAMP in file.files else None
   except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError):
     return None
