@@ -1,9 +1,12 @@
 """An evaluation as a function: what changes below it, and what it cannot do."""
 
 import errno
+import json
 import os
 import pathlib
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from colorjax.evaluation import result
 from colorjax.runs import evaluate
 from colorjax.runs.photographs import PhotoOptions
 
+ROOT = pathlib.Path(__file__).parents[2]
 SIZE = 16
 COLORS = {'b': (200, 60, 40), 'c': (40, 160, 60), 'd': (50, 70, 200)}
 
@@ -124,18 +128,21 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
     return write(self, content)
 
   monkeypatch.setattr(pathlib.Path, 'write_bytes', write_until_full)
+  said = []
   for files_that_fit in range(100):
     room = files_that_fit
     try:
       evaluate.evaluate(options(photos, tmp_path / 'out'))
       break
     except UserError as error:
-      assert 'No space left on device' in str(error)
-      assert '\n' not in str(error)
+      said.append(str(error))
     assert not (tmp_path / 'out' / result.METRICS_FILE).exists()
     assert not [path for path in (tmp_path / 'out').rglob('*')
                 if path.name.endswith('.tmp')]
-  assert files_that_fit > 5
+  assert len(said) > 5
+  for line in said:
+    assert 'No space left on device' in line
+    assert '\n' not in line
   assert len(result.load(tmp_path / 'out').record.photographs) == len(COLORS)
 
 
@@ -162,7 +169,7 @@ def test_nothing_that_can_be_read(more, message, photos, tmp_path):
 def test_photographs_that_are_all_grey(photos, tmp_path):
   for path in photos.iterdir():
     Image.open(path).convert('L').save(path)
-  with pytest.raises(UserError, match='3 were left out, .* chroma 0'):
+  with pytest.raises(UserError, match=r'3 were left out, .* chroma 0'):
     evaluate.evaluate(options(photos, tmp_path / 'out', photos=PhotoOptions(
         min_chroma=2)))
   # Without a bound they are measured, and said to be grey.
@@ -215,3 +222,29 @@ def test_a_protocol_sets_how_photographs_are_cut(photos, tmp_path):
         reference='grey', data=f'folder:{photos}', workdir=str(tmp_path / 'x'),
         protocol='imagenet_val5k', fit='squash'))
   assert not (tmp_path / 'x').exists()
+
+
+@pytest.mark.skipif(os.fsencode('\udcff') != b'\xff', reason='POSIX paths only')
+def test_names_and_folders_that_are_not_utf_8(photos, tmp_path):
+  odd = tmp_path / os.fsdecode(b'caf\xe9')
+  odd.mkdir()
+  shutil.move(photos, odd / 'photos')
+  name = os.fsdecode(b'b\xe9.png')
+  (odd / 'photos/b.png').rename(odd / 'photos' / name)
+  pictures(odd / 'photos', odd / 'pictures', lambda picture: picture)
+  command = [
+      sys.executable, '-m', 'experiments.evaluate',
+      f'--data=folder:{odd}/photos', f'--outputs={odd}/pictures',
+      f'--image_size={SIZE}', f'--workdir={odd}/out']
+  for said in ('Written to', 'is finished'):
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=300,
+                          check=False, text=True, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    assert said in done.stdout
+  labels = ['b\\xe9.png', 'c.png', 'd.png']
+  protocol = json.loads((odd / 'out/protocol.json').read_text('utf-8'))
+  assert protocol['photographs'] == labels
+  assert protocol['data'] == f'folder:{odd}/photos'
+  lines = (odd / 'out/photographs.csv').read_text('utf-8').splitlines()
+  assert [line.partition(',')[0] for line in lines[1:]] == labels
+  assert 'caf\\udce9' in (odd / 'out/report/index.html').read_text('utf-8')
