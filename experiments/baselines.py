@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
   settings: dict[str, dict[str, Any]] = {
       'welsh': {'grid': _GRID.value}, 'levin': {'form': _LEVIN_FORM.value}}
   return runner.settle(
-      f'colorjax.methods.{method}', settings.get(method, {}),
+      f'colorjax.methods.baselines.{method}', settings.get(method, {}),
       variables_from=lambda variables, feed: {
           **variables, 'params': _numbers(method, variables, feed)})
 

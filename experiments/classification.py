@@ -41,6 +41,8 @@ _NUM_NEIGHBORS = flags.DEFINE_integer(
 _SIGMA = flags.DEFINE_float(
     'sigma', 5.0, 'Width of that spread, ab units.', lower_bound=1e-3)
 
+METHOD = 'colorjax.methods.classification'
+
 
 def main(argv: Sequence[str]) -> int:
   """Trains, evaluates and reports; goes on where an earlier run stopped."""

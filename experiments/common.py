@@ -5,6 +5,7 @@ XLA flags have to be in the environment before JAX is first imported.
 """
 
 import importlib.metadata
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -214,6 +215,9 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
       printed without a traceback and exits with 2; wrong flags do too.
   """
   def guarded(argv):
+    # Paths that are not UTF-8 can be printed, too.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+      sys.stdout.reconfigure(errors='backslashreplace')
     if len(argv) > 1:
       return _refuse(f'unexpected argument {argv[1]!r}; every setting is a '
                      '--flag=value')

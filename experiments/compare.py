@@ -12,11 +12,15 @@ on where it was stopped. Finished runs, evaluations and the pictures of other
 programs join by NAME=PATH.
 """
 
+import ast
 import pathlib
+import shlex
 from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 
+from colorjax.errors import UserError
 from experiments import common
 
 common.define_photo_flags()
@@ -72,19 +76,109 @@ _HARMLESS = frozenset({
     'mixed_protocols'})
 
 
+# Rows that are no script: those of `colorjax.runs.compare`, which imports JAX.
+_BASELINES = ('mean_color', 'marginal', 'levin')
+_REFERENCES = ('truth', 'grey')
+
+
 def main(argv: Sequence[str]) -> int:
   """Runs what is missing, then writes and prints the table."""
   del argv
+  # Wrong methods are refused at once; what follows imports JAX.
+  methods = _methods()
+  from colorjax.runs import comparison_report
+  from colorjax.runs.compare import CompareOptions, finish, split_words
   from colorjax.training.workdir import claim_workdir
-  from experiments import comparison_jobs, comparison_report
 
-  # Wrong flags are found now, and not after an hour.
-  comparison_report.check_flags(comparison_jobs.names())
-  workdir = pathlib.Path(flags.FLAGS.workdir)
-  with claim_workdir(workdir, common.flags_text(), harmless=_HARMLESS):
-    rows = comparison_jobs.finish(workdir)
-    comparison_report.write(workdir, rows, flags.FLAGS.metrics)
+  values: dict[str, Any] = {name: flags.FLAGS[name].value for name in (
+      'workdir', 'data', 'eval_data', 'flagfiles', 'budget_seconds', 'against',
+      'metrics', 'drop_near_duplicates', 'mixed_protocols', 'devices')}
+  options = CompareOptions(
+      **values, methods=methods, seeds=_seeds(), runs=_grouped('runs'),
+      outputs=_outputs(), evaluations=_grouped('evaluations'),
+      evaluate_flags=split_words(flags.FLAGS.evaluate_flags),
+      photos=common.photo_options())
+  # Wrong names are found now, and not after an hour.
+  comparison_report.check(options)
+  workdir = pathlib.Path(options.workdir).expanduser()
+  settings = common.flags_text()
+  with claim_workdir(workdir, settings, harmless=_HARMLESS):
+    comparison_report.write(
+        options, finish(options), settings=settings,
+        command='python -m experiments.compare --flagfile='
+        + shlex.quote(f'{workdir}/flags.txt'))
   return 0
+
+
+def _methods() -> dict[str, str]:
+  """The script of each row of --methods by the row's name.
+
+  The references stand in every table, asked for or not.
+  """
+  scripts = training_scripts()
+  methods: dict[str, str] = {}
+  for entry in flags.FLAGS.methods:
+    name, equals, script = entry.partition('=')
+    script = script if equals else name
+    if entry in _REFERENCES:
+      continue
+    if equals and script in _BASELINES:
+      raise UserError(f'--methods={entry}: a row of {script} has that name')
+    if script not in (*scripts, *_BASELINES):
+      raise UserError(f'--methods: {script or entry} is no method; there are '
+                      f'{", ".join([*scripts, *_BASELINES, *_REFERENCES])}')
+    if name in methods:
+      raise UserError(f'--methods: two rows are called {name}; ROW=EXPERIMENT '
+                      'gives another name')
+    if equals and name in _BASELINES:
+      raise UserError(f'--methods={entry}: {name} is the name of a baseline; '
+                      'call the row otherwise')
+    methods[name] = script
+  return methods
+
+
+def training_scripts() -> list[str]:
+  """The scripts beside this one that train a method.
+
+  Those are the ones that say so by a constant METHOD. They are read and not
+  imported: two scripts that define the same flag cannot be.
+  """
+  return sorted(path.stem for path in pathlib.Path(__file__).parent.glob('*.py')
+                if _trains(path))
+
+
+def _trains(path: pathlib.Path) -> bool:
+  tree = ast.parse(path.read_bytes(), filename=str(path))
+  return any(
+      isinstance(node, ast.Assign) and any(
+          isinstance(target, ast.Name) and target.id == 'METHOD'
+          for target in node.targets) for node in tree.body)
+
+
+def _seeds() -> list[int]:
+  given = flags.FLAGS.seeds
+  if not all(seed.isascii() and seed.isdigit() for seed in given):
+    raise UserError(f'--seeds={",".join(given)}: whole numbers from 0, each '
+                    'once, with commas between')
+  return [int(seed) for seed in given]
+
+
+def _grouped(flag: str) -> dict[str, list[str]]:
+  """Paths by name of a flag of NAME=PATH entries."""
+  groups: dict[str, list[str]] = {}
+  for entry in flags.FLAGS[flag].value or ():
+    name, equals, path = entry.partition('=')
+    if not equals or not name or not path:
+      raise UserError(f'--{flag}={entry}: NAME=PATH is meant')
+    groups.setdefault(name, []).append(path)
+  return groups
+
+
+def _outputs() -> dict[str, str]:
+  groups = _grouped('outputs')
+  if any(len(paths) > 1 for paths in groups.values()):
+    raise UserError('--outputs: one folder for each name')
+  return {name: paths[0] for name, paths in groups.items()}
 
 
 if __name__ == '__main__':

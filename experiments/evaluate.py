@@ -11,24 +11,26 @@ photographs.csv (a line a photograph), statistics.npz and report/. A killed run
 started again goes on. `experiments.compare` puts finished ones in one table.
 """
 
+import dataclasses
+import shlex
 from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 
-from colorjax.errors import UserError
 from experiments import common
 
 common.define_photo_flags()
 flags.adopt_module_key_flags(common)
 
-_CHECKPOINT = flags.DEFINE_string(
+flags.DEFINE_string(
     'checkpoint', None, 'Work directory of a finished run: its method is '
     'judged.')
-_OUTPUTS = flags.DEFINE_string(
+flags.DEFINE_string(
     'outputs', None, 'Folder of the colorings of any program: pictures with '
     'the names of their photographs, in their size or as the square that is '
     'judged.')
-_REFERENCE = flags.DEFINE_enum(
+flags.DEFINE_enum(
     'reference', None, ['truth', 'grey'], 'Judges the photographs themselves, '
     'or left grey: what the figures are at their ends.')
 flags.DEFINE_string('workdir', None, 'Directory for the results; a run that '
@@ -77,17 +79,25 @@ flags.DEFINE_string(
 def main(argv: Sequence[str]) -> int:
   """Measures what the flags name and reports it."""
   del argv
-  given = [flag.name for flag in (_CHECKPOINT, _OUTPUTS, _REFERENCE)
-           if flag.value is not None]
-  if len(given) != 1:
-    raise UserError('one of --checkpoint, --outputs and --reference says what '
-                    f'is judged; given: {", ".join(given) or "none"}')
   # This imports JAX, which --help does not wait for.
-  from experiments import evaluation_run
+  from colorjax.runs import evaluate
 
-  return evaluation_run.run(
-      checkpoint=_CHECKPOINT.value, outputs=_OUTPUTS.value,
-      reference=_REFERENCE.value)
+  evaluate.evaluate(_options(evaluate.EvaluateOptions),
+                    settings=common.flags_text(),
+                    command='python -m experiments.evaluate --flagfile='
+                    + shlex.quote(f'{flags.FLAGS.workdir}/flags.txt'))
+  return 0
+
+
+def _options(options: Any) -> Any:
+  """The flags as `EvaluateOptions`; most have the names of its fields."""
+  given = {field.name: flags.FLAGS[field.name].value
+           for field in dataclasses.fields(options)
+           if field.name not in ('photos', 'fit')}
+  # A protocol sets how photographs are cut, unless one is asked for.
+  fit = flags.FLAGS['fit']
+  return options(**given, photos=common.photo_options(),
+                 fit=fit.value if fit.present else None)
 
 
 if __name__ == '__main__':

@@ -55,6 +55,7 @@ _DISCRIMINATOR_RATE = flags.DEFINE_float(
 _DISCRIMINATOR_OPTIMIZER = flags.DEFINE_enum(
     'discriminator_optimizer', None, ['adamw', 'adam', 'sgd'], 'Update rule of '
     'the discriminator; --optimizer if not given.')
+METHOD = 'colorjax.methods.mask_gan'
 
 
 def main(argv: Sequence[str]) -> int:

@@ -33,6 +33,8 @@ _BATCH_NORM = flags.DEFINE_bool(
 _DROPOUT = flags.DEFINE_float(
     'dropout', 0.5, "Dropout of the U-Net's prior head.", 0, 1)
 
+METHOD = 'colorjax.methods.mbm'
+
 
 def main(argv: Sequence[str]) -> int:
   """Trains, evaluates and reports; goes on where an earlier run stopped."""

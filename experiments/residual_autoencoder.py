@@ -32,6 +32,8 @@ _ENLARGEMENT = flags.DEFINE_enum(
     "quarter of the photograph's sides, is brought to its size: bilinear as "
     'published, or along the edges of lightness.')
 
+METHOD = 'colorjax.methods.residual_autoencoder'
+
 
 def main(argv: Sequence[str]) -> int:
   """Trains, evaluates and reports; goes on where an earlier run stopped."""

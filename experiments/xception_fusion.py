@@ -16,6 +16,8 @@ fusion.define_flags()
 for _module in (common, fusion, fusion.prior_file):
   flags.adopt_module_key_flags(_module)
 
+METHOD = 'colorjax.methods.fusion'
+
 
 def main(argv: Sequence[str]) -> int:
   """Trains, evaluates and reports; goes on where an earlier run stopped."""

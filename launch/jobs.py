@@ -118,7 +118,8 @@ def _start(job: Job, slot: str | None, environment: Mapping[str, str] | None
   env = {**os.environ, **(environment or {})}
   if slot is not None:
     env['CUDA_VISIBLE_DEVICES'] = slot
-  with job.log.open('a') as log:
+  # Paths need not be UTF-8.
+  with job.log.open('a', errors='surrogateescape') as log:
     print('+', *job.command, file=log, flush=True)
     # A session of its own: Ctrl-C reaches it once, by us, and not by the
     # terminal too.

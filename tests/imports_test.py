@@ -43,6 +43,7 @@ ALLOWED = {
         'color', 'colorizer', 'errors', 'fallbacks', 'photo', 'resample',
         'training'},
     'colorjax.runs': {
+        'color',
         'colorizer', 'data', 'errors', 'evaluation', 'inference', 'metrics',
         'photo', 'report', 'training'},
     'colorjax.report': {'color', 'colorizer', 'errors', 'photo'},

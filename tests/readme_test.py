@@ -11,7 +11,7 @@ import sys
 import pytest
 import skimage
 
-from experiments import comparison_jobs
+from colorjax.runs import compare
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -102,7 +102,7 @@ def test_the_small_comparison_has_every_method():
   trained = {name for name, script in rows.items()
              if (ROOT / f'experiments/{script}.py').exists()}
   assert small - {'compare'} == trained
-  assert set(rows) - trained <= set(comparison_jobs.BASELINES)
+  assert set(rows) - trained <= set(compare.BASELINES)
   comments = [line[1:].strip() for line in flags.splitlines()
               if line.startswith('#')]
   command = ' '.join(comments).replace(' \\ ', ' ')

@@ -236,6 +236,9 @@ def notes(rows: Sequence[Row], metrics: Sequence[str], *, against: str
     text.append(f'{_OF_DENSITIES} are of the ab field at ' + '; '.join(
         f'{density} ({names})' for density, names in densities.items())
         + '; a uniform density over the ab square has 7.78.')
+  text += [f'{row.name}: {warning}.' for row in rows for warning in
+           dict.fromkeys(warning for one in row.results
+                         for warning in one.record.warnings)]
   text += [f'† {row.name} does not compare with {rows[0].name}: {row.note}.'
            for row in rows if row.note]
   return text

@@ -4,10 +4,12 @@ Results are comparable if they were measured on the same photographs in the same
 order. Names say which those are; a hash of the pixels says that they were.
 """
 
+import codecs
 import dataclasses
 import hashlib
 import os
 import pathlib
+import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -44,7 +46,8 @@ def read_names(path: str | os.PathLike) -> list[str]:
   """A list of file names, one a line; empty lines are passed over.
 
   Args:
-    path: a text file in UTF-8.
+    path: a text file. A name that is not UTF-8 is read as labels have it,
+      with `\\xNN` for its bytes.
 
   Returns:
     The names, in the order of the file.
@@ -53,14 +56,16 @@ def read_names(path: str | os.PathLike) -> list[str]:
     UserError: the file cannot be read, is no text, or holds no name.
   """
   try:
-    text = pathlib.Path(path).expanduser().read_text(encoding='utf-8-sig')
+    content = pathlib.Path(path).expanduser().read_bytes()
   except OSError as error:
     raise UserError(f'{path}: {error.strerror or error}') from error
-  except UnicodeDecodeError as error:
+  if b'\0' in content:  # UTF-16, a picture, an archive
     raise UserError(
-        f'{path} is no text in UTF-8; a list holds a file name a line'
-    ) from error
-  names = [line.strip() for line in text.splitlines() if line.strip()]
+        f'{path} is not a text in UTF-8; a list holds one file name a line')
+  text = content.removeprefix(codecs.BOM_UTF8).decode(
+      'utf-8', 'backslashreplace')
+  # Not splitlines: names may hold characters that it takes for ends of lines.
+  names = [line.strip() for line in re.split('[\r\n]', text) if line.strip()]
   if not names:
     raise UserError(f'{path} holds no file names')
   return names
@@ -104,7 +109,8 @@ def choose(source: Source, *, count: int | None = None,
   chosen = indices[:count]
   return dataclasses.replace(
       source, size=len(chosen), read=lambda i: source.read(chosen[i]),
-      label=lambda i: labels[chosen[i]])
+      label=lambda i: labels[chosen[i]],
+      stamp=lambda i: source.stamp(chosen[i]))
 
 
 def photo_digest(pixels: np.ndarray) -> bytes:

@@ -12,8 +12,11 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from colorjax import color
 from colorjax.data import augment, files
 from colorjax.data.engines import Batch, BatchStream
 from colorjax.data.screening import Screen
@@ -22,6 +25,14 @@ from colorjax.errors import UserError
 from colorjax.evaluation import listing
 
 _BATCHES_AHEAD = 2
+
+_FITS = ('crop', 'squash')
+_SOME = 16  # pairs that are read again where the lightness does not fit
+
+# Mean |L - L'|: rounding gives 0.2, JPEG about 1.
+_FITTING = 1.5
+_DIFFERENT = 5.0
+_VERY_DIFFERENT = 12.0  # of a single picture
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,13 +104,10 @@ def pair(photos: Source | Screen, folder: str | os.PathLike, *,
     return labels[index] if partner is None else names[partner]
 
   def stamp(indices):
-    digest, root = hashlib.sha256(), os.path.expanduser(folder)
-    for index in indices:
-      if partners[index] is not None:
-        status = os.stat(os.path.join(root, label(index)))
-        digest.update(f'{label(index)}\0{status.st_size}\0'
-                      f'{status.st_mtime_ns}\n'.encode())
-    return digest.hexdigest()
+    stamps = [found.stamp(partner) for index in indices
+              if (partner := partners[index]) is not None]
+    return hashlib.sha256('\n'.join(stamps).encode(
+        errors='backslashreplace')).hexdigest()
 
   outputs = Source(name=found.name, size=len(labels), read=read, label=label)
   return PairedOutputs(screen, outputs, unused, shape_of, stamp)
@@ -133,6 +141,75 @@ def output_square(pixels: np.ndarray, shape: tuple[int, int], image_size: int,
       f'{name} is {_as_text(size)} pixels, its photograph {_as_text(shape)}; '
       f'write it in the size of the photograph or as the square of '
       f'{image_size} that is evaluated{turned}')
+
+
+def lightness_difference(picture: jax.Array, image: jax.Array) -> jax.Array:
+  """How far the lightness of pictures is from that of their photographs.
+
+  Args:
+    picture: uint8 sRGB [B, S, S, 3].
+    image: the photographs, alike.
+
+  Returns:
+    Mean of |L - L'| over the pixels, [B]; L is 0 to 100.
+  """
+  lightness, of_photo = (color.split_lightness(x)[0] for x in (picture, image))
+  return jnp.abs(lightness - of_photo).mean((1, 2, 3))
+
+
+def doubts(paired: PairedOutputs, index: np.ndarray, differences: np.ndarray, *,
+           image_size: int, fit: str) -> list[str]:
+  """Why pictures may not be colorings of their photographs.
+
+  A coloring keeps the lightness of its photograph. Where it does not, the
+  picture was often made square in another way than the photograph.
+
+  Args:
+    paired: the pairs.
+    index: numbers of the photographs that were judged, [N].
+    differences: `lightness_difference` of each, [N].
+    image_size: side of the squares that were judged, in pixels.
+    fit: how photographs became squares.
+
+  Returns:
+    A line for each doubt; none where lightness fits.
+  """
+  mean = float(differences.mean())
+  if mean > _FITTING:
+    other, other_mean = _better_fit(paired, index, image_size, fit)
+    said = (f'the lightness of the pictures differs by {mean:.1f} on average '
+            f'from that of the photographs cut by fit={fit}')
+    if other_mean < mean / 2:
+      return [f'{said}, and by {other_mean:.1f} cut by fit={other}: evaluate '
+              f'with fit={other}']
+    if mean > _DIFFERENT:
+      return [f'{said} (a coloring keeps it to about 1): see whether they are '
+              'colorings of these photographs, cut in the same way']
+  odd = np.flatnonzero(differences > _VERY_DIFFERENT)
+  if not odd.size:
+    return []
+  names = listing.examples([paired.outputs.label(int(index[i])) for i in odd])
+  return [f'{odd.size} of {len(index)} pictures do not have the lightness of '
+          f'their photographs, it differs by up to {differences.max():.1f}: '
+          f'{names}']
+
+
+def _better_fit(paired: PairedOutputs, index: np.ndarray, image_size: int,
+                fit: str) -> tuple[str, float]:
+  """The other way to cut, and the difference with it, over some pairs."""
+  other = next(one for one in _FITS if one != fit)
+  chosen = index[np.linspace(0, len(index) - 1, min(len(index), _SOME)
+                             ).round().astype(int)]
+  differences = []
+  for i in map(int, chosen):
+    pixels = paired.photos.read(i)
+    assert pixels is not None, 'photographs that were judged can be read'
+    pair = [output_square(paired.outputs.read(i), pixels.shape[:2], image_size,
+                          other, name=paired.outputs.label(i)),
+            augment.fit_square(pixels, image_size, other)]
+    picture, image = (jnp.asarray(x)[None] for x in pair)
+    differences.append(float(lightness_difference(picture, image)[0]))
+  return other, float(np.mean(differences))
 
 
 def attach(stream: BatchStream, paired: PairedOutputs, *, fit: str = 'crop',

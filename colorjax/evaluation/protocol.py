@@ -84,7 +84,7 @@ class Record:
 
   Attributes:
     protocol: the protocol.
-    data: the photographs, as the flag named them.
+    data: the photographs, as the argument named them.
     photographs: their names, in order.
     pixels: SHA-256 of the squares that were judged, in order.
     num_proposals: K.
@@ -102,6 +102,7 @@ class Record:
     judged: what was judged: a checkpoint, a folder of pictures, a reference.
     weights: of a checkpoint, SHA-256; '' for pictures.
     networks: SHA-256 of the weights of each network that metrics used, by name.
+    warnings: what makes the figures doubtful, a line each.
   """
   protocol: Protocol
   data: str
@@ -119,6 +120,7 @@ class Record:
   judged: str
   weights: str
   networks: Mapping[str, str]
+  warnings: tuple[str, ...] = ()
 
   def as_json(self) -> dict[str, Any]:
     """JSON values; `from_json` reads them back."""
@@ -130,7 +132,9 @@ class Record:
     try:
       fields = dict(values)
       fields['protocol'] = Protocol(**fields['protocol'])
-      for name in ('photographs', 'left_out', 'near_duplicates'):
+      # Records of earlier versions have no warnings.
+      fields.setdefault('warnings', ())
+      for name in ('photographs', 'left_out', 'near_duplicates', 'warnings'):
         if fields[name] is not None or name != 'near_duplicates':
           fields[name] = tuple(fields[name])
       return cls(**fields)

@@ -108,7 +108,8 @@ def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
 def unpack(path: pathlib.Path) -> dict[str, np.ndarray]:
   """The arrays of an .npz file; UserError where it is damaged."""
   try:
-    with np.load(path) as file:
+    # NumPy leaves a damaged file open.
+    with path.open('rb') as raw, np.load(raw) as file:
       return {name: file[name] for name in file.files}
   except (OSError, ValueError, zipfile.BadZipFile, zlib.error,
           EOFError) as error:

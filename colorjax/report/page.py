@@ -97,7 +97,9 @@ def write_index(path: pathlib.Path, **contents) -> None:
   Raises:
     UserError: the file cannot be written.
   """
-  files.write_text(path, index_html(**contents))
+  # A page is UTF-8 throughout, whatever the paths on it are.
+  files.write_bytes(
+      path, index_html(**contents).encode(errors='backslashreplace'))
 
 
 def _table_html(table: Table) -> str:

@@ -15,6 +15,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tqdm

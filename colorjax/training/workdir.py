@@ -12,6 +12,7 @@ import pathlib
 from collections.abc import Collection, Iterator
 from typing import IO
 
+from colorjax import files
 from colorjax.errors import UserError
 from colorjax.training import checkpoint
 
@@ -63,7 +64,8 @@ def claim_workdir(
     _acquire(lock, workdir)
     try:
       _check_flags(workdir, text, harmless)
-      _write_atomically(workdir / FLAGS, text)
+      with files.replacing(workdir / FLAGS) as temporary:
+        temporary.write_bytes(text.encode(errors='surrogateescape'))
     except OSError as error:
       raise _cannot_write(workdir, error) from error
     yield workdir
@@ -101,7 +103,7 @@ def _check_flags(
             f'{workdir} holds {name} but no {FLAGS}, so it is not known whose '
             'they are: choose another --workdir')
     return
-  old, new = _parse(path.read_text(), text)
+  old, new = _parse(files.read_text(path), text)
   differing = [
       f'--{name} was {old.get(name, "not set")}, is {new.get(name, "not set")}'
       for name in sorted(old.keys() | new.keys())
@@ -131,12 +133,6 @@ def _parse(*texts: str) -> list[dict[str, str]]:
       flags[name] = f'{flags[name]},{value}' if name in flags else value
     parsed.append(flags)
   return parsed
-
-
-def _write_atomically(path: pathlib.Path, text: str) -> None:
-  temporary = path.with_suffix('.tmp')
-  temporary.write_text(text)
-  temporary.replace(path)
 
 
 def _cannot_write(workdir: pathlib.Path, error: OSError) -> WorkdirError:

@@ -85,8 +85,8 @@ def test_a_list_of_names(tmp_path):
   path = tmp_path / 'names.txt'
   path.write_bytes(b'\xef\xbb\xbfa b.png\r\n\n  val/\xc3\xa9.jpg \n')
   assert listing.read_names(path) == ['a b.png', 'val/é.jpg']
-  path.write_bytes(b'\xff\xd8\xff\xe0')
-  with pytest.raises(UserError, match=r'names\.txt is no text'):
+  path.write_bytes(b'\xff\xd8\xff\xe0\0\x10JFIF')
+  with pytest.raises(UserError, match=r'names\.txt is not a text'):
     listing.read_names(path)
   path.write_text(' \n\n')
   with pytest.raises(UserError, match=r'names\.txt holds no file names'):

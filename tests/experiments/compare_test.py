@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from colorjax.errors import UserError
 from colorjax.evaluation import answers
-from experiments import comparison_jobs
+from colorjax.runs import compare as comparison
+from experiments import compare
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 
 TINY = """
 --num_steps=3
@@ -116,11 +118,13 @@ def test_what_is_finished_is_not_done_again(finished, flags, place):
 
 
 @pytest.mark.parametrize(('changes', 'message'), [
-    (['--methods=nothing'], '--methods: nothing is no experiment'),
+    (['--methods=nothing'], '--methods: nothing is no method; there are cl'),
+    (['--methods=common'], '--methods: common is no method'),
+    (['--methods=row=evaluate'], '--methods: evaluate is no method'),
     (['--methods=other=mbm'], 'other_small.flags is no file'),
     (['--seeds=one'], '--seeds=one: whole numbers'),
     (['--outputs=somewhere'], '--outputs=somewhere: NAME=PATH is meant'),
-    (['--against=nobody'], '--against=nobody: there are the rows truth'),
+    (['--against=nobody'], 'against=nobody: there are the rows truth'),
     (['--metrics=beauty'], "there is no metric 'beauty'"),
     (['--evaluations=odd={place}/out'], 'holds no metrics.json')])
 def test_wrong_usage_is_one_line(finished, flags, place, changes, message):
@@ -131,31 +135,58 @@ def test_wrong_usage_is_one_line(finished, flags, place, changes, message):
 
 
 def test_seconds_of_a_run_leave_evaluations_out(tmp_path):
-  assert comparison_jobs.seconds_of(tmp_path) is None
+  assert comparison.seconds_of(tmp_path) is None
   lines = [{'from_step': 0, 'to_step': 10, 'seconds': 9.0,
             'stepping_seconds': 5.0},
            {'from_step': 10, 'to_step': 14, 'seconds': 9.0,
             'stepping_seconds': 1.0}]
   (tmp_path / 'sessions.jsonl').write_text(
       '\n'.join(map(json.dumps, lines)))
-  assert comparison_jobs.seconds_of(tmp_path) == 6.0
+  assert comparison.seconds_of(tmp_path) == 6.0
 
 
-def test_a_prior_is_measured_for_rows_that_rebalance(tmp_path):
-  def wants(text):
-    (tmp_path / 'row.flags').write_text(text)
-    (tmp_path / 'over.flags').write_text(f'--flagfile={tmp_path}/row.flags')
-    found = {comparison_jobs.wants_prior(str(tmp_path / name))
-             for name in ('row.flags', 'over.flags')}
-    return found.pop() if len(found) == 1 else found
-
-  assert wants('# rare colors\n--rebalance=0.5\n--num_steps=3') is True
-  assert wants('--rebalance=0.5\n--prior=mine.json') is False
-  assert wants('# --rebalance=0.5\n--num_steps=3') is False
-  assert comparison_jobs.wants_prior(
-      str(ROOT / 'launch/flags/classification_small.flags'))
+def test_a_line_that_was_cut_off_is_no_record(tmp_path):
+  (tmp_path / 'sessions.jsonl').write_text(
+      '{"to_step": 10, "stepping_seconds": 5.0}\n{"to_st')
+  assert comparison.seconds_of(tmp_path) is None
 
 
-def test_the_references_are_those_of_evaluations():
-  """Named once more where JAX is not to be imported."""
-  assert comparison_jobs.REFERENCES == answers.REFERENCES
+def test_methods_are_the_scripts_that_train():
+  assert compare.training_scripts() == [
+      'classification', 'inception_fusion', 'mask_gan', 'mbm',
+      'residual_autoencoder', 'xception_fusion']
+
+
+def test_rows_that_are_named_where_jax_is_not_imported():
+  assert compare._REFERENCES == comparison.REFERENCES == answers.REFERENCES
+  assert tuple(comparison.BASELINES) == compare._BASELINES
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    ({'outputs': {'../theirs': 'x'}}, r"cannot be called '../theirs'"),
+    ({'runs': {'grey': ['x']}}, 'two rows are called grey'),
+    ({'seeds': ()}, 'seeds='),
+    ({'budget_seconds': float('nan')}, 'budget_seconds=nan'),
+    ({'methods': {'row': 'mbm'}, 'flagfiles': '{0}/{x}'}, 'is no file')])
+def test_options_that_name_no_comparison(options, message):
+  with pytest.raises(UserError, match=message):
+    comparison.CompareOptions(workdir='out', **options)
+
+
+@pytest.mark.parametrize(('words', 'size', 'fits'), [
+    ('--image_size=32', ['--image_size=32'], 1),
+    ('--image_size 32 --protocol=folder', ['--image_size=32'], 1),
+    # A published protocol says how photographs are cut.
+    ('--protocol=imagenet_val50k', [], 0)])
+def test_flags_of_evaluations_reach_the_jobs(words, size, fits):
+  options = comparison.CompareOptions(
+      workdir='out', methods={'levin': 'levin'},
+      evaluate_flags=comparison.split_words(words))
+  baseline = comparison._baseline(options, 'levin', pathlib.Path('run'))
+  assert [word for word in baseline.command
+          if word.startswith('--image_size')] == size
+  evaluation = comparison._evaluation(
+      options, 'grey', pathlib.Path('out/grey'), '--reference=grey')
+  assert sum(word.startswith('--fit=') for word in evaluation.command) == fits
+  with pytest.raises(UserError, match='No closing quotation'):
+    comparison.split_words('--names="x')

@@ -14,7 +14,7 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 SIZE = 32  # the network of LPIPS needs 31 pixels
 COUNT = 7
 
@@ -213,15 +213,17 @@ def weights(tmp_path_factory):
 # Parts of 3 photographs; the process is killed when it has written a part.
 IN_PARTS = """
 import os, signal, sys
-from experiments import common, evaluate, evaluation_run
-evaluation_run._PART = 3
-write = evaluation_run.result.write_whole
+from colorjax import files
+from colorjax.runs import evaluate as run
+from experiments import common, evaluate
+run._PART = 3
+write = files.write_bytes
 def write_and_die(path, content):
   write(path, content)
   if path.suffix == '.npz':
     os.kill(os.getpid(), signal.SIGKILL)
 if sys.argv.pop(1) == 'die':
-  evaluation_run.result.write_whole = write_and_die
+  files.write_bytes = write_and_die
 common.run(evaluate.main)
 """
 
@@ -377,7 +379,7 @@ def refused(photos, trained, colored, weights, grey, with_broken,
           '--reference=grey', square, f'--train_data=folder:{photos}'],
       'no checkpoint': [f'--checkpoint={folder}/none'],
       'damaged checkpoint': [f'--checkpoint={broken}'],
-      'one draw': [f'--checkpoint={trained}', '--num_draws=1'],
+      'one draw': [f'--checkpoint={trained}', 'num_draws=1'],
       'duplicates of nothing': [*truth, '--drop_near_duplicates'],
       'no training photographs': [*truth, f'--train_data=folder:{folder}/none'],
   }
@@ -396,23 +398,23 @@ def refused(photos, trained, colored, weights, grey, with_broken,
 
 
 @pytest.mark.parametrize(('name', 'message'), [
-    ('nothing to judge', '--checkpoint, --outputs and --reference'),
+    ('nothing to judge', 'one of checkpoint, outputs and reference'),
     ('two to judge', 'given: checkpoint, outputs'),
     ('missing picture', 'lacks the coloring of 1 of 7 photographs: 3.png'),
     ('size mismatch', '3.png is 20 x 30 pixels, its photograph 32 x 32'),
     ('unreadable picture', '3.png'),
     ('no folder of pictures', 'none'),
-    ('size of the protocol', '--image_size=64: --protocol=imagenet_val5k'),
+    ('size of the protocol', 'image_size=64: protocol=imagenet_val5k'),
     ('too few photographs', '5000'),
-    ('no names', '--protocol=imagenet_ctest10k needs --names=FILE'),
-    ('one file of two', '--lpips_alex takes two files'),
+    ('no names', 'protocol=imagenet_ctest10k needs names'),
+    ('one file of two', 'lpips_alex takes two files'),
     ('another network', 'another.safetensors'),
     ('another evaluation', '--seed was 0, is 1'),
     ('duplicates dropped too late', '--train_data was not set'),
     ('no checkpoint', 'none'),
     ('damaged checkpoint', 'colorizer.json'),
-    ('one draw', '--num_draws=1'),
-    ('duplicates of nothing', '--drop_near_duplicates needs --train_data'),
+    ('one draw', 'num_draws=1'),
+    ('duplicates of nothing', 'drop_near_duplicates needs train_data'),
     ('no training photographs', 'none')])
 def test_bad_input_is_one_line_and_leaves_no_figures(refused, name, message):
   code, stderr, workdir, before = refused[name]

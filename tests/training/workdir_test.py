@@ -99,7 +99,7 @@ def test_full_disk_keeps_the_flags_that_were_there(tmp_path, monkeypatch):
   def full(self, text):
     raise OSError(errno.ENOSPC, 'No space left on device')
 
-  monkeypatch.setattr(pathlib.Path, 'write_text', full)
+  monkeypatch.setattr(pathlib.Path, 'write_bytes', full)
   with pytest.raises(WorkdirError, match='No space left on device'):
     claim_workdir(tmp_path, TEXT).__enter__()
   assert (tmp_path / 'flags.txt').read_text() == TEXT

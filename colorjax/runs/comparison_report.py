@@ -4,82 +4,75 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from absl import flags
 
-from colorjax import photo
+from colorjax import files, photo
 from colorjax.errors import UserError
 from colorjax.evaluation import catalogue, comparison, result
 from colorjax.report import evaluation, page, sheets
-from experiments import comparison_jobs, evaluation_report
-
-FLAGS = flags.FLAGS
+from colorjax.runs import compare, evaluation_report
+from colorjax.runs.compare import CompareOptions, Evaluated
 
 _PLOTTED = 'ab_distance'
 
 
-def check_flags(names: Sequence[str]) -> None:
-  """UserError for a row or a metric that there is not.
-
-  Args:
-    names: of the rows to be.
-  """
-  unknown = [name for name in FLAGS.metrics if name not in catalogue.METRICS]
+def check(options: CompareOptions) -> None:
+  """UserError for a row or a metric that there is not, and for no metric."""
+  unknown = [name for name in options.metrics if name not in catalogue.METRICS]
   if unknown:
-    raise UserError(f'--metrics: there is no metric {unknown[0]!r}; there are '
+    raise UserError(f'metrics: there is no metric {unknown[0]!r}; there are '
                     f'{", ".join(catalogue.METRICS)}')
-  if FLAGS.against not in names:
-    raise UserError(f'--against={FLAGS.against}: there are the rows '
-                    f'{", ".join(names)}')
+  if options.against not in options.names():
+    raise UserError(f'against={options.against}: there are the rows '
+                    f'{", ".join(options.names())}')
 
 
-def write(workdir: pathlib.Path,
-          evaluated: Sequence[comparison_jobs.Evaluated],
-          columns: Sequence[str]) -> None:
+def write(options: CompareOptions, evaluated: Sequence[Evaluated], *,
+          settings: str = '', command: str = '') -> None:
   """Writes all files and prints the table.
 
   Args:
-    workdir: of the comparison.
+    options: of the comparison.
     evaluated: the rows.
-    columns: metrics of the table.
+    settings: shown at the end of the page.
+    command: shown above them.
   """
   rows = comparison.check([
       comparison.Row(
           name=row.name, seconds=_seconds(row.runs),
           results=[result.load(path) for path in row.evaluations])
-      for row in evaluated], mixed=FLAGS.mixed_protocols)
-  against = FLAGS.against
+      for row in evaluated], mixed=options.mixed_protocols)
+  columns, against = options.metrics, options.against
+  workdir = pathlib.Path(options.workdir).expanduser()
   table = comparison.compare(rows, against=against)
   text = comparison.markdown(table, rows, columns, against=against)
   for name, content in (
       ('table.md', text),
       ('table.tex', comparison.latex(table, rows, columns, against=against)),
       ('table.csv', comparison.as_csv(table, rows))):
-    result.write_whole(workdir / name, content.encode())
+    files.write_text(workdir / name, content)
   figures = _pictures(workdir, evaluated, rows, table)
   page.write_index(
       workdir / 'index.html', title=f'colorjax: {workdir.name}',
-      tables=[_page_table(table, rows, columns)], figures=figures,
-      command='python -m experiments.compare '
-      f'--flagfile={workdir / "flags.txt"}',
-      settings=(workdir / 'flags.txt').read_text())
+      tables=[_page_table(table, rows, columns, against)], figures=figures,
+      command=command, settings=settings)
   print(f'\n{text}\nWritten to {workdir}: index.html, table.md, table.tex, '
         f'table.csv, {", ".join(figure.file for figure in figures)}')
 
 
 def _seconds(runs: Sequence[pathlib.Path]) -> float | None:
-  seconds = [comparison_jobs.seconds_of(run) for run in runs]
+  seconds = [compare.seconds_of(run) for run in runs]
   known = [one for one in seconds if one is not None]
   return float(np.mean(known)) if known and len(known) == len(seconds) else None
 
 
 def _page_table(table: comparison.Table, rows: Sequence[comparison.Row],
-                columns: Sequence[str]) -> page.Table:
+                columns: Sequence[str], against: str) -> page.Table:
   header, lines = comparison.texts(table, rows, columns)
   return page.Table(
       caption='Mean and 95 % interval; table.csv has every metric',
       header=header, rows=[[_in_two_lines(text) for text in line]
                            for line in lines],
-      notes=comparison.notes(rows, columns, against=FLAGS.against))
+      notes=comparison.notes(rows, columns, against=against))
 
 
 def _in_two_lines(text: str) -> str:
@@ -90,7 +83,7 @@ def _in_two_lines(text: str) -> str:
 
 
 def _pictures(workdir: pathlib.Path,
-              evaluated: Sequence[comparison_jobs.Evaluated],
+              evaluated: Sequence[Evaluated],
               rows: Sequence[comparison.Row], table: comparison.Table
               ) -> list[page.Figure]:
   images, painted = _examples(evaluated, rows)
@@ -109,7 +102,7 @@ def _pictures(workdir: pathlib.Path,
   return figures
 
 
-def _examples(evaluated: Sequence[comparison_jobs.Evaluated],
+def _examples(evaluated: Sequence[Evaluated],
               rows: Sequence[comparison.Row]
               ) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
   """Originals, and the pictures of each row that shows the same ones.
@@ -122,7 +115,7 @@ def _examples(evaluated: Sequence[comparison_jobs.Evaluated],
     examples = evaluation_report.load_examples(one.evaluations[0])
     if images is None:
       images = examples['original']
-    if row.name not in comparison_jobs.REFERENCES and np.array_equal(
+    if row.name not in compare.REFERENCES and np.array_equal(
         images, examples['original']):
       painted[row.name] = examples['picture']
   assert images is not None

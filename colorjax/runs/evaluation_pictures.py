@@ -6,16 +6,13 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
 
 from colorjax.evaluation import catalogue, result
 from colorjax.evaluation.answers import Answers
 from colorjax.metrics import calibration, diversity
 from colorjax.report import evaluation
 from colorjax.report.page import Figure
-from experiments.evaluation_subject import Judged, Photographs
-
-FLAGS = flags.FLAGS
+from colorjax.runs.subject import EvaluateOptions, Judged, Photographs
 
 _SPREAD = ('psnr', 'ssim', 'ab_distance', 'ciede2000', 'lpips_alex', 'chroma',
            'colorfulness', 'best_of_k', 'sample_best_of_n', 'sample_ab_std',
@@ -115,12 +112,13 @@ def extremes(judged: Judged, photos: Photographs, finished: result.Result,
               is_better_high=is_better_high))
 
 
-def uncertainty(shown: Shown) -> list[tuple[Figure, np.ndarray]]:
+def uncertainty(shown: Shown, options: EvaluateOptions
+                ) -> list[tuple[Figure, np.ndarray]]:
   """Where the method is unsure and where it is wrong; [] for one answer."""
   if shown.deviation is None:
     return []
-  several = (f'{FLAGS.num_samples} samples' if FLAGS.num_samples else
-             f'{FLAGS.num_draws} draws')
+  several = (f'{options.num_samples} samples' if options.num_samples else
+             f'{options.num_draws} draws')
   return [(Figure(
       'uncertainty.png', 'Uncertainty and error',
       f'Uncertainty: standard deviation of {several} of the method in the ab '

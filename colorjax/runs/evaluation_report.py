@@ -4,17 +4,15 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
-from absl import flags
 
-from colorjax import photo
+from colorjax import files, photo
+from colorjax.errors import UserError
 from colorjax.evaluation import catalogue, listing, result
 from colorjax.evaluation.protocol import Record
 from colorjax.metrics.bootstrap import Interval
 from colorjax.report import page
-from experiments import evaluation_pictures
-from experiments.evaluation_subject import Judged, Photographs
-
-FLAGS = flags.FLAGS
+from colorjax.runs import evaluation_pictures
+from colorjax.runs.subject import EvaluateOptions, Judged, Photographs
 
 EXAMPLES_FILE = 'report/examples.npz'
 """Some photographs and their colorings, for the sheets of comparisons."""
@@ -24,7 +22,9 @@ _NAMED = 3  # of those left out; protocol.json names all
 
 
 def write(workdir: pathlib.Path, judged: Judged, photos: Photographs,
-          finished: result.Result, indices: np.ndarray) -> list[str]:
+          finished: result.Result, indices: np.ndarray,
+          options: EvaluateOptions, *, settings: str, command: str
+          ) -> list[str]:
   """Writes `report/`.
 
   Args:
@@ -33,31 +33,40 @@ def write(workdir: pathlib.Path, judged: Judged, photos: Photographs,
     photos: the photographs.
     finished: the figures.
     indices: numbers in the source of the photographs that were judged, [N].
+    options: of the evaluation.
+    settings: shown at the end of the page.
+    command: shown above them.
 
   Returns:
     The files, relative to `workdir`.
+
+  Raises:
+    UserError: a file cannot be written.
   """
-  (workdir / 'report').mkdir(exist_ok=True)
-  number = min(FLAGS.report_photos, len(indices))
+  folder = workdir / 'report'
+  try:
+    folder.mkdir(exist_ok=True)
+  except OSError as error:
+    raise UserError(
+        f'{folder}: cannot be made: {error.strerror or error}') from error
+  number = min(options.report_photos, len(indices))
   # Spread over the source: a folder is sorted by class.
   chosen = indices[np.linspace(0, len(indices) - 1, number).round().astype(int)]
   shown = evaluation_pictures.answered(judged, photos, chosen)
-  result.write_whole(workdir / EXAMPLES_FILE, result.pack(
+  files.write_bytes(workdir / EXAMPLES_FILE, result.pack(
       {'original': shown.original, 'picture': shown.picture}))
   pictures = [
       evaluation_pictures.histograms(finished),
       evaluation_pictures.extremes(judged, photos, finished, indices),
-      *evaluation_pictures.uncertainty(shown),
+      *evaluation_pictures.uncertainty(shown, options),
       *evaluation_pictures.calibrations(finished)]
   for figure, pixels in pictures:
-    photo.write(workdir / 'report' / figure.file, pixels)
+    photo.write(folder / figure.file, pixels)
   page.write_index(
       workdir / _INDEX_FILE, title=f'colorjax: {judged.name}',
       tables=[table(finished), _origin(finished.record)],
       figures=[figure for figure, _ in pictures],
-      command='python -m experiments.evaluate '
-      f'--flagfile={workdir / "flags.txt"}',
-      settings=(workdir / 'flags.txt').read_text())
+      command=command, settings=settings)
   return [_INDEX_FILE, *(f'report/{figure.file}' for figure, _ in pictures)]
 
 
@@ -122,6 +131,7 @@ def _texts(value: Interval) -> tuple[str, str]:
 def _noticed(record: Record) -> list[tuple[str, str]]:
   """What a reader of the figures has to know of the photographs."""
   noticed = [
+      *(('warning', text) for text in record.warnings),
       ('left out', _count(record.left_out)),
       ('grey by nature', f'{record.num_grey} of {len(record.photographs)} '
        'photographs judged')]
