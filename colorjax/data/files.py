@@ -8,7 +8,12 @@ from collections.abc import Iterator
 import skimage
 
 from colorjax import photo
-from colorjax.data.source import Source, SourceError, in_memory
+from colorjax.data.source import (
+  Source,
+  SourceError,
+  in_memory,
+  stamp_of_file,
+)
 
 BUNDLED_HELD_OUT = ('chelsea.png', 'coffee.png')
 """Color photographs of scikit-image that are for evaluation, whole."""
@@ -75,7 +80,12 @@ def _of_files(name: str, root: pathlib.Path, names: list[str]) -> Source:
     # A name that is no UTF-8 could not be printed otherwise.
     return os.fsencode(names[index]).decode('utf-8', 'backslashreplace')
 
-  return Source(name=name, size=len(names), read=read, label=label)
+  def stamp(index):
+    # Without the folder: photographs moved together are the same ones.
+    path = os.path.join(root, names[index])
+    return f'{names[index]!r} {stamp_of_file(path)}'
+
+  return Source(name=name, size=len(names), read=read, label=label, stamp=stamp)
 
 
 def _natural(name: str) -> tuple[list[list[tuple[int, int, str]]], str]:

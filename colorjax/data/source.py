@@ -6,6 +6,8 @@ a function of (seed, step).
 """
 
 import dataclasses
+import hashlib
+import os
 import threading
 from collections.abc import Callable, Sequence
 
@@ -29,12 +31,16 @@ class Source:
     read: `index -> uint8 sRGB [H, W, 3]`, 0 <= index < size; the result is not
       to be written to. Raises photo.UnreadablePhoto. Called from many threads.
     label: `index -> str`, the file's name or what comes nearest to it.
+    stamp: `index -> str` that changes when the photograph of this number does:
+      its name and the size and time of its file, for example. It must be quick
+      and reads no pixels. Empty where nothing is known.
     prefers_tf_data: whether `engine='auto'` feeds it through tf.data.
   """
   name: str
   size: int
   read: Callable[[int], np.ndarray]
   label: Callable[[int], str]
+  stamp: Callable[[int], str] = lambda index: ''
   prefers_tf_data: bool = False
 
   def __post_init__(self):
@@ -71,8 +77,20 @@ def from_arrays(images: np.ndarray | Sequence[np.ndarray], *,
   def label(index):
     return f'{name}[{index}]' if labels is None else labels[index]
 
+  def stamp(index):
+    return hashlib.sha256(np.ascontiguousarray(images[index])).hexdigest()
+
   return Source(name=name, size=len(images), read=lambda i: images[i],
-                label=label)
+                label=label, stamp=stamp)
+
+
+def stamp_of_file(path: str | os.PathLike) -> str:
+  """Size and time of a file; why they cannot be had where they cannot."""
+  try:
+    status = os.stat(path)
+  except OSError as error:
+    return error.strerror or type(error).__name__
+  return f'{status.st_size} bytes, {status.st_mtime_ns} ns'
 
 
 def in_memory(source: Source, *, max_bytes: int = 2**30) -> Source:

@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 
 from colorjax import photo
 from colorjax.data import tfrecord
-from colorjax.data.source import Source, SourceError
+from colorjax.data.source import Source, SourceError, stamp_of_file
 
 _FILE_NAMES = ('file_name', 'filename', 'image/filename')
 
@@ -132,7 +132,13 @@ def _open(builder: tfds.core.DatasetBuilder, name: str, split: str | None, *,
     except photo.UnreadablePhoto:
       return place
 
+  # A data set is prepared as a whole: all its photographs have one stamp.
+  folder = pathlib.Path(builder.data_dir)
+  prepared = ', '.join(f'{path.name} {stamp_of_file(path)}'
+                       for path in sorted(folder.iterdir()))
+
   return Source(name=name, size=size, read=read, label=label,
+                stamp=lambda index: f'{name}[{index}] of {prepared}',
                 prefers_tf_data=True)
 
 
