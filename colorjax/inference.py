@@ -9,7 +9,6 @@ lightness and hue, and rounded such that every pixel keeps its lightness
 
 import dataclasses
 import functools
-import pathlib
 from collections.abc import Callable, Iterator
 
 import jax
@@ -18,18 +17,13 @@ import numpy as np
 from PIL import Image
 
 from colorjax import color, photo, resample
-from colorjax.colorizer import Colorizer, Spec, Variables
-from colorjax.errors import UserError
+from colorjax.colorizer import Colorizer, Variables
 from colorjax.photo import painting
-from colorjax.training import checkpoint
 
 Answer = Callable[..., tuple[jax.Array, jax.Array]]
 """`(variables, lightness [B, H, W, 1], region [B, H, W, 1] or None, hints or
 None) -> (ab [k, B, H, W, 2], weight [k, B])`; hints are as `hints` has them,
 [B, H, W, 2] and [B, H, W, 1]."""
-
-SPEC_FILE = 'colorizer.json'
-"""Name of the `Spec` in a work directory."""
 
 _TILE = 512
 
@@ -116,36 +110,6 @@ def colorize(
         pixels=paint(lightness, field, region=region,
                      bits=bits or 8 * picture.pixels.itemsize),
         weight=float(one_weight))
-
-
-def load(workdir: pathlib.Path) -> tuple[Colorizer, Variables, int]:
-  """A trained method from the work directory of its run.
-
-  Args:
-    workdir: holds `colorizer.json` and `checkpoints/`; it is only read.
-
-  Returns:
-    The method, its variables and the side of its square input in pixels.
-
-  Raises:
-    UserError: the directory holds no run, or no sound checkpoint.
-  """
-  record = workdir / SPEC_FILE
-  if not record.is_file():
-    raise UserError(
-        f'{workdir} holds no {SPEC_FILE}: name the work directory of a '
-        'training run')
-  try:
-    spec = Spec.load(record)
-    colorizer = spec.build()
-  except OSError as error:
-    raise UserError(f'{record}: {error.strerror or error}') from error
-  side = (spec.image_size, spec.image_size)
-  like = jax.eval_shape(
-      lambda key: colorizer.init(key, side), jax.random.key(0))
-  variables = checkpoint.restore_variables(
-      workdir, which=spec.checkpoint, like=like)
-  return colorizer, variables, spec.image_size
 
 
 def lightness_of(pixels: np.ndarray) -> np.ndarray:

@@ -109,9 +109,9 @@ def colorize_all(workdir: pathlib.Path, source: pathlib.Path,
   hints_of = _companions('--hints', 'hint', hints, paths, source)
   make_folder(output)
 
-  from colorjax import inference  # and with it JAX
+  from colorjax import inference, saved  # and with them JAX
 
-  colorizer, variables, image_size = inference.load(workdir)
+  colorizer, variables, image_size = saved.load(workdir)
   if hints is not None and colorizer.predict_with_hints is None:
     raise UserError(
         f'--hints={hints}: the method of {workdir} takes none; python -m '

@@ -75,7 +75,7 @@ _HARMLESS = frozenset({
 def main(argv: Sequence[str]) -> int:
   """Runs what is missing, then writes and prints the table."""
   del argv
-  from colorjax.training.workdir import claim_workdir
+  from colorjax.runs.workdir import claim_workdir
   from experiments import comparison_jobs, comparison_report
 
   # Wrong flags are found now, and not after an hour.

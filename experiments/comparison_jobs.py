@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from absl import flags
 
 from colorjax.errors import UserError
-from experiments import common
 from launch import jobs
 
 FLAGS = flags.FLAGS
@@ -315,7 +314,7 @@ def seconds_of(run: pathlib.Path) -> float | None:
 
 
 def _sessions(run: pathlib.Path) -> list[dict]:
-  path = run / common.SESSIONS_FILE
+  path = run / 'sessions.jsonl'
   if not path.is_file():
     return []
   return [json.loads(line) for line in path.read_text().splitlines()]

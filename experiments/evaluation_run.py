@@ -27,7 +27,7 @@ from colorjax.evaluation import (
   result,
 )
 from colorjax.runs import photographs
-from colorjax.training.workdir import claim_workdir
+from colorjax.runs.workdir import claim_workdir
 from experiments import (
   common,
   evaluation_report,

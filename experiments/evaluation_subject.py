@@ -10,7 +10,7 @@ from typing import Any
 
 from absl import flags
 
-from colorjax import inference
+from colorjax import saved
 from colorjax.colorizer import Colorizer, Variables
 from colorjax.data import pipeline, sources
 from colorjax.data.engines import BatchStream
@@ -97,7 +97,7 @@ def judged(checkpoint: str | None, outputs: str | None, reference: Any
     return Judged(name=f'pictures of {outputs}', variables={},
                   answer=answers.of_pictures, outputs=pathlib.Path(outputs))
   assert checkpoint is not None
-  colorizer, variables, size = inference.load(pathlib.Path(checkpoint))
+  colorizer, variables, size = saved.load(pathlib.Path(checkpoint))
   return Judged(
       name=f'checkpoint {checkpoint}', variables=variables,
       colorizer=colorizer, network_size=size,

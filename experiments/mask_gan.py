@@ -53,12 +53,10 @@ _WIDTHS = flags.DEFINE_multi_integer(
 def main(argv: Sequence[str]) -> int:
   """Trains, evaluates and reports; goes on where an earlier run stopped."""
   del argv
-  # These import JAX, which --help does not wait for.
-  from colorjax import parallel
+  # This imports JAX, which --help does not wait for.
   from colorjax.data import masks
-  from experiments import runner
 
-  return runner.train('colorjax.methods.mask_gan', {
+  return common.train('colorjax.methods.mask_gan', {
       'adversarial_loss': _LOSS.value,
       'discriminator': _DISCRIMINATOR.value,
       'real_pictures': _REAL_PICTURES.value,
@@ -68,7 +66,6 @@ def main(argv: Sequence[str]) -> int:
       'noise': _NOISE.value,
       'widths': _WIDTHS.value,
       'dtype': flags.FLAGS.dtype,
-      'axis_name': parallel.AXIS,
   }, regions=masks.parse(_MASKS.value),
       eval_regions=masks.parse(_EVAL_MASKS.value or _MASKS.value))
 

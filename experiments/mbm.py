@@ -37,11 +37,7 @@ _DROPOUT = flags.DEFINE_float(
 def main(argv: Sequence[str]) -> int:
   """Trains, evaluates and reports; goes on where an earlier run stopped."""
   del argv
-  # These import JAX, which --help does not wait for.
-  from colorjax import parallel
-  from experiments import runner
-
-  return runner.train('colorjax.methods.mbm', {
+  return common.train('colorjax.methods.mbm', {
       'num_components': _NUM_COMPONENTS.value,
       'family': _FAMILY.value,
       'network': _NETWORK.value,
@@ -50,7 +46,6 @@ def main(argv: Sequence[str]) -> int:
       'batch_norm': _BATCH_NORM.value,
       'dropout': _DROPOUT.value,
       'dtype': flags.FLAGS.dtype,
-      'axis_name': parallel.AXIS,
   })
 
 

@@ -35,10 +35,13 @@ ALLOWED = {
         'color', 'colorizer', 'data', 'errors', 'metrics', 'parallel', 'photo',
         'resample'},
     'colorjax.inference': {
-        'color', 'colorizer', 'errors', 'photo', 'resample', 'training'},
+        'color', 'colorizer', 'errors', 'photo', 'resample'},
+    # The one room beside `runs` that imports training: it reads checkpoints.
+    'colorjax.saved': {'colorizer', 'training'},
     'colorjax.runs': {
-        'colorizer', 'data', 'errors', 'evaluation', 'metrics', 'report',
-        'training'},
+        'backbones', 'color', 'colorizer', 'data', 'errors', 'evaluation',
+        'inference', 'metrics', 'parallel', 'photo', 'quantize', 'report',
+        'resample', 'saved', 'training'},
     'colorjax.report': {'color', 'colorizer', 'errors', 'photo'},
 }
 

@@ -299,31 +299,6 @@ def test_no_color_beyond_those_predicted():
   assert (block >= near.min(0) - 1e-3).all()
 
 
-# A run's work directory.
-
-def test_load(tmp_path):
-  tiny_method.write_run(tmp_path, image_size=48, num_components=3)
-  colorizer, variables, image_size = inference.load(tmp_path)
-  assert image_size == 48
-  assert variables['params']['chroma'] == 40
-  with pytest.raises(UserError, match='method of 3'):
-    colorizer.propose(variables, jnp.zeros((1, 8, 8, 1)), 4)
-
-
-def test_load_refuses(tmp_path):
-  with pytest.raises(UserError, match=r'holds no colorizer\.json'):
-    inference.load(tmp_path)
-  with pytest.raises(UserError, match=r'holds no colorizer\.json'):
-    inference.load(tmp_path / 'missing')
-  (tmp_path / inference.SPEC_FILE).write_text('{"method": 1')
-  with pytest.raises(UserError, match=r'colorizer\.json'):
-    inference.load(tmp_path)
-  (tmp_path / inference.SPEC_FILE).write_text(
-      '{"method": "tiny_method", "settings": {}, "image_size": 32}')
-  with pytest.raises(UserError, match='checkpoint'):
-    inference.load(tmp_path)
-
-
 def test_memory_of_a_large_photo():
   """What 6 megapixels hold beyond photograph, lightness and coloring."""
   code = '''

@@ -78,7 +78,7 @@ def from_arrays(images: np.ndarray | Sequence[np.ndarray], *,
     return f'{name}[{index}]' if labels is None else labels[index]
 
   def stamp(index):
-    return hashlib.sha256(np.ascontiguousarray(images[index])).hexdigest()
+    return hashlib.sha256(images[index].tobytes()).hexdigest()
 
   return Source(name=name, size=len(images), read=lambda i: images[i],
                 label=label, stamp=stamp)

@@ -1,35 +1,37 @@
 """From a method's settings to a trained, measured and reported run.
 
-Every experiment ends here: an experiment is flags and a Colorizer, and there
-is one way to train, evaluate and report. It imports JAX, so scripts import it
-inside their main.
+Scripts and notebooks end here: there is one way to train, evaluate and report,
+and it takes plain arguments.
 """
 
 import dataclasses
 import json
 import pathlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 import optax
-from absl import flags
 
-from colorjax import inference, parallel
-from colorjax.colorizer import Colorizer, Spec, Variables
+from colorjax import files, parallel, saved
+from colorjax.colorizer import Colorizer, Variables
 from colorjax.data import masks
 from colorjax.data.engines import BatchStream
 from colorjax.data.screening import Screen
+from colorjax.data.source import SourceError
 from colorjax.errors import UserError
 from colorjax.evaluation import answers
+from colorjax.runs import photo_stamps, run_report
+from colorjax.runs.options import HARMLESS, Optimizing, TrainOptions, text_of
 from colorjax.runs.photographs import (
   Feed,
   measure,
   open_photos,
   say_exclusions,
 )
+from colorjax.runs.workdir import claim_workdir
 from colorjax.training import loop, optimizers, totals
 from colorjax.training import state as state_lib
 from colorjax.training import steps as steps_lib
@@ -38,17 +40,25 @@ from colorjax.training.checkpoint import (
   restore_variables,
   steps,
 )
-from colorjax.training.workdir import claim_workdir
-from experiments import common, run_report
 
-FLAGS = flags.FLAGS
+SESSIONS_FILE = 'sessions.jsonl'
+"""In a work directory: a line for each time that training ran, and how long."""
 
-# What may differ between a run and its continuation: it alters where, how fast
-# and how often things are written, never a number of the run.
-_HARMLESS = frozenset({
-    'workdir', 'data_dir', 'engine', 'num_threads', 'keep_checkpoints',
-    'num_proposals', 'report_photos', 'test_data', 'embedding_dir',
-    'class_names', 'report'})
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+  """How a run ended.
+
+  Attributes:
+    workdir: its directory.
+    step: the last step.
+    status: as of `training.loop.fit`: 'finished', 'was_finished', ...
+    exit_code: 0 for a finished run, 128 + signal for an interrupted one.
+  """
+  workdir: pathlib.Path
+  step: int
+  status: str
+  exit_code: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,117 +80,242 @@ class _Plan:
   accumulate: int = 1
 
 
-_MakePlan = Callable[[Colorizer, _Feeds, pathlib.Path], _Plan]
+_MakePlan = Callable[[Colorizer, _Feeds, TrainOptions], _Plan]
 
 EmbedPhotos = Callable[[Colorizer, Variables, Screen, str, pathlib.Path],
                        np.ndarray]
-"""`(colorizer, variables, photographs, --data, workdir) -> [N, E]`."""
+"""`(colorizer, variables, photographs, data, workdir) -> [N, E]`; `data` is the
+text that names the photographs."""
 
 
 def train(
     method: str,
     settings: Mapping[str, Any],
+    options: TrainOptions,
     *,
+    asking: Mapping[str, Any] | None = None,
     regions: masks.MaskSource | None = None,
     eval_regions: masks.MaskSource | None = None,
     embed_photos: EmbedPhotos | None = None,
     row_titles: run_report.RowTitles | None = None,
-) -> int:
-  """Trains a method as the flags say, then measures and reports it.
+    told: str | None = None,
+    harmless: Collection[str] = HARMLESS,
+    command: str = '',
+) -> Outcome:
+  """Trains a method, then measures and reports it.
 
   Args:
-    method: import path of a module in `colorjax.methods`.
+    method: import path of a module that has a `build`, see `saved.Record`.
     settings: keyword arguments of its `build`, JSON values.
+    options: of the run.
+    asking: options of asking that differ from the method's defaults.
     regions: where batch['region'] of training comes from, if the method wants
       it.
     eval_regions: the same for held-out photographs; `regions` if not given.
     embed_photos: what computes batch['embedding'] before the first step; None
       for batches without it.
     row_titles: what stands above each photograph of the report's sheet.
+    told: all that the run was told, for `claim_workdir`. None: the options
+      themselves and the method.
+    harmless: names in `told` that may differ when a run is gone on with.
+    command: what a person types to get the run again, for the report.
 
   Returns:
-    The exit code: 0 for a finished run (one that was finished before too),
-    128 + signal for an interrupted one.
+    How it ended; a run that was finished before is not trained again.
+
+  Raises:
+    UserError: an argument, a file or the work directory, in one line.
   """
-  spec = Spec(method, dict(settings), FLAGS.image_size,
-              'best' if FLAGS.patience else 'latest')
-  return _run(spec, _training, regions=regions, eval_regions=eval_regions,
-              embed_photos=embed_photos, row_titles=row_titles)
+  record = _record(method, settings, options, asking)
+  return _run(record, options, _training, regions=regions,
+              eval_regions=eval_regions, embed_photos=embed_photos,
+              row_titles=row_titles, told=told, harmless=harmless,
+              command=command)
 
 
 def settle(
     method: str,
     settings: Mapping[str, Any],
+    options: TrainOptions,
     *,
     variables_from: Callable[[Variables, Feed], Variables],
-) -> int:
+    asking: Mapping[str, Any] | None = None,
+    told: str | None = None,
+    harmless: Collection[str] = HARMLESS,
+    command: str = '',
+) -> Outcome:
   """Measures and reports a method that needs no training.
 
   The run is one of `train` with a single step that changes nothing, so that
   its work directory is like any other.
 
   Args:
-    method: import path of a module in `colorjax.methods`.
-    settings: keyword arguments of its `build`, JSON values.
+    method: see `train`.
+    settings: see `train`.
+    options: see `train`; those of optimization are not looked at.
     variables_from: what `init` gives and the training photographs, to the
       method's variables.
+    asking: see `train`.
+    told: see `train`.
+    harmless: see `train`.
+    command: see `train`.
 
   Returns:
-    The exit code, as of `train`.
+    As `train`.
   """
-  def plan(colorizer: Colorizer, feeds: _Feeds, workdir: pathlib.Path) -> _Plan:
-    del workdir
+  def plan(colorizer: Colorizer, feeds: _Feeds, options: TrainOptions
+           ) -> _Plan:
     return _Plan(
-        variables=variables_from(_init(colorizer), feeds.train),
+        variables=variables_from(_init(colorizer, options), feeds.train),
         optimizer=optax.set_to_zero(), cadence=loop.Cadence(num_steps=1))
 
-  return _run(Spec(method, dict(settings), FLAGS.image_size), plan)
+  record = saved.Record(
+      method=method, settings=dict(settings), asking=dict(asking or {}),
+      image_size=options.image_size)
+  return _run(record, options, plan, told=told, harmless=harmless,
+              command=command)
+
+
+def check(method: str, settings: Mapping[str, Any], options: TrainOptions, *,
+          asking: Mapping[str, Any] | None = None) -> None:
+  """Refuses what `train` would refuse of settings; touches no file.
+
+  Args:
+    method: see `train`.
+    settings: see `train`.
+    options: see `train`.
+    asking: see `train`.
+
+  Raises:
+    UserError: settings that do not fit each other, the method or the size.
+  """
+  colorizer = _record(method, settings, options, asking).build()
+  _check_settings(colorizer, options)
+
+
+def _record(method: str, settings: Mapping[str, Any], options: TrainOptions,
+            asking: Mapping[str, Any] | None) -> saved.Record:
+  return saved.Record(
+      method=method, settings=dict(settings), asking=dict(asking or {}),
+      image_size=options.image_size,
+      checkpoint='best' if options.patience else 'latest')
 
 
 def _run(
-    spec: Spec,
+    record: saved.Record,
+    options: TrainOptions,
     make_plan: _MakePlan,
     *,
+    told: str | None,
+    harmless: Collection[str],
+    command: str,
     regions: masks.MaskSource | None = None,
     eval_regions: masks.MaskSource | None = None,
     embed_photos: EmbedPhotos | None = None,
     row_titles: run_report.RowTitles | None = None,
-) -> int:
+) -> Outcome:
   """Carries out a plan in a work directory; see `train`."""
-  workdir = pathlib.Path(FLAGS.workdir)
-  colorizer = spec.build()
-  _check_settings(colorizer)
-  feeds = _open_feeds(regions, eval_regions)
-  plan = make_plan(colorizer, feeds, workdir)
-  with claim_workdir(workdir, common.flags_text(), harmless=_HARMLESS):
-    spec.save(workdir / inference.SPEC_FILE)
+  workdir = pathlib.Path(options.workdir).expanduser()
+  colorizer = record.build()
+  _check_settings(colorizer, options)
+  feeds = _open_feeds(options, regions, eval_regions)
+  plan = make_plan(colorizer, feeds, options)
+  if told is None:
+    told = _told(record, options, feeds)
+  with claim_workdir(workdir, told, harmless=harmless):
     figures_path = workdir / run_report.FIGURES_FILE
+    is_begun = bool(steps(workdir / DIRECTORY))
+    if not figures_path.exists():
+      photo_stamps.check(workdir, {
+          'data': feeds.train.photos.source,
+          'eval_data': feeds.validation.photos.source}, is_begun=is_begun)
+    _write_record(workdir / saved.FILE, record, is_begun=is_begun)
     if embed_photos is not None and not figures_path.exists():
-      feeds = _embedded(feeds, embed_photos, colorizer, plan, workdir)
-    result = _timed_fit(colorizer, feeds, workdir, plan)
+      feeds = _embedded(feeds, embed_photos, colorizer, plan, options)
+    result = _timed_fit(colorizer, feeds, options, plan)
+    outcome = Outcome(workdir=workdir, step=int(result.state.step),
+                      status=result.status, exit_code=result.exit_code)
     if result.signal is not None:
-      return result.exit_code
+      return outcome
     if result.status == 'was_finished' and figures_path.exists():
-      print(f'{workdir}: this run is finished at step '
-            f'{int(result.state.step)}; a new --workdir starts another')
-      return 0
-    if not FLAGS.report:
-      print(f'{workdir}: trained to step {int(result.state.step)}; no report, '
-            'as --noreport asks')
-      return 0
-    variables = restore_variables(workdir, which=spec.checkpoint)
-    summary = measure(answers.of_colorizer(
-        colorizer, image_size=FLAGS.image_size,
-        num_proposals=FLAGS.num_proposals,
-        mean_color=feeds.train.mean_color()), variables, feeds.test)
-    run_report.write(workdir, colorizer, variables, feeds.test, summary,
-                     row_titles=row_titles)
+      print(f'{workdir}: this run is finished at step {outcome.step}; a new '
+            'work directory starts another')
+      return outcome
+    if options.report:
+      _report(workdir, record, colorizer, feeds.test, options,
+              mean_color=feeds.train.mean_color(), row_titles=row_titles,
+              command=command)
+    else:
+      print(f'{workdir}: trained to step {outcome.step}; no report was asked '
+            'for')
+  _say_all_exclusions(feeds)
+  return outcome
+
+
+def _report(workdir: pathlib.Path, record: saved.Record, colorizer: Colorizer,
+            feed: Feed, options: TrainOptions, *, mean_color: np.ndarray,
+            row_titles: run_report.RowTitles | None, command: str) -> None:
+  """Measures the checkpoint that stands for the run and reports it."""
+  variables = restore_variables(workdir, which=record.checkpoint)
+  summary = measure(answers.of_colorizer(
+      colorizer, image_size=options.image_size,
+      num_proposals=options.num_proposals, mean_color=mean_color),
+      variables, feed)
+  run_report.write(
+      workdir, colorizer, variables, feed, summary,
+      num_proposals=options.num_proposals, num_photos=options.report_photos,
+      row_titles=row_titles, command=command)
+
+
+def _say_all_exclusions(feeds: _Feeds) -> None:
+  """Says which photographs were left out, those of one set once."""
+  said: list[Screen] = []
   for field in dataclasses.fields(feeds):
-    say_exclusions(getattr(feeds, field.name).photos, field.name)
-  return 0
+    photos = getattr(feeds, field.name).photos
+    if not any(photos is other for other in said):
+      say_exclusions(photos, field.name)
+      said.append(photos)
 
 
-def _timed_fit(colorizer: Colorizer, feeds: _Feeds, workdir: pathlib.Path,
+def _told(record: saved.Record, options: TrainOptions, feeds: _Feeds) -> str:
+  """What a run was told where no script says it."""
+  more = {'method': record.method, 'settings': record.settings,
+          'asking': record.asking}
+  for name, feed in (('regions', feeds.train),
+                     ('eval_regions', feeds.validation)):
+    if feed.regions is not None:
+      more[name] = feed.regions.name
+  return text_of(options, more)
+
+
+def _write_record(path: pathlib.Path, record: saved.Record, *, is_begun: bool
+                  ) -> None:
+  """Writes the record; UserError where another one was trained.
+
+  The text that a run was told may name files, whose content has changed.
+  """
+  if not is_begun or not path.exists():
+    record.save(path)
+    return
+  before = saved.Record.load(path)
+  settings = [name for name in sorted(before.settings.keys()
+                                      | record.settings.keys())
+              if before.settings.get(name) != _json(
+                  record.settings.get(name))]
+  if before.method != record.method:
+    settings.append('method')
+  if settings:
+    raise UserError(
+        f'{path}: the run was begun with another {", ".join(settings)}: '
+        'choose another work directory, or the values that it was begun with')
+
+
+def _json(value: Any) -> Any:
+  """A value as it comes back from JSON: tuples are lists."""
+  return json.loads(json.dumps(value))
+
+
+def _timed_fit(colorizer: Colorizer, feeds: _Feeds, options: TrainOptions,
                plan: _Plan) -> loop.Result:
   """`_fit`, with a note of how long it took beside the run.
 
@@ -192,81 +327,92 @@ def _timed_fit(colorizer: Colorizer, feeds: _Feeds, workdir: pathlib.Path,
   In a file of its own: metrics.jsonl and checkpoints hold nothing that a
   second run of the same command would not repeat to the last bit.
   """
+  workdir = pathlib.Path(options.workdir).expanduser()
+
   def last() -> int:
     return max(steps(workdir / DIRECTORY), default=0)
 
   first, begin, cpu = last(), time.monotonic(), time.process_time()
-  result = _fit(colorizer, feeds, workdir, plan)
+  result = _fit(colorizer, feeds, options, plan)
   if last() > first:
-    with (workdir / common.SESSIONS_FILE).open('a') as file:
-      print(json.dumps({'from_step': first, 'to_step': last(),
-                        'seconds': round(time.monotonic() - begin, 1),
-                        'cpu_seconds': round(time.process_time() - cpu, 1),
-                        'stepping_seconds': round(result.stepping_seconds, 1),
-                        'seconds_per_step': result.seconds_per_step}),
-            file=file)
+    path = workdir / SESSIONS_FILE
+    before = files.read_text(path) if path.exists() else ''
+    line = json.dumps({
+        'from_step': first, 'to_step': last(),
+        'seconds': round(time.monotonic() - begin, 1),
+        'cpu_seconds': round(time.process_time() - cpu, 1),
+        'stepping_seconds': round(result.stepping_seconds, 1),
+        'seconds_per_step': result.seconds_per_step})
+    files.write_text(path, f'{before}{line}\n')
   return result
 
 
-def _check_settings(colorizer: Colorizer) -> None:
+def _check_settings(colorizer: Colorizer, options: TrainOptions) -> None:
   """Refuses before the run what the network would refuse in its middle."""
-  size = FLAGS.image_size
+  size = options.image_size
 
   def dry_run(key):
     return colorizer.propose(colorizer.init(key, (size, size)),
                              jax.numpy.zeros((1, size, size, 1)),
-                             colorizer.num_proposals(FLAGS.num_proposals))
+                             colorizer.num_proposals(options.num_proposals))
 
   jax.eval_shape(dry_run, jax.random.key(0))
 
 
-def _backbone_weights(colorizer: Colorizer, workdir: pathlib.Path
+def _backbone_weights(colorizer: Colorizer, options: TrainOptions
                       ) -> pathlib.Path | None:
   """The file to take the backbone's weights from; None: not from a file.
 
   A run that goes on has them in its checkpoints, and needs no file.
   """
-  if colorizer.backbone is None or steps(workdir / DIRECTORY):
+  checkpoints = pathlib.Path(options.workdir).expanduser() / DIRECTORY
+  if colorizer.backbone is None or steps(checkpoints):
     return None
-  if FLAGS.backbone_weights == 'random':
+  if options.backbone_weights == 'random':
     print(f'{colorizer.backbone}: random weights')
     return None
-  if FLAGS.backbone_weights is None:
+  if options.backbone_weights is None:
     assert colorizer.download_backbone is not None
     return colorizer.download_backbone()
-  path = pathlib.Path(FLAGS.backbone_weights)
+  path = pathlib.Path(options.backbone_weights).expanduser()
   if not path.is_file():  # Said now: networks take their time to be made.
-    raise UserError(f'--backbone_weights={path}: no such file')
+    raise UserError(f'backbone_weights={path}: no such file')
   return path
 
 
-def _open_feeds(regions: masks.MaskSource | None,
+def _open_feeds(options: TrainOptions, regions: masks.MaskSource | None,
                 eval_regions: masks.MaskSource | None) -> _Feeds:
-  options = common.photo_options()
-  shared = {'options': options, 'batch_size': FLAGS.batch_size,
-            'image_size': FLAGS.image_size, 'seed': FLAGS.seed,
-            'crop_scale': FLAGS.crop_scale}
+  """All photographs of a run; UserError where one set has none to show."""
+  def opened(name: str, *, train: bool) -> Screen:
+    photos = open_photos(getattr(options, name), options.photos, train=train)
+    try:
+      photos.read_from(0)  # Found out now, and not when training is over.
+    except SourceError as error:
+      raise UserError(f'{name}={error}') from error
+    return photos
 
-  def opened(data: str, train: bool) -> Screen:
-    return open_photos(data, options, train=train)
+  def feed(photos: Screen, regions: masks.MaskSource | None) -> Feed:
+    return Feed(photos=photos, options=options.photos, regions=regions,
+                batch_size=options.batch_size, image_size=options.image_size,
+                seed=options.seed, crop_scale=options.crop_scale)
 
-  validation = Feed(photos=opened(FLAGS.eval_data, False),
-                    regions=eval_regions or regions, **shared)
-  test = FLAGS.test_data and opened(FLAGS.test_data, False)
-  return _Feeds(
-      train=Feed(photos=opened(FLAGS.data, True), regions=regions, **shared),
-      validation=validation,
-      test=dataclasses.replace(validation, photos=test) if test
-      else validation)
+  train = feed(opened('data', train=True), regions)
+  validation = feed(opened('eval_data', train=False), eval_regions or regions)
+  if options.test_data is None:
+    return _Feeds(train=train, validation=validation, test=validation)
+  test = opened('test_data', train=False)
+  return _Feeds(train=train, validation=validation,
+                test=dataclasses.replace(validation, photos=test))
 
 
 def _embedded(feeds: _Feeds, embed_photos: EmbedPhotos, colorizer: Colorizer,
-              plan: _Plan, workdir: pathlib.Path) -> _Feeds:
+              plan: _Plan, options: TrainOptions) -> _Feeds:
   """The feeds that the loss reads, with embeddings.
 
   A run that goes on has its frozen network in its checkpoints and not in its
   plan.
   """
+  workdir = pathlib.Path(options.workdir).expanduser()
   variables = (restore_variables(workdir, which='latest')
                if steps(workdir / DIRECTORY) else plan.variables)
 
@@ -275,48 +421,53 @@ def _embedded(feeds: _Feeds, embed_photos: EmbedPhotos, colorizer: Colorizer,
         colorizer, variables, feed.photos, data, workdir))
 
   return dataclasses.replace(
-      feeds, train=embedded(feeds.train, FLAGS.data),
-      validation=embedded(feeds.validation, FLAGS.eval_data))
+      feeds, train=embedded(feeds.train, options.data),
+      validation=embedded(feeds.validation, options.eval_data))
 
 
-def _init(colorizer: Colorizer) -> Variables:
+def _init(colorizer: Colorizer, options: TrainOptions) -> Variables:
   """What a run begins with where no file says otherwise."""
   return jax.jit(colorizer.init, static_argnums=1)(
-      jax.random.key(FLAGS.seed), (FLAGS.image_size, FLAGS.image_size))
+      jax.random.key(options.seed), (options.image_size, options.image_size))
 
 
-def _training(colorizer: Colorizer, feeds: _Feeds, workdir: pathlib.Path
+def _training(colorizer: Colorizer, feeds: _Feeds, options: TrainOptions
               ) -> _Plan:
-  """Training as the flags say, begun with the backbone's weights of a file."""
+  """Training, begun with the backbone's weights of a file."""
   del feeds
-  weights = _backbone_weights(colorizer, workdir)
-  variables = _init(colorizer)
+  weights = _backbone_weights(colorizer, options)
+  variables = _init(colorizer, options)
   if weights is not None:
     assert colorizer.load_backbone is not None
     variables = colorizer.load_backbone(variables, weights)
-  schedule = optimizers.make_schedule(
-      FLAGS.schedule, learning_rate=FLAGS.learning_rate,
-      num_steps=FLAGS.num_steps, warmup_steps=FLAGS.warmup_steps,
-      halve_every=FLAGS.halve_every)
-  optimizer = optimizers.make_optimizer(
-      FLAGS.optimizer, learning_rate=schedule,
-      clip_norm=FLAGS.clip_norm or None, weight_decay=FLAGS.weight_decay,
-      momentum=FLAGS.momentum, b1=FLAGS.adam_b1)
+  optimizer, schedule = _optimizer(options.optimizing, options.num_steps)
   cadence = loop.Cadence(
-      num_steps=FLAGS.num_steps, log_every=FLAGS.log_every,
-      eval_every=FLAGS.eval_every, checkpoint_every=FLAGS.checkpoint_every,
-      keep=FLAGS.keep_checkpoints, patience=FLAGS.patience or None)
+      num_steps=options.num_steps, log_every=options.log_every,
+      eval_every=options.eval_every, checkpoint_every=options.checkpoint_every,
+      keep=options.keep_checkpoints, patience=options.patience or None)
   return _Plan(
       variables=variables, optimizer=optimizer, cadence=cadence,
-      schedule=schedule, ema_decay=FLAGS.ema_decay or None,
-      accumulate=FLAGS.accumulate)
+      schedule=schedule, ema_decay=options.ema_decay or None,
+      accumulate=options.accumulate)
 
 
-def _fit(colorizer: Colorizer, feeds: _Feeds, workdir: pathlib.Path,
+def _optimizer(given: Optimizing, num_steps: int
+               ) -> tuple[optax.GradientTransformation, optax.Schedule]:
+  """An optimizer and its learning rate over `num_steps` steps."""
+  schedule = optimizers.make_schedule(
+      given.schedule, learning_rate=given.learning_rate, num_steps=num_steps,
+      warmup_steps=given.warmup_steps, halve_every=given.halve_every)
+  return optimizers.make_optimizer(
+      given.optimizer, learning_rate=schedule,
+      clip_norm=given.clip_norm or None, weight_decay=given.weight_decay,
+      momentum=given.momentum, b1=given.adam_b1), schedule
+
+
+def _fit(colorizer: Colorizer, feeds: _Feeds, options: TrainOptions,
          plan: _Plan) -> loop.Result:
   """The run itself."""
   step = parallel.pmap_step(steps_lib.make_train_step(
-      colorizer.players or colorizer.loss, plan.optimizer, seed=FLAGS.seed,
+      colorizer.players or colorizer.loss, plan.optimizer, seed=options.seed,
       schedule=plan.schedule, ema_decay=plan.ema_decay,
       accumulate=plan.accumulate, axis_name=parallel.AXIS))
   eval_step = parallel.pmap_step(steps_lib.make_eval_step(
@@ -333,9 +484,12 @@ def _fit(colorizer: Colorizer, feeds: _Feeds, workdir: pathlib.Path,
       state_lib.create_state(
           plan.variables, plan.optimizer, ema=plan.ema_decay is not None,
           players=colorizer.players),
-      step, batches, workdir=workdir, cadence=plan.cadence,
+      step, batches, workdir=pathlib.Path(options.workdir).expanduser(),
+      cadence=plan.cadence,
       evaluations={'validation': validate},
-      images=run_report.image_hook(colorizer, feeds.validation.photos),
+      images=run_report.image_hook(
+          colorizer, feeds.validation, num_proposals=options.num_proposals,
+          num_photos=options.report_photos),
       describe=lambda batch: [
           feeds.train.photos.source.label(int(i))
           for i in batch['index'] if i >= 0])
