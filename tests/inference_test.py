@@ -16,7 +16,6 @@ import tiny_method
 from colorjax import color, inference, photo, resample
 from colorjax.colorizer import Colorizer
 from colorjax.data import augment
-from colorjax.errors import UserError
 from colorjax.photo import painting
 
 RNG = np.random.default_rng(0)

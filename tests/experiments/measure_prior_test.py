@@ -1,5 +1,6 @@
 """The prior of colors as a user measures it, and as an experiment takes it."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -122,6 +123,36 @@ def test_an_experiment_takes_the_numbers_and_needs_no_file(
               f'--input={folder / "0.png"}', f'--output={tmp_path / "out"}')
   assert done.returncode == 0, done.stderr
   assert (tmp_path / 'out/0.png').exists()
+
+
+def test_an_experiment_measures_its_prior_itself(folder, tmp_path):
+  workdir = tmp_path / 'run'
+  arguments = [f'--data=folder:{folder}', f'--eval_data=folder:{folder}',
+               f'--workdir={workdir}', *TINY, '--noreport']
+  done = _run('classification', *arguments)
+  assert done.returncode == 0, done.stderr
+  found = priors.read(workdir / priors.FILE)
+  assert (found.image_size, found.block_size, found.photos) == (16, 2, 3)
+  record = json.loads((workdir / 'colorizer.json').read_text())
+  assert record['settings']['prior'] == found.prior
+  assert record['asking']['readout'] == 'annealed_mean'
+  # A prior of other photographs or of another resolution is used, and told of.
+  other = dataclasses.replace(found, data='bundled', block_size=1)
+  other.write(tmp_path / 'other.json')
+  done = _run('classification', *arguments, f'--workdir={tmp_path / "b"}',
+              f'--prior={tmp_path / "other.json"}')
+  assert done.returncode == 0, done.stderr
+  for difference in ('--data=bundled instead of', '--block_size=1 instead of'):
+    assert f'was measured with {difference}' in done.stdout
+
+
+def test_wrong_settings_are_found_before_a_prior_is_measured(
+    folder, tmp_path):
+  done = _run('classification', f'--data=folder:{folder}', '--rebalance=0.5',
+              '--network=unet', '--filters=5', f'--workdir={tmp_path / "run"}')
+  assert done.returncode == 2
+  assert len(done.stderr.splitlines()) == 1, done.stderr
+  assert not (tmp_path / 'run').exists()
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
