@@ -15,7 +15,7 @@ from colorjax import saved
 from colorjax.data import augment
 from colorjax.methods.baselines import welsh
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 COLORS = np.uint8(
     [[200, 40, 30], [30, 120, 60], [60, 60, 160], [240, 230, 90]])
 

@@ -11,7 +11,7 @@ import pytest
 from colorjax.errors import UserError
 from colorjax.runs import embedding
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def test_top_classes_in_order_of_probability():

@@ -17,7 +17,7 @@ from colorjax import quantize
 from colorjax.errors import UserError
 from colorjax.runs import prior as priors
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 
 TINY = ['--num_steps=2', '--batch_size=2', '--image_size=16', '--network=unet',
         '--filters=16', '--filters=16', '--warmup_steps=1',
