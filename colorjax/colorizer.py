@@ -33,9 +33,7 @@ default of the functions that answer. `Colorizer.ask` sets it.
 
 import dataclasses
 import functools
-import importlib
 import inspect
-import json
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -346,44 +344,3 @@ def masked_mean(figures: Mapping[str, jax.Array], mask: jax.Array,
   total, count = metrics['loss']
   return total / jnp.maximum(count, 1), Aux(
       model_state=model_state, metrics=metrics)
-
-
-@dataclasses.dataclass(frozen=True)
-class Spec:
-  """How to build a Colorizer again: a module and its keyword arguments.
-
-  Attributes:
-    method: import path of a module whose `build(**settings)` returns a
-      Colorizer, for example `colorjax.methods.mbm`.
-    settings: keyword arguments of `build`; JSON values only.
-    image_size: side of the square, in pixels, that the network is trained on
-      and that a photograph is brought to before it is colored.
-    checkpoint: the checkpoint that stands for the run, in its figures and when
-      photographs are colored: 'best' by validation loss, or 'latest'.
-  """
-  method: str
-  settings: dict[str, Any]
-  image_size: int
-  checkpoint: Literal['best', 'latest'] = 'latest'
-
-  def build(self) -> Colorizer:
-    """The method's record of functions; UserError where there is none."""
-    try:
-      module = importlib.import_module(self.method)
-    except ModuleNotFoundError as error:
-      raise UserError(
-          f'no method {self.method!r}: {error}; it is the import path of a '
-          'module with a build function') from error
-    return module.build(**self.settings)
-
-  def save(self, path: pathlib.Path) -> None:
-    """Writes the record as JSON."""
-    path.write_text(json.dumps(dataclasses.asdict(self), indent=2) + '\n')
-
-  @classmethod
-  def load(cls, path: pathlib.Path) -> 'Spec':
-    """Reads what `save` wrote; UserError names the file if it is damaged."""
-    try:
-      return cls(**json.loads(path.read_text()))
-    except (TypeError, ValueError) as error:
-      raise UserError(f'{path} is no colorizer record: {error}') from error

@@ -18,18 +18,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from colorjax import color, photo, resample
-from colorjax.colorizer import Colorizer, Spec, Variables
+from colorjax import color, photo, resample, saved
+from colorjax.colorizer import Colorizer, Variables
 from colorjax.errors import UserError
 from colorjax.fallbacks import with_fallbacks
 from colorjax.photo import chunks, painting, square, strokes
-from colorjax.training import checkpoint
 
 Answer = Callable[..., tuple[jax.Array, jax.Array | None]]
 """`(variables, inputs) -> (ab [k, B, H, W, 2], probability [k, B] or None)`."""
-
-SPEC_FILE = 'colorizer.json'
-"""Name of the `Spec` in a work directory."""
 
 _TILE = 512
 
@@ -72,12 +68,13 @@ def colorize_image(
 ) -> Colored:
   """Colors one photograph; offered as `colorjax.colorize`.
 
-  The network is compiled at every call. For many photographs use `load` and
-  `answers` once, and `colorize` for each.
+  The network is compiled at every call. For many photographs use `saved.load`
+  and `answers` once, and `colorize` for each.
 
   Args:
     image: a file, or sRGB pixels, uint8 or uint16, [H, W] or [H, W, 3].
-    checkpoint: the work directory of a training run, or what `load` returned.
+    checkpoint: the work directory of a training run, or what `saved.load`
+      returned.
     proposals: how many different colorings to give beside the best.
     region: where color is wanted, bool [H, W]; the rest stays grey.
     hints: a file with painted strokes, see `strokes.of_strokes`.
@@ -95,7 +92,7 @@ def colorize_image(
   """
   picture = image_of(image)
   loaded = (checkpoint if isinstance(checkpoint, tuple) else
-            load(pathlib.Path(os.path.expanduser(checkpoint))))
+            saved.load(pathlib.Path(os.path.expanduser(checkpoint))))
   colorizer, variables, image_size = loaded
   colorizer = colorizer.ask(**options)
   given = None
@@ -218,36 +215,6 @@ def colorize(
         pixels=paint(lightness, field, region=region,
                      bits=bits or 8 * picture.pixels.itemsize),
         probability=one_probability)
-
-
-def load(workdir: pathlib.Path) -> tuple[Colorizer, Variables, int]:
-  """A trained method from the work directory of its run.
-
-  Args:
-    workdir: holds `colorizer.json` and `checkpoints/`; it is only read.
-
-  Returns:
-    The method, its variables and the side of its square input in pixels.
-
-  Raises:
-    UserError: the directory holds no run, or no sound checkpoint.
-  """
-  record = workdir / SPEC_FILE
-  if not record.is_file():
-    raise UserError(
-        f'{workdir} holds no {SPEC_FILE}: name the work directory of a '
-        'training run')
-  try:
-    spec = Spec.load(record)
-    colorizer = spec.build()
-  except OSError as error:
-    raise UserError(f'{record}: {error.strerror or error}') from error
-  side = (spec.image_size, spec.image_size)
-  like = jax.eval_shape(
-      lambda key: colorizer.init(key, side), jax.random.key(0))
-  variables = checkpoint.restore_variables(
-      workdir, which=spec.checkpoint, like=like)
-  return colorizer, variables, spec.image_size
 
 
 def lightness_of(pixels: np.ndarray) -> np.ndarray:

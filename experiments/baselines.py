@@ -49,12 +49,9 @@ def main(argv: Sequence[str]) -> int:
   del argv
   method = _METHOD.value
   _check_reference(method)
-  # This imports JAX, which --help does not wait for.
-  from experiments import runner
-
   settings: dict[str, dict[str, Any]] = {
       'welsh': {'grid': _GRID.value}, 'levin': {'form': _LEVIN_FORM.value}}
-  return runner.settle(
+  return common.settle(
       f'colorjax.methods.baselines.{method}', settings.get(method, {}),
       variables_from=lambda variables, feed: {
           **variables, 'params': _numbers(method, variables, feed)})

@@ -1,24 +1,22 @@
 """Trains colorization as classification (Zhang, Isola and Efros 2016).
 
-    python -m experiments.measure_prior --data=folder:PHOTOS --output=prior.json
     python -m experiments.classification --data=folder:PHOTOS \\
-        --prior=prior.json --rebalance=0.5 --workdir=runs/classification
+        --rebalance=0.5 --workdir=runs/classification
 
-The first command measures the colors of the training photographs, with which
-the second gives rare ones more weight. Without --prior and --rebalance all
-pixels count alike.
+--rebalance gives rare colors more weight. How rare they are is measured on the
+training photographs first, and kept in WORKDIR/prior.json; --prior takes what
+experiments.measure_prior wrote instead. Without both all pixels count alike.
 """
 
 from collections.abc import Sequence
 
 from absl import flags
 
-from experiments import common, prior_file
+from experiments import common
 
 common.define_training_flags()
-prior_file.define_flags()
+common.define_rebalancing_flags()
 flags.adopt_module_key_flags(common)
-flags.adopt_module_key_flags(prior_file)
 
 _NETWORK = flags.DEFINE_string(
     'network', 'published', 'Architecture: published, or unet.')
@@ -44,25 +42,29 @@ _SIGMA = flags.DEFINE_float(
 METHOD = 'colorjax.methods.classification'
 
 
+# Pixels of the photograph a side, for one of the network's output.
+_BLOCK_SIZES = {'published': 4, 'unet': 2}
+
+
 def main(argv: Sequence[str]) -> int:
   """Trains, evaluates and reports; goes on where an earlier run stopped."""
   del argv
-  colors = prior_file.settings(
-      num_neighbors=_NUM_NEIGHBORS.value, sigma=_SIGMA.value)
-  # These import JAX, which --help does not wait for.
-  from experiments import runner
-
-  return runner.train('colorjax.methods.classification', {
-      **colors,
+  settings = {
       'network': _NETWORK.value,
       'filters': _FILTERS.value,
-      'readout': _READOUT.value,
-      'temperature': _TEMPERATURE.value,
-      'sampling': _SAMPLING.value,
       'num_neighbors': _NUM_NEIGHBORS.value,
       'sigma': _SIGMA.value,
       'dtype': flags.FLAGS.dtype,
-  })
+  }
+  asking = {
+      'readout': _READOUT.value,
+      'temperature': _TEMPERATURE.value,
+      'sampling': _SAMPLING.value,
+  }
+  colors = common.rebalancing(
+      METHOD, settings, block_size=_BLOCK_SIZES.get(_NETWORK.value, 1),
+      num_neighbors=_NUM_NEIGHBORS.value, sigma=_SIGMA.value)
+  return common.train(METHOD, {**colors, **settings}, asking=asking)
 
 
 if __name__ == '__main__':

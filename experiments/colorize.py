@@ -54,6 +54,8 @@ _REFERENCE = flags.DEFINE_string(
 _OVERWRITE = flags.DEFINE_bool(
     'overwrite', False, 'Color photographs again whose colorings are there.')
 
+common.define_asking_flags()
+
 
 def main(argv: Sequence[str]) -> int:
   """Colors what the flags name; the exit code is described above."""

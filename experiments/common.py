@@ -4,19 +4,27 @@ Nothing here imports JAX at import time: `--help` must answer at once, and the
 XLA flags have to be in the environment before JAX is first imported.
 """
 
+import ast
+import dataclasses
+import errno
 import importlib.metadata
 import io
 import os
+import pathlib
+import re
 import sys
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from absl import app, flags, logging
 
 from colorjax.errors import UserError
 
 if TYPE_CHECKING:
+  from colorjax.runs.options import TrainOptions
   from colorjax.runs.photographs import PhotoOptions
+
+Record = TypeVar('Record')
 
 YNN_FLAG = '--xla_cpu_experimental_ynn_fusion_type'
 
@@ -24,15 +32,20 @@ DATA_FORM = ('bundled | folder:PATH | tfds:NAME[/CONFIG][:SPLIT] | '
              'prepared:PATH[:SPLIT].')
 """What a flag that names photographs takes, for its help."""
 
-SESSIONS_FILE = 'sessions.jsonl'
-"""In a work directory: a line for each time that training ran, and how long."""
-
 EXIT_USAGE = 2
 """Exit code for what the user can mend: flags, files, directories."""
 
 
 EXIT_INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
+
+
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+_BYTE_ORDER_MARK = '\ufeff'
+
+# ~ at the beginning of a path, of a part of a list, or after what names it.
+_HOME = re.compile(r'(?:^|(?<=,))((?:folder|prepared):|\w+=)?(~[^/,]*)')
 
 
 _TUNE_XLA = flags.DEFINE_bool(
@@ -153,15 +166,180 @@ def _define_report_flags() -> None:
                        "report's pictures.", lower_bound=1)
 
 
+def define_rebalancing_flags() -> None:
+  """How rare colors are given more weight."""
+  flags.DEFINE_string(
+      'prior', None, 'File that experiments.measure_prior wrote: the color '
+      'bins, and how often each occurs in the training data. If not given, '
+      '--rebalance measures it and keeps it in the work directory.')
+  flags.DEFINE_float(
+      'rebalance', None, 'Give rare colors more weight: lambda of Zhang et '
+      'al. 2016, 0.5 as published; 0 weighs by the inverse prior, 1 weighs all '
+      'alike. No weights if not given.', 0, 1)
+
+
 def photo_options() -> 'PhotoOptions':
   """How the flags of `define_photo_flags` have photographs read."""
   # This imports JAX, which --help does not wait for.
   from colorjax.runs.photographs import PhotoOptions
 
-  names = ('data_dir', 'fit', 'on_bad_image', 'min_chroma', 'engine',
-           'num_threads')
-  values: dict[str, Any] = {name: flags.FLAGS[name].value for name in names}
-  return PhotoOptions(**values)
+  return _from_flags(PhotoOptions)
+
+
+def train_options() -> 'TrainOptions':
+  """What the flags tell a training run; defaults where there is no flag."""
+  from colorjax.runs.options import Optimizing, TrainOptions
+
+  return _from_flags(TrainOptions, photos=photo_options(),
+                     optimizing=_from_flags(Optimizing))
+
+
+def _from_flags(kind: type[Record], **values: Any) -> Record:
+  """A dataclass whose fields are flags of the same name, as far as there are.
+
+  Args:
+    kind: the dataclass.
+    **values: fields that are no flags.
+  """
+  assert dataclasses.is_dataclass(kind)
+  found: dict[str, Any] = {
+      field.name: flags.FLAGS[field.name].value
+      for field in dataclasses.fields(kind)
+      if field.name in flags.FLAGS and field.name not in values}
+  return kind(**found, **values)
+
+
+def train(
+    method: str, settings: Mapping[str, Any], *,
+    player_optimizing: Mapping[str, Mapping[str, Any]] | None = None,
+    **more: Any) -> int:
+  """Trains a method as the flags say, then measures and reports it.
+
+  Args:
+    method: see `colorjax.runs.train.train`.
+    settings: see there.
+    player_optimizing: what differs from the flags in the optimizers of single
+      players, fields of `options.Optimizing`.
+    **more: further arguments of it.
+
+  Returns:
+    The exit code: 0 for a finished run (one that was finished before too),
+    128 + signal for an interrupted one.
+  """
+  from colorjax.runs import train as runs
+
+  options = train_options()
+  players = {
+      name: dataclasses.replace(options.optimizing, **own)
+      for name, own in (player_optimizing or {}).items()}
+  return runs.train(
+      method, settings,
+      dataclasses.replace(options, player_optimizing=players), **_told(),
+      **more).exit_code
+
+
+def settle(method: str, settings: Mapping[str, Any], **more: Any) -> int:
+  """Measures and reports a method that needs no training; see `train`.
+
+  Args:
+    method: see `colorjax.runs.train.settle`.
+    settings: see there.
+    **more: further arguments of it.
+  """
+  from colorjax.runs import train as runs
+
+  return runs.settle(method, settings, train_options(), **_told(),
+                     **more).exit_code
+
+
+def rebalancing(
+    method: str, settings: Mapping[str, Any], *, block_size: int,
+    num_neighbors: int | None = None, sigma: float | None = None,
+) -> dict[str, Any]:
+  """The settings `bins`, `prior` and `rebalance` that the flags stand for.
+
+  With --rebalance and without --prior the colors of the training photographs
+  are measured, once, and kept in the work directory.
+
+  Args:
+    method: the method that takes them.
+    settings: its other settings.
+    block_size: side of the blocks of pixels that the method takes for one.
+    num_neighbors: bins that its targets are spread over, if they are.
+    sigma: width of that spread, if there is one.
+
+  Returns:
+    The three settings, None where not given.
+
+  Raises:
+    UserError: the file holds no prior, or one that does not fit the method.
+  """
+  rebalance = flags.FLAGS.rebalance
+  given = flags.FLAGS.prior
+  if given is None and rebalance is None:
+    return {'bins': None, 'prior': None, 'rebalance': None}
+  from colorjax import quantize
+  from colorjax.runs import prior as priors
+  from colorjax.runs import train as runs
+  from colorjax.runs.workdir import claim_workdir
+
+  options = train_options()
+  spread = {'num_neighbors': num_neighbors, 'sigma': sigma}
+  how = {'image_size': options.image_size, 'block_size': block_size}
+  if given is not None:
+    found = priors.read(pathlib.Path(given))
+    wrong = priors.differences(found, **spread)
+    if wrong:
+      raise UserError(f'prior={given}: was measured with {", ".join(wrong)}')
+    for difference in priors.differences(found, data=options.data, **how):
+      print(f'note: --prior={given} was measured with --{difference}')
+    return {**found.settings(), 'rebalance': rebalance}
+  # Wrong settings are found now, and not after the photographs were read.
+  count = len(quantize.published_bins())
+  runs.check(method, {**settings, 'prior': [1 / count] * count,
+                      'rebalance': rebalance}, options)
+  workdir = pathlib.Path(flags.FLAGS.workdir)
+  told = _told()
+  with claim_workdir(workdir, told['told'], harmless=told['harmless']):
+    found = priors.kept(
+        workdir / priors.FILE, options.data, options.photos,
+        batch_size=options.batch_size, **how,
+        **{name: x for name, x in spread.items() if x is not None})
+  return {**found.settings(), 'rebalance': rebalance}
+
+
+def define_asking_flags() -> None:
+  """Defines what may be chosen when a trained method is asked."""
+  flags.DEFINE_multi_string(
+      'ask', [], 'NAME=VALUE: an option that the method lets be chosen when it '
+      'is asked, such as temperature=0.2 or readout=mode of classification; '
+      'repeat the flag for each.')
+
+
+def asked() -> dict[str, Any]:
+  """The options that --ask names; numbers and truth values are read as such."""
+  options = {}
+  for text in flags.FLAGS.ask:
+    name, equals, value = text.partition('=')
+    if not equals or not name.isidentifier():
+      raise UserError(f'--ask={text}: NAME=VALUE is meant')
+    try:
+      options[name] = ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+      options[name] = value
+  return options
+
+
+def _told() -> dict[str, Any]:
+  """What the flags say to a run about itself."""
+  from colorjax.runs.options import HARMLESS
+
+  script = pathlib.Path(sys.argv[0]).stem
+  return {
+      'told': flags_text(),
+      'harmless': HARMLESS | {'embedding_dir', 'class_names'},
+      'command': f'python -m experiments.{script} --flagfile='
+                 f'{pathlib.Path(flags.FLAGS.workdir) / "flags.txt"}'}
 
 
 def define_backbone_flags() -> None:
@@ -184,13 +362,17 @@ LOSS_HELP = (
 
 def flags_text() -> str:
   """All flags of our scripts, one a line, as --flagfile reads them."""
-  lines = {
-      flag.name: flag.serialize()
-      for module, defined in flags.FLAGS.flags_by_module_dict().items()
-      # The script itself goes by its path.
-      if module.startswith('experiments.') or module.endswith('.py')
-      for flag in defined}
+  lines = {flag.name: flag.serialize() for flag in _own_flags()}
   return ''.join(f'{lines[name]}\n' for name in sorted(lines) if lines[name])
+
+
+def _own_flags() -> list[flags.Flag]:
+  """The flags that scripts of experiments/ define."""
+  return [flag for module, defined
+          in flags.FLAGS.flags_by_module_dict().items()
+          # The script itself goes by its path.
+          if module.startswith('experiments.') or module.endswith('.py')
+          for flag in defined]
 
 
 def prepare_xla() -> None:
@@ -225,10 +407,19 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
       prepare_xla()
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.WARNING)  # Orbax tells of every file
+    # A name of a file may hold bytes that are no text.
+    for stream in (sys.stdout, sys.stderr):
+      if hasattr(stream, 'reconfigure'):
+        stream.reconfigure(errors='backslashreplace')
     try:
       return main(argv)
     except UserError as error:
-      return _refuse(str(error))
+      return _refuse(_with_dashes(str(error)))
+    except OSError as error:
+      if error.errno not in _DISK_ERRORS:
+        raise
+      what = f'{error.filename}: ' if error.filename else ''
+      return _refuse(f'{what}{error.strerror}; the same command goes on')
     except KeyboardInterrupt:
       # Training saves first and never gets here; the others keep what is done.
       print('interrupted; the same command goes on', file=sys.stderr)
@@ -239,13 +430,73 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
 
 def _parse(argv: Sequence[str]) -> list[str]:
   try:
-    return flags.FLAGS(argv)
+    words = flags.FLAGS([argv[0], *read_flagfiles(argv[1:])])
   except flags.Error as error:
     message = ' '.join(str(error).split())
     sys.exit(_refuse(f'{message} (--help lists the flags)'))
+  except UserError as error:
+    sys.exit(_refuse(str(error)))
+  _expand_home()
+  return words
+
+
+def read_flagfiles(words: Sequence[str]) -> list[str]:
+  """Words of a command line, those of --flagfile=FILE in its place.
+
+  A byte order mark at the beginning of a file is passed over.
+
+  Args:
+    words: without the program's name.
+
+  Raises:
+    UserError: a file holds no UTF-8 text.
+  """
+  words = list(words)
+  while True:
+    try:
+      words = flags.FLAGS.read_flags_from_files(words, force_gnu=False)
+    except UnicodeDecodeError as error:
+      raise UserError('a flagfile holds no UTF-8 text: '
+                      f'{error.reason}') from error
+    marked = [i for i, word in enumerate(words)
+              if word.startswith(_BYTE_ORDER_MARK)]
+    if not marked:
+      return words
+    for i in reversed(marked):
+      word = words[i].lstrip(_BYTE_ORDER_MARK).strip()
+      # The first line of a file may be a comment, a blank, or a flagfile.
+      is_comment = not word or word.startswith(('#', '//'))
+      words[i:i + 1] = [] if is_comment else [word]
+
+
+def _expand_home() -> None:
+  """Puts the home directory in the place of ~ in the flags of our scripts.
+
+  A shell does so only at the beginning of a word, and not after --flag=.
+  """
+  for flag in _own_flags():
+    if isinstance(flag.value, str):
+      flag.value = expanded(flag.value)
+    elif isinstance(flag.value, list):
+      flag.value = [expanded(x) if isinstance(x, str) else x
+                    for x in flag.value]
+
+
+def expanded(text: str) -> str:
+  """A path, folder:PATH, NAME=PATH or list of these, its ~ expanded."""
+  return _HOME.sub(
+      lambda found: (found[1] or '') + os.path.expanduser(found[2]), text)
+
+
+def _with_dashes(message: str) -> str:
+  """An error that speaks of arguments, NAME=VALUE, as one of flags."""
+  return re.sub(
+      r'(?<![\w./=-])([a-z][a-z0-9_]*)(?==| was | is not set)',
+      lambda found: (f'--{found[1]}' if found[1] in flags.FLAGS
+                     else found[1]), message)
 
 
 def _refuse(message: str) -> int:
   """Prints one line for a person and returns the exit code for it."""
-  print(f'error: {message}', file=sys.stderr)
+  print(f'error: {" ".join(message.splitlines())}', file=sys.stderr)
   return EXIT_USAGE

@@ -88,7 +88,7 @@ def main(argv: Sequence[str]) -> int:
   methods = _methods()
   from colorjax.runs import comparison_report
   from colorjax.runs.compare import CompareOptions, finish, split_words
-  from colorjax.training.workdir import claim_workdir
+  from colorjax.runs.workdir import claim_workdir
 
   values: dict[str, Any] = {name: flags.FLAGS[name].value for name in (
       'workdir', 'data', 'eval_data', 'flagfiles', 'budget_seconds', 'against',

@@ -75,6 +75,8 @@ flags.DEFINE_string(
     'inception_torchvision', None, "For FID and KID with torchvision's "
     'weights, plain and as DDColor has them: inception_v3_google-*.pth.')
 
+common.define_asking_flags()
+
 
 def main(argv: Sequence[str]) -> int:
   """Measures what the flags name and reports it."""
@@ -93,10 +95,10 @@ def _options(options: Any) -> Any:
   """The flags as `EvaluateOptions`; most have the names of its fields."""
   given = {field.name: flags.FLAGS[field.name].value
            for field in dataclasses.fields(options)
-           if field.name not in ('photos', 'fit')}
+           if field.name not in ('photos', 'fit', 'ask')}
   # A protocol sets how photographs are cut, unless one is asked for.
   fit = flags.FLAGS['fit']
-  return options(**given, photos=common.photo_options(),
+  return options(**given, ask=common.asked(), photos=common.photo_options(),
                  fit=fit.value if fit.present else None)
 
 

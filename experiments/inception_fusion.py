@@ -3,27 +3,19 @@
     python -m experiments.inception_fusion \\
         --flagfile=launch/flags/inception_fusion.flags --workdir=runs/inception
 
-The flags, whose defaults are as published, are those of `experiments.fusion`.
+It is `experiments.fusion` with --backbone=inception_resnet_v2.
 """
-
-from collections.abc import Sequence
 
 from absl import flags
 
 from experiments import common, fusion
 
-fusion.define_flags()
-for _module in (common, fusion, fusion.prior_file):
+for _module in (common, fusion):
   flags.adopt_module_key_flags(_module)
+flags.FLAGS.set_default('backbone', 'inception_resnet_v2')
 
 METHOD = 'colorjax.methods.fusion'
 
 
-def main(argv: Sequence[str]) -> int:
-  """Trains, evaluates and reports; goes on where an earlier run stopped."""
-  del argv
-  return fusion.train('inception_resnet_v2')
-
-
 if __name__ == '__main__':
-  common.run(main)
+  common.run(fusion.main)

@@ -61,14 +61,13 @@ METHOD = 'colorjax.methods.mask_gan'
 def main(argv: Sequence[str]) -> int:
   """Trains, evaluates and reports; goes on where an earlier run stopped."""
   del argv
-  # These import JAX, which --help does not wait for.
+  # This imports JAX, which --help does not wait for.
   from colorjax.data import masks
-  from experiments import runner
 
   own = {name: value for name, value in (
       ('optimizer', _DISCRIMINATOR_OPTIMIZER.value),
       ('learning_rate', _DISCRIMINATOR_RATE.value)) if value is not None}
-  return runner.train('colorjax.methods.mask_gan', {
+  return common.train(METHOD, {
       'adversarial_loss': _LOSS.value,
       'discriminator': _DISCRIMINATOR.value,
       'real_pictures': _REAL_PICTURES.value,
@@ -80,7 +79,7 @@ def main(argv: Sequence[str]) -> int:
       'dtype': flags.FLAGS.dtype,
   }, regions=masks.parse(_MASKS.value),
       eval_regions=masks.parse(_EVAL_MASKS.value or _MASKS.value),
-      player_optimizers={'discriminator': own} if own else None)
+      player_optimizing={'discriminator': own} if own else {})
 
 
 if __name__ == '__main__':

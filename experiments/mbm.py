@@ -39,10 +39,7 @@ METHOD = 'colorjax.methods.mbm'
 def main(argv: Sequence[str]) -> int:
   """Trains, evaluates and reports; goes on where an earlier run stopped."""
   del argv
-  # These import JAX, which --help does not wait for.
-  from experiments import runner
-
-  return runner.train('colorjax.methods.mbm', {
+  return common.train(METHOD, {
       'num_components': _NUM_COMPONENTS.value,
       'family': _FAMILY.value,
       'network': _NETWORK.value,

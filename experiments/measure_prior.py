@@ -10,12 +10,12 @@ and each is spread over its nearest bins by a Gaussian (Zhang, Isola and Efros
 
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from absl import flags
 
 from colorjax.errors import UserError
-from experiments import common, prior_file
+from experiments import common
 
 common.define_photo_flags()
 flags.adopt_module_key_flags(common)
@@ -47,74 +47,25 @@ def main(argv: Sequence[str]) -> int:
   """Measures, writes the file, and says what was counted."""
   del argv
   if _IMAGE_SIZE.value % _BLOCK_SIZE.value:
-    raise UserError(f'--image_size={_IMAGE_SIZE.value} is no multiple of '
+    raise UserError(f'--image_size={_IMAGE_SIZE.value} is not a multiple of '
                     f'--block_size={_BLOCK_SIZE.value}')
   output = pathlib.Path(_OUTPUT.value)
   # Found out now and not after a day of reading photographs.
   if output.is_dir() or not os.access(output.parent, os.W_OK):
     raise UserError(f'--output={output}: cannot be written there; name a file '
                     'in a folder that exists')
-  # These import JAX, which --help does not wait for.
-  from colorjax import quantize
-  from colorjax.runs import photographs
+  # This imports JAX, which --help does not wait for.
+  from colorjax.runs import prior
 
-  photos = photographs.open_photos(
-      _DATA.value, common.photo_options(), train=True)
-  if _BINS.value == 'published':
-    bins = quantize.published_bins()
-  else:
-    histogram, _ = _mean_over_photos(photos, quantize.grid_histogram, 'bins')
-    bins = quantize.occurring_bins(histogram)
-  if _NUM_NEIGHBORS.value > len(bins):
-    raise UserError(f'--num_neighbors={_NUM_NEIGHBORS.value}: there are '
-                    f'{len(bins)} bins')
-  prior, count = _mean_over_photos(
-      photos, lambda ab: quantize.soft_histogram(
-          ab, bins, num_neighbors=_NUM_NEIGHBORS.value, sigma=_SIGMA.value),
-      'prior')
-  prior_file.PriorFile(
-      data=_DATA.value, photos=count, image_size=_IMAGE_SIZE.value,
-      block_size=_BLOCK_SIZE.value, num_neighbors=_NUM_NEIGHBORS.value,
-      sigma=_SIGMA.value, bins=bins.tolist(), prior=prior.tolist()
-  ).write(output)
-  print(f'{output}: {len(bins)} bins, {(prior == 0).sum()} of which '
-        f'never occur, in {count} photographs')
-  photographs.say_exclusions(photos, _DATA.value)
+  found = prior.measure(
+      _DATA.value, common.photo_options(), image_size=_IMAGE_SIZE.value,
+      block_size=_BLOCK_SIZE.value, bins=_BINS.value,  # type: ignore[arg-type]
+      num_neighbors=_NUM_NEIGHBORS.value, sigma=_SIGMA.value,
+      batch_size=flags.FLAGS.batch_size)
+  found.write(output)
+  print(f'{output}: {len(found.bins)} bins, {found.prior.count(0)} of which '
+        f'never occur, in {found.photos} photographs')
   return 0
-
-
-def _mean_over_photos(photos, histogram: Callable, what: str):
-  """Mean of `histogram(ab) -> [B, ...]` over all photographs, and their number.
-
-  Sums are float64: of a million photographs none is lost.
-  """
-  import jax
-  import numpy as np
-  import tqdm
-
-  from colorjax import color, resample
-  from colorjax.runs import photographs
-
-  @jax.jit
-  def measure(image):
-    _, ab = color.split_lightness(image)
-    return histogram(resample.mean_pool(ab, _BLOCK_SIZE.value))
-
-  total, count = 0, 0
-  with photographs.Feed(
-      photos=photos, options=common.photo_options(),
-      batch_size=flags.FLAGS.batch_size,
-      image_size=flags.FLAGS.image_size).held_out() as batches, tqdm.tqdm(
-      desc=what, total=photos.source.size, unit='photo', disable=None) as bar:
-    for batch in batches:
-      is_photo = batch['mask'] > 0
-      values = np.asarray(measure(batch['image']), np.float64)
-      total = total + values[is_photo].sum(0)
-      count += int(is_photo.sum())
-      bar.update(len(is_photo))
-  if not count:
-    raise UserError(f'--data={_DATA.value}: no photograph can be read')
-  return total / count, count
 
 
 if __name__ == '__main__':

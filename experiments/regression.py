@@ -21,14 +21,13 @@ _FILTERS = flags.DEFINE_multi_integer(
     'filters', [32, 64, 128, 256], 'Channels of each scale; repeat the flag '
     'for each.')
 
+METHOD = 'colorjax.methods.regression'
+
 
 def main(argv: Sequence[str]) -> int:
   """Trains, evaluates and reports; goes on where an earlier run stopped."""
   del argv
-  # This imports JAX, which --help does not wait for.
-  from experiments import runner
-
-  return runner.train('colorjax.methods.regression', {
+  return common.train(METHOD, {
       'loss': _LOSS.value,
       'network': _NETWORK.value,
       'filters': _FILTERS.value,

@@ -38,10 +38,7 @@ METHOD = 'colorjax.methods.residual_autoencoder'
 def main(argv: Sequence[str]) -> int:
   """Trains, evaluates and reports; goes on where an earlier run stopped."""
   del argv
-  # This imports JAX, which --help does not wait for.
-  from experiments import runner
-
-  return runner.train('colorjax.methods.residual_autoencoder', {
+  return common.train('colorjax.methods.residual_autoencoder', {
       'loss': _LOSS.value,
       'enlargement': _ENLARGEMENT.value,
       'dtype': flags.FLAGS.dtype,

@@ -3,27 +3,19 @@
     python -m experiments.xception_fusion \\
         --flagfile=launch/flags/xception_fusion.flags --workdir=runs/xception
 
-The flags, whose defaults are as published, are those of `experiments.fusion`.
+It is `experiments.fusion` with --backbone=xception.
 """
-
-from collections.abc import Sequence
 
 from absl import flags
 
 from experiments import common, fusion
 
-fusion.define_flags()
-for _module in (common, fusion, fusion.prior_file):
+for _module in (common, fusion):
   flags.adopt_module_key_flags(_module)
+flags.FLAGS.set_default('backbone', 'xception')
 
 METHOD = 'colorjax.methods.fusion'
 
 
-def main(argv: Sequence[str]) -> int:
-  """Trains, evaluates and reports; goes on where an earlier run stopped."""
-  del argv
-  return fusion.train('xception')
-
-
 if __name__ == '__main__':
-  common.run(main)
+  common.run(fusion.main)

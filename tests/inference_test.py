@@ -15,7 +15,6 @@ import tiny_method
 
 from colorjax import color, inference, photo, resample
 from colorjax.data import files, pipeline
-from colorjax.errors import UserError
 from colorjax.photo import painting, strokes
 from colorjax.report import sheets
 
@@ -292,7 +291,8 @@ def test_nothing_is_compiled_for_a_photo_of_another_size(proposals, given):
       hints = strokes.of_strokes(a_photo(painted, alpha=alpha), picture, 32)
       assert hints[1].any()
     for coloring in inference.colorize(
-        answer, VARIABLES, picture, image_size=32, bits=8, region=region, hints=hints):
+        answer, VARIABLES, picture, image_size=32, bits=8, region=region,
+        hints=hints):
       assert coloring.pixels.shape == (*shape[:2], 3)
       small = sheets.thumbnail(coloring.pixels, 48)
       assert sheets.lightness_only(small).shape == small.shape
@@ -352,31 +352,6 @@ def test_no_color_beyond_those_predicted():
   block = got[15:20, 15:20].reshape(-1, 2)
   assert (block <= near.max(0) + 1e-3).all()
   assert (block >= near.min(0) - 1e-3).all()
-
-
-# A run's work directory.
-
-def test_load(tmp_path):
-  tiny_method.write_run(tmp_path, image_size=48, num_components=3)
-  colorizer, variables, image_size = inference.load(tmp_path)
-  assert image_size == 48
-  assert variables['params']['chroma'] == 40
-  with pytest.raises(UserError, match='method of 3'):
-    colorizer.propose(variables, {'lightness': jnp.zeros((1, 8, 8, 1))}, 4)
-
-
-def test_load_refuses(tmp_path):
-  with pytest.raises(UserError, match=r'holds no colorizer\.json'):
-    inference.load(tmp_path)
-  with pytest.raises(UserError, match=r'holds no colorizer\.json'):
-    inference.load(tmp_path / 'missing')
-  (tmp_path / inference.SPEC_FILE).write_text('{"method": 1')
-  with pytest.raises(UserError, match=r'colorizer\.json'):
-    inference.load(tmp_path)
-  (tmp_path / inference.SPEC_FILE).write_text(
-      '{"method": "tiny_method", "settings": {}, "image_size": 32}')
-  with pytest.raises(UserError, match='checkpoint'):
-    inference.load(tmp_path)
 
 
 def test_memory_of_a_large_photo():

@@ -42,13 +42,13 @@ def write_run(workdir, image_size=32, method='tiny_method', **settings):
   """A work directory as a training run of this or another method leaves it."""
   import jax
 
-  from colorjax import inference
-  from colorjax.colorizer import Spec
+  from colorjax import saved
   from colorjax.training.checkpoint import DIRECTORY, Checkpoints
 
-  spec = Spec(method, settings, image_size)
+  record = saved.Record(
+      method=method, settings=settings, image_size=image_size)
   with Checkpoints(workdir / DIRECTORY) as checkpoints:
-    variables = spec.build().init(jax.random.key(0), (32, 32))
+    variables = record.build().init(jax.random.key(0), (32, 32))
     # As in a TrainState: a method may have no numbers of its own.
     checkpoints.save(1, {**variables, 'step': jax.numpy.int32(1)}, {})
-  spec.save(workdir / inference.SPEC_FILE)
+  record.save(workdir / saved.FILE)

@@ -98,16 +98,17 @@ def colorize_all(workdir: pathlib.Path, source: pathlib.Path,
   hints_of = _companions('hint', hints, paths, source)
   make_folder(output)
 
-  from colorjax import inference  # and with it JAX: mistakes do not wait for it
+  # And with them JAX: mistakes do not wait for it.
+  from colorjax import inference, saved
 
-  colorizer, variables, image_size = inference.load(workdir)
+  colorizer, variables, image_size = saved.load(workdir)
   colorizer = colorizer.ask(**(options or {}))
   shown = None
   if reference is not None:
     if 'reference' not in colorizer.accepts:
       raise UserError(
-          f'reference {reference}: the method of {workdir} takes none; python -m '
-          'experiments.baselines --method=welsh makes a work directory that '
+          f'reference {reference}: the method of {workdir} takes none; python '
+          '-m experiments.baselines --method=welsh makes a work directory that '
           'does')
     shown = photo.to_rgb8(photo.read(reference))
   answer = inference.answers(colorizer, num_proposals=num_proposals)

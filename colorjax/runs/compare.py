@@ -199,12 +199,11 @@ def _job(options: CompareOptions, name: str, command: Sequence[str],
 def _command(options: CompareOptions, name: str, run: pathlib.Path,
              *more: str) -> list[str]:
   """What trains a method; a flag in `more` wins over that of its flagfile."""
-  # What is computed once a photograph, or once for all of them, is shared by
-  # all runs that need the same. A row whose flagfile names a prior keeps it.
+  # What is computed once a photograph is shared by all runs that need it. A
+  # row that rebalances measures the prior that fits it.
   workdir = _workdir(options)
-  shared = ['--undefok=embedding_dir,prior_dir',
-            f'--embedding_dir={workdir / "embeddings"}',
-            f'--prior_dir={workdir / "priors"}']
+  shared = ['--undefok=embedding_dir',
+            f'--embedding_dir={workdir / "embeddings"}']
   # No early end, for all have the same time; evaluations come afterwards.
   return jobs.python(
       f'experiments.{options.methods[name]}',

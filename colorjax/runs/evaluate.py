@@ -33,7 +33,7 @@ from colorjax.evaluation import (
 )
 from colorjax.runs import evaluation_report, photographs, subject
 from colorjax.runs.subject import EvaluateOptions, Judged, Photographs
-from colorjax.training.workdir import claim_workdir
+from colorjax.runs.workdir import claim_workdir
 
 __all__ = ['EvaluateOptions', 'evaluate']
 

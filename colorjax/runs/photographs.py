@@ -179,13 +179,17 @@ def some_images(photos: Screen, wanted: int, image_size: int, fit: str
 
   Args:
     photos: the photographs.
-    wanted: how many; fewer if there are no more.
+    wanted: how many; fewer if there are no more. In the place of one that is
+      left out stands the next that is not.
     image_size: side of the squares.
     fit: see PhotoOptions.
+
+  Raises:
+    UserError: all photographs are left out.
   """
   wanted = min(wanted, photos.source.size)
   # A folder is sorted by class: its head alone would be one kind of thing.
   chosen = np.linspace(0, photos.source.size - 1, wanted).round().astype(int)
-  return np.stack([
-      augment.fit_square(pixels, image_size, fit)
-      for index in chosen if (pixels := photos.read(int(index))) is not None])
+  found = dict(photos.read_from(int(index)) for index in chosen)
+  return np.stack([augment.fit_square(pixels, image_size, fit)
+                   for _, pixels in sorted(found.items(), key=lambda x: x[0])])

@@ -7,10 +7,10 @@ nothing left behind.
 import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from colorjax import inference
+from colorjax import saved
 from colorjax.colorizer import Colorizer, Variables
 from colorjax.data import pipeline, sources
 from colorjax.data.engines import BatchStream
@@ -48,6 +48,8 @@ class EvaluateOptions:
     num_samples: random answers, n; 0 or at least 2.
     num_draws: draws of the distribution, for calibration; 0 or at least 2.
     seed: of samples and draws.
+    ask: what the method lets be chosen when it is asked, see
+      `Colorizer.options`.
     report_photos: photographs in each sheet of the report.
     lpips_alex: files of the classifier and of the heads, for LPIPS; None
       leaves this metric out.
@@ -72,6 +74,7 @@ class EvaluateOptions:
   num_samples: int = 8
   num_draws: int = 19
   seed: int = 0
+  ask: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   report_photos: int = 10
   lpips_alex: Sequence[str] | None = None
   lpips_vgg: Sequence[str] | None = None
@@ -173,8 +176,9 @@ def judged(options: EvaluateOptions) -> Judged:
                   answer=answers.of_pictures,
                   outputs=pathlib.Path(options.outputs).expanduser())
   assert options.checkpoint is not None
-  colorizer, variables, size = inference.load(
+  colorizer, variables, size = saved.load(
       pathlib.Path(options.checkpoint).expanduser())
+  colorizer = colorizer.ask(**options.ask)
   return Judged(
       name=f'checkpoint {options.checkpoint}', variables=variables,
       colorizer=colorizer, network_size=size,

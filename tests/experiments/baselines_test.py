@@ -11,11 +11,11 @@ import pytest
 import skimage.color
 from PIL import Image
 
-from colorjax import inference
+from colorjax import saved
 from colorjax.data import augment
 from colorjax.methods.baselines import welsh
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 COLORS = np.uint8(
     [[200, 40, 30], [30, 120, 60], [60, 60, 160], [240, 230, 90]])
 
@@ -55,7 +55,7 @@ def run(folder, tmp_path_factory):
 def test_mean_color_is_measured_and_left_like_a_trained_run(run):
   workdir, printed = run('mean_color')
   mean = skimage.color.rgb2lab(COLORS[:, None] / 255)[..., 1:].mean((0, 1))
-  _, variables, image_size = inference.load(workdir)
+  _, variables, image_size = saved.load(workdir)
   np.testing.assert_allclose(
       variables['params']['mean_ab'], mean, atol=0.02)
   assert image_size == 16
@@ -82,7 +82,7 @@ def test_a_reference_gives_its_numbers(run, tmp_path):
   Image.fromarray(pixels).save(tmp_path / 'reference.png')
   workdir, _ = run('welsh', f'--reference={tmp_path / "reference.png"}',
                    '--grid=3', '--seed=5')
-  _, variables, _ = inference.load(workdir)
+  _, variables, _ = saved.load(workdir)
   expected = welsh.candidates(
       jax.random.key(5), augment.fit_square(pixels, 16, 'crop'), grid=3)
   for name, value in expected.items():

@@ -8,14 +8,15 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import fusion
+from colorjax.errors import UserError
+from colorjax.runs import embedding
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def test_top_classes_in_order_of_probability():
   names = ['tench', 'great_white_shark', 'cock', 'hen', 'jay', 'kite']
-  lines = fusion.top_classes(
+  lines = embedding.top_classes(
       np.array([[0.02, 0.5, 0.3, 0.08, 0.04, 0.06],
                 [0.9, 0.02, 0.02, 0.02, 0.02, 0.02]]), names)
   assert lines == [
@@ -23,13 +24,8 @@ def test_top_classes_in_order_of_probability():
       'tench 90 %, great white shark 2 %, cock 2 %, hen 2 %, jay 2 %']
 
 
-TITLES = """
-import sys
-import numpy as np
-from absl import flags
-from experiments import fusion
+class _Method:
 
-class Method:
   def embed(self, variables, lightness):
     # Bright photographs are of class 7, dark ones of class 3.
     bright = (lightness.mean((1, 2, 3)) > 50).astype(float)
@@ -37,46 +33,31 @@ class Method:
     logits[:, 7], logits[:, 3] = 20 * bright, 20 * (1 - bright)
     return logits
 
-fusion.define_flags()
-flags.FLAGS(sys.argv)
-images = np.zeros((2, 4, 4, 3), np.uint8)
-images[1] = 255
-titles = fusion.class_titles(Method(), {}, images)
-print(titles and [title.split(',')[0] for title in titles])
-"""
 
-
-def _titles(*arguments):
-  done = subprocess.run(
-      [sys.executable, '-c', TITLES, '--workdir=unused', *arguments],
-      capture_output=True, text=True, cwd=ROOT, check=False)
-  return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
-
-
-TITLE_LINE = "['class 3 100 %', 'class 7 100 %']"
-
-
-@pytest.mark.parametrize(('flag', 'expected'), [
-    ('--embedding=logits', TITLE_LINE), ('--verbosity=0', TITLE_LINE),
-    ('--embedding=features', '[]'), ('--backbone_weights=random', '[]')])
-def test_titles_of_a_report(tmp_path, flag, expected):
+def test_titles_of_a_report(tmp_path):
   path = tmp_path / 'imagenet_class_index.json'
   path.write_text(json.dumps(
       {str(k): [f'n{k:08}', f'class_{k}'] for k in range(1000)}))
-  assert _titles(f'--class_names={path}', flag) == expected
+  images = np.zeros((2, 4, 4, 3), np.uint8)
+  images[1] = 255
+  titles = embedding.class_titles('logits', path)(_Method(), {}, images)
+  assert [title.split(',')[0] for title in titles] == [
+      'class 3 100 %', 'class 7 100 %']
+  assert embedding.class_titles('features', path) is None
+  assert embedding.class_titles('logits', None) is None
 
 
 def test_titles_need_a_file_of_names(tmp_path):
-  assert _titles() == '[]'
   path = tmp_path / 'names.json'
   path.write_text('{}')
-  assert 'UserError' in _titles(f'--class_names={path}')
+  with pytest.raises(UserError):
+    embedding.class_titles('logits', path)
 
 
 @pytest.mark.parametrize(('name', 'flag', 'message'), [
     ('inception', '--embedding_size=74', 'sees at least 75'),
     ('xception', '--image_size=60', 'divisible by 8, got 60 x 60'),
-    ('xception', '--prior=no.json', '--prior=no.json: No such file'),
+    ('xception', '--prior=no.json', '--prior=no.json: there is no such file'),
     ('xception', '--backbone_weights=no.h5', 'no.h5: no such file'),
 ])
 def test_bad_input_is_refused_in_a_line(tmp_path, name, flag, message):

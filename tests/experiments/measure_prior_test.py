@@ -1,5 +1,6 @@
 """The prior of colors as a user measures it, and as an experiment takes it."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -14,9 +15,9 @@ from PIL import Image
 
 from colorjax import quantize
 from colorjax.errors import UserError
-from experiments import prior_file
+from colorjax.runs import prior as priors
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 
 TINY = ['--num_steps=2', '--batch_size=2', '--image_size=16', '--network=unet',
         '--filters=16', '--filters=16', '--warmup_steps=1',
@@ -72,7 +73,7 @@ def _oracle(ab, bins):
 
 def test_bins_and_prior_of_a_folder(folder, derived):
   output, done = derived
-  found = prior_file.read(output)
+  found = priors.read(output)
   ab = _pixels(folder)
   bins = sorted({tuple(x) for x in np.floor(ab / 10 + 0.5) * 10})
   assert [tuple(x) for x in found.bins] == bins
@@ -88,7 +89,7 @@ def test_published_bins_of_reduced_photographs(folder, tmp_path):
   done = _run('measure_prior', f'--data=folder:{folder}', '--block_size=16',
               f'--output={output}', '--image_size=32')
   assert done.returncode == 0, done.stderr
-  found = prior_file.read(output)
+  found = priors.read(output)
   bins = quantize.published_bins()
   np.testing.assert_array_equal(found.bins, bins)
   ab = _pixels(folder).reshape(3, 2, 2, 2, 2, 2).mean((2, 4)).reshape(-1, 2)
@@ -104,7 +105,7 @@ def test_an_experiment_takes_the_numbers_and_needs_no_file(
               f'--eval_data=folder:{folder}', f'--prior={copy}',
               f'--workdir={workdir}', *TINY)
   assert done.returncode == 0, done.stderr
-  found = prior_file.read(source)
+  found = priors.read(source)
   settings = json.loads((workdir / 'colorizer.json').read_text())['settings']
   assert settings['bins'] == found.bins
   assert settings['prior'] == found.prior
@@ -124,10 +125,39 @@ def test_an_experiment_takes_the_numbers_and_needs_no_file(
   assert (tmp_path / 'out/0.png').exists()
 
 
+def test_an_experiment_measures_its_prior_itself(folder, tmp_path):
+  workdir = tmp_path / 'run'
+  arguments = [f'--data=folder:{folder}', f'--eval_data=folder:{folder}',
+               f'--workdir={workdir}', *TINY, '--noreport']
+  done = _run('classification', *arguments)
+  assert done.returncode == 0, done.stderr
+  found = priors.read(workdir / priors.FILE)
+  assert (found.image_size, found.block_size, found.photos) == (16, 2, 3)
+  record = json.loads((workdir / 'colorizer.json').read_text())
+  assert record['settings']['prior'] == found.prior
+  assert record['asking']['readout'] == 'annealed_mean'
+  # A prior of other photographs or of another resolution is used, and told of.
+  other = dataclasses.replace(found, data='bundled', block_size=1)
+  other.write(tmp_path / 'other.json')
+  done = _run('classification', *arguments, f'--workdir={tmp_path / "b"}',
+              f'--prior={tmp_path / "other.json"}')
+  assert done.returncode == 0, done.stderr
+  for difference in ('--data=bundled instead of', '--block_size=1 instead of'):
+    assert f'was measured with {difference}' in done.stdout
+
+
+def test_wrong_settings_are_found_before_a_prior_is_measured(
+    folder, tmp_path):
+  done = _run('classification', f'--data=folder:{folder}', '--rebalance=0.5',
+              '--network=unet', '--filters=5', f'--workdir={tmp_path / "run"}')
+  assert done.returncode == 2
+  assert len(done.stderr.splitlines()) == 1, done.stderr
+  assert not (tmp_path / 'run').exists()
+
+
 @pytest.mark.parametrize(('arguments', 'message'), [
-    (['--rebalance=0.5'], '--rebalance needs the prior'),
     (['--prior=PRIOR', '--sigma=3'],
-     'was measured with --sigma=5.0, not 3.0'),
+     'was measured with --sigma=5.0 instead of 3.0'),
     (['--prior=PRIOR', '--rebalance=1.5'], 'rebalance')])
 def test_what_an_experiment_refuses(derived, arguments, message, tmp_path):
   arguments = [x.replace('PRIOR', str(derived[0])) for x in arguments]
@@ -141,7 +171,7 @@ def test_what_an_experiment_refuses(derived, arguments, message, tmp_path):
 @pytest.mark.parametrize(('arguments', 'message'), [
     ([], '--output must have a value'),
     (['--output=x.json', '--image_size=30'],
-     '--image_size=30 is no multiple of --block_size=4'),
+     '--image_size=30 is not a multiple of --block_size=4'),
     (['--output=/no/such/folder/x.json'],
      '--output=/no/such/folder/x.json: cannot be written there'),
     ([f'--output={ROOT}'], 'cannot be written there; name a file')])
@@ -153,10 +183,10 @@ def test_what_the_measurement_refuses(arguments, message):
 
 
 @pytest.mark.parametrize(('text', 'message'), [
-    (None, 'No such file or directory; python -m experiments.measure_prior'),
-    ('no json', 'is no prior that python -m'),
-    ('[1, 2]', 'is no prior that'),
-    ('{"bins": [[0, 0]], "prior": [1]}', 'is no prior that .* missing'),
+    (None, 'no such file; experiments.measure_prior'),
+    ('no json', 'is not valid JSON'),
+    ('[1, 2]', 'not a prior that'),
+    ('{"bins": [[0, 0]], "prior": [1]}', 'not a prior that .* missing'),
     ('MORE', '2 probabilities do not fit 1 bins'),
     ('NAN', 'a number is not finite')])
 def test_a_file_that_is_no_prior_is_one_line(text, message, tmp_path):
@@ -168,6 +198,6 @@ def test_a_file_that_is_no_prior_is_one_line(text, message, tmp_path):
   if text is not None:
     path.write_text(text)
   with pytest.raises(UserError, match=message) as error:
-    prior_file.read(path)
-  assert str(error.value).startswith(f'--prior={path}: ')
+    priors.read(path)
+  assert str(path) in str(error.value)
   assert '\n' not in str(error.value)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 
 TINY = ['--num_steps=4', '--batch_size=2', '--image_size=16', '--filters=16',
         '--filters=16', '--prior_width=8', '--num_components=2',

@@ -14,7 +14,7 @@ from inference_test import grey_level
 from PIL import Image
 
 import colorjax
-from colorjax import inference, photo
+from colorjax import inference, photo, saved
 from colorjax.data import files
 from colorjax.errors import UserError
 from colorjax.runs import colorize
@@ -419,7 +419,7 @@ def test_the_library_call(workdir, tmp_path):
   np.testing.assert_array_equal(got.pixels, got.proposals[0])
   assert got.probabilities == [0.5, 0.25]
   deep = colorjax.colorize(RGB[..., 1].astype(np.uint16) * 257,
-                           checkpoint=inference.load(workdir))
+                           checkpoint=saved.load(workdir))
   assert deep.pixels.dtype == np.uint16
   assert deep.proposals == []
   assert deep.probabilities is None

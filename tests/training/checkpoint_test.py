@@ -275,7 +275,7 @@ def test_full_disk_is_one_line_and_the_last_checkpoint_stays(tmp_path):
   done = subprocess.run(
       [sys.executable, '-c', FULL_DISK, str(tmp_path / 'checkpoints')],
       capture_output=True, text=True, check=True,
-      cwd=pathlib.Path(__file__).parent.parent)
+      cwd=pathlib.Path(__file__).parents[2])
   lines = done.stdout.splitlines()
   assert len(lines) == 1, done.stdout
   assert 'cannot write checkpoint' in lines[0]
@@ -334,7 +334,7 @@ def test_scripts_under_absl_do_not_print_what_orbax_logs(tmp_path):
   done = subprocess.run(
       [sys.executable, '-c', CHATTER, str(tmp_path / 'checkpoints')],
       capture_output=True, text=True, check=True,
-      cwd=pathlib.Path(__file__).parent.parent)
+      cwd=pathlib.Path(__file__).parents[2])
   lines = done.stderr.splitlines()
   assert len(lines) == 1, done.stderr
   assert 'still heard' in lines[0]

@@ -1,27 +1,21 @@
 """What a finished run prints, and leaves in `report/` to look at."""
 
 import dataclasses
-import json
 import pathlib
-import sys
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
-from absl import flags
 
-from colorjax import color, inference, photo
+from colorjax import color, files, inference, photo
 from colorjax.colorizer import Colorizer, Variables
 from colorjax.data import masks
-from colorjax.data.screening import Screen
 from colorjax.evaluation import catalogue, region_figures
 from colorjax.metrics.bootstrap import Interval
 from colorjax.report import page, sheets
 from colorjax.runs import photographs
 from colorjax.runs.photographs import Feed
 from colorjax.training.state import TrainState
-
-FLAGS = flags.FLAGS
 
 FIGURES_FILE = 'report/metrics.json'
 """Held-out figures of a run, inside its work directory."""
@@ -37,8 +31,9 @@ REGIONS = ('published', 'segments')
 
 
 def write(workdir: pathlib.Path, colorizer: Colorizer, variables: Variables,
-          feed: Feed, summary: Summary, *, row_titles: RowTitles | None = None
-          ) -> None:
+          feed: Feed, summary: Summary, *, num_proposals: int,
+          num_photos: int, row_titles: RowTitles | None = None,
+          command: str = '') -> None:
   """Measures regions, writes `report/`, prints the figures and the paths.
 
   Args:
@@ -47,7 +42,10 @@ def write(workdir: pathlib.Path, colorizer: Colorizer, variables: Variables,
     variables: the checkpoint that the figures are of.
     feed: the photographs that they were measured on.
     summary: what `photographs.measure` returned.
+    num_proposals: colorings of each photograph; fewer if there are no more.
+    num_photos: photographs in the pictures.
     row_titles: what stands above each photograph of the sheet.
+    command: what a person types to get the run again.
   """
   folder = workdir / 'report'
   folder.mkdir(exist_ok=True)
@@ -55,29 +53,38 @@ def write(workdir: pathlib.Path, colorizer: Colorizer, variables: Variables,
   summaries = {'': summary} | {
       spec: photographs.measure_regions(colorizer, variables, feed, spec)
       for spec in REGIONS if knows_regions}
-  pictures = _pictures(workdir, colorizer, variables, feed, row_titles)
+  pictures = _pictures(workdir, colorizer, variables, feed, num_proposals,
+                       num_photos, row_titles)
   if knows_regions:
-    pictures.insert(1, _regions_picture(colorizer, variables, feed))
+    pictures.insert(
+        1, _regions_picture(colorizer, variables, feed, num_photos))
   for figure, pixels in pictures:
     photo.write(folder / figure.file, pixels)
   tables = [_table(feed, spec, one) for spec, one in summaries.items()]
   page.write_index(
       folder / 'index.html', title=f'colorjax: {workdir.name}', tables=tables,
       figures=[figure for figure, _ in pictures],
-      command=f'{_script()} --flagfile={workdir / "flags.txt"}',
-      settings=(workdir / 'flags.txt').read_text())
+      command=command, settings=files.read_text(workdir / 'flags.txt'))
   # Last: its presence says that the report is whole.
   _write_figures(workdir / FIGURES_FILE, summaries)
   _print(tables, workdir, [figure.file for figure, _ in pictures])
 
 
-def image_hook(colorizer: Colorizer, photos: Screen
+def image_hook(colorizer: Colorizer, feed: Feed, *, num_proposals: int,
+               num_photos: int
                ) -> Callable[[TrainState], dict[str, np.ndarray]]:
-  """The pictures of a run in progress: a contact sheet for TensorBoard."""
+  """The pictures of a run in progress: a contact sheet for TensorBoard.
+
+  Args:
+    colorizer: the method.
+    feed: the photographs.
+    num_proposals: colorings of each; fewer if there are no more.
+    num_photos: how many photographs are shown.
+  """
   draw = sheets.proposal_drawer(
-      colorizer, num_proposals=colorizer.num_proposals(FLAGS.num_proposals))
+      colorizer, num_proposals=colorizer.num_proposals(num_proposals))
   images = photographs.some_images(
-      photos, FLAGS.report_photos, FLAGS.image_size, FLAGS.fit)
+      feed.photos, num_photos, feed.image_size, feed.options.fit)
 
   def pictures(state: TrainState) -> dict[str, np.ndarray]:
     return {'proposals': draw(state.variables, images)}
@@ -86,21 +93,22 @@ def image_hook(colorizer: Colorizer, photos: Screen
 
 
 def _pictures(workdir: pathlib.Path, colorizer: Colorizer,
-              variables: Variables, feed: Feed, row_titles: RowTitles | None
+              variables: Variables, feed: Feed, num_proposals: int,
+              num_photos: int, row_titles: RowTitles | None
               ) -> list[tuple[page.Figure, np.ndarray]]:
   """Pictures of the report with their captions."""
   photos = feed.photos
   images = photographs.some_images(
-      photos, FLAGS.report_photos, FLAGS.image_size, FLAGS.fit)
+      photos, num_photos, feed.image_size, feed.options.fit)
   draw = sheets.proposal_drawer(
-      colorizer, num_proposals=colorizer.num_proposals(FLAGS.num_proposals))
+      colorizer, num_proposals=colorizer.num_proposals(num_proposals))
   index, pixels = photos.read_from(0)
   label = photos.source.label(index)
   picture = photo.Photo(pixels=pixels, alpha=None, icc_profile=None, exif=None,
                         format='PNG', path=label)
   colored = next(inference.colorize(
       inference.answers(colorizer), variables, picture,
-      image_size=FLAGS.image_size)).pixels
+      image_size=feed.image_size)).pixels
   return [
       (page.Figure(
           'proposals.png', 'Proposals',
@@ -120,13 +128,13 @@ def _pictures(workdir: pathlib.Path, colorizer: Colorizer,
   ]
 
 
-def _regions_picture(colorizer: Colorizer, variables: Variables, feed: Feed
-                     ) -> tuple[page.Figure, np.ndarray]:
+def _regions_picture(colorizer: Colorizer, variables: Variables, feed: Feed,
+                     num_photos: int) -> tuple[page.Figure, np.ndarray]:
   """Some photographs within segments, which follow the things in them."""
   feed = dataclasses.replace(feed, regions=masks.parse(REGIONS[-1]))
   with feed.held_out() as stream:
     batch = next(stream)
-  number = min(FLAGS.report_photos, int(batch['mask'].sum()))
+  number = min(num_photos, int(batch['mask'].sum()))
   images, regions = (batch[name][batch['mask'] > 0][:number]
                      for name in ('image', 'region'))
   lightness, _ = color.split_lightness(jax.numpy.asarray(images))
@@ -155,23 +163,18 @@ def _table(feed: Feed, regions: str, summary: Summary) -> page.Table:
 
 def _write_figures(path: pathlib.Path, summaries: Mapping[str, Summary]
                    ) -> None:
-  path.write_text(json.dumps({
+  files.write_json(path, {
       f'{regions}/{name}' if regions else name: dataclasses.asdict(value)
       for regions, summary in summaries.items()
-      for name, value in summary.items()}, indent=2) + '\n')
+      for name, value in summary.items()})
 
 
 def _print(tables: Sequence[page.Table], workdir: pathlib.Path,
-           files: Sequence[str]) -> None:
+           names: Sequence[str]) -> None:
   for table in tables:
     print(f'\n{table.caption}:')
     for figure, mean, interval, meaning in table.rows:
       print(f'  {figure:<31} {mean:>7}  ({interval})  {meaning}')
   print(f'\nWritten to {workdir}:')
-  for file in ['index.html', *files, 'metrics.json']:
+  for file in ['index.html', *names, 'metrics.json']:
     print(f'  {workdir / "report" / file}')
-
-
-def _script() -> str:
-  """How the script was started: `python -m experiments.mbm`."""
-  return f'python -m experiments.{pathlib.Path(sys.argv[0]).stem}'

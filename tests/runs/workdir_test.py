@@ -1,6 +1,7 @@
 """One process and one configuration in a work directory."""
 
 import errno
+import os
 import pathlib
 import signal
 import subprocess
@@ -9,8 +10,9 @@ import sys
 import pytest
 from absl import flags
 
-from colorjax.training import workdir as workdirs
-from colorjax.training.workdir import WorkdirError, claim_workdir
+from colorjax.errors import UserError
+from colorjax.runs import workdir as workdirs
+from colorjax.runs.workdir import WorkdirError, claim_workdir
 
 TEXT = '--batch_size=32\n--data=folder:/a=b\n--noflip\n--workdir=x\n'
 
@@ -27,13 +29,13 @@ def test_flags_are_written_and_the_same_flags_accepted(tmp_path):
 
 
 @pytest.mark.parametrize(('changed', 'named'), [
-    (TEXT.replace('32', '64'), ['--batch_size was 32, is 64']),
+    (TEXT.replace('32', '64'), ['batch_size was 32, is 64']),
     (TEXT.replace('a=b', 'c=b'),
-     ['--data was folder:/a=b, is folder:/c=b']),
-    (TEXT.replace('--noflip', '--flip'), ['--flip was false, is true']),
-    (TEXT.replace('--noflip\n', ''), ['--noflip was true, is not set']),
+     ['data was folder:/a=b, is folder:/c=b']),
+    (TEXT.replace('--noflip', '--flip'), ['flip was false, is true']),
+    (TEXT.replace('--noflip\n', ''), ['noflip was true, is not set']),
     (TEXT + '--seed=1\n--filters=3\n--filters=4\n',
-     ['--filters was not set, is 3,4', '--seed was not set, is 1']),
+     ['filters was not set, is 3,4', 'seed was not set, is 1']),
 ])
 def test_other_flags_are_listed_and_nothing_is_changed(
     tmp_path, changed, named):
@@ -88,7 +90,7 @@ def _contents_names(path):
 
 def test_a_path_through_a_file_is_refused(tmp_path):
   (tmp_path / 'file').touch()
-  with pytest.raises(WorkdirError, match=r'--workdir=.*file/run: Not a dir'):
+  with pytest.raises(WorkdirError, match=r'workdir=.*file/run: Not a dir'):
     claim_workdir(tmp_path / 'file' / 'run', TEXT).__enter__()
 
 
@@ -96,18 +98,18 @@ def test_full_disk_keeps_the_flags_that_were_there(tmp_path, monkeypatch):
   with claim_workdir(tmp_path, TEXT):
     pass
 
-  def full(self, text):
+  def full(self, content):
     raise OSError(errno.ENOSPC, 'No space left on device')
 
   monkeypatch.setattr(pathlib.Path, 'write_bytes', full)
-  with pytest.raises(WorkdirError, match='No space left on device'):
+  with pytest.raises(UserError, match='No space left on device'):
     claim_workdir(tmp_path, TEXT).__enter__()
   assert (tmp_path / 'flags.txt').read_text() == TEXT
 
 
 HOLDER = '''
 import pathlib, sys, time
-from colorjax.training.workdir import claim_workdir
+from colorjax.runs.workdir import claim_workdir
 with claim_workdir(pathlib.Path(sys.argv[1]), '--a=1'):
   print('held', flush=True)
   time.sleep(600)
@@ -117,7 +119,7 @@ with claim_workdir(pathlib.Path(sys.argv[1]), '--a=1'):
 def test_a_second_process_is_refused_until_the_first_is_dead(tmp_path):
   holder = subprocess.Popen(
       [sys.executable, '-c', HOLDER, str(tmp_path)], stdout=subprocess.PIPE,
-      text=True, cwd=pathlib.Path(__file__).parent.parent)
+      text=True, cwd=pathlib.Path(__file__).parents[2])
   assert holder.stdout.readline() == 'held\n'
   with pytest.raises(WorkdirError) as caught:
     claim_workdir(tmp_path, '--a=1').__enter__()
@@ -126,3 +128,12 @@ def test_a_second_process_is_refused_until_the_first_is_dead(tmp_path):
   assert f'process {holder.pid} is training in {tmp_path}' in str(caught.value)
   with claim_workdir(tmp_path, '--a=1'):
     pass
+
+
+def test_a_folder_whose_name_is_not_text(tmp_path):
+  odd = pathlib.Path(os.fsdecode(os.fsencode(tmp_path) + b'/caf\xe9'))
+  text = f'--workdir={odd}\n'
+  for _ in range(2):
+    with claim_workdir(odd, text):
+      pass
+  assert (odd / 'flags.txt').read_bytes() == os.fsencode(text)

@@ -1,7 +1,8 @@
 """The work directory: one process, one configuration.
 
-`flags.txt` holds the flags of the run as `--name=value` lines; it is what a
-later start is compared with, and what `--flagfile` reads to repeat the run.
+`flags.txt` holds what the run was told, a value a line. A later start is
+compared with it. Scripts write their flags as `--name=value`, which
+`--flagfile` reads to repeat the run; a call from Python writes `name=value`.
 """
 
 import contextlib
@@ -42,16 +43,16 @@ def claim_workdir(
 
   Args:
     workdir: made if it does not exist.
-    text: one flag a line, `--name=value`, `--name` or `--noname`, as absl's
-      `flags_into_string` writes them.
-    harmless: names of flags that may differ from those of the run that is
-      gone on with, because they do not change what it computes.
+    text: one value a line, `name=value`, or as flags are written:
+      `--name=value`, `--name` or `--noname`.
+    harmless: names that may differ from those of the run that is gone on with,
+      because they do not change what it computes.
 
   Yields:
     The directory, with `flags.txt` written.
 
   Raises:
-    WorkdirError: another process is training there, the flags recorded there
+    WorkdirError: another process is training there, the values recorded there
       differ (nothing is changed then), or it cannot be written.
   """
   workdir = pathlib.Path(workdir)
@@ -64,10 +65,9 @@ def claim_workdir(
     _acquire(lock, workdir)
     try:
       _check_flags(workdir, text, harmless)
-      with files.replacing(workdir / FLAGS) as temporary:
-        temporary.write_bytes(text.encode(errors='surrogateescape'))
     except OSError as error:
       raise _cannot_write(workdir, error) from error
+    files.write_text(workdir / FLAGS, text)
     yield workdir
 
 
@@ -78,7 +78,7 @@ def _acquire(lock: IO[str], workdir: pathlib.Path) -> None:
     lock.seek(0)
     raise WorkdirError(
         f'process {lock.read().strip() or "unknown"} is training in {workdir}: '
-        'wait for it, or choose another --workdir') from None
+        'wait for it, or choose another work directory') from None
   except OSError as error:
     if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
       raise _cannot_write(workdir, error) from error
@@ -101,17 +101,17 @@ def _check_flags(
       if (workdir / name).exists():
         raise WorkdirError(
             f'{workdir} holds {name} but no {FLAGS}, so it is not known whose '
-            'they are: choose another --workdir')
+            'they are: choose another work directory')
     return
   old, new = _parse(files.read_text(path), text)
   differing = [
-      f'--{name} was {old.get(name, "not set")}, is {new.get(name, "not set")}'
+      f'{name} was {old.get(name, "not set")}, is {new.get(name, "not set")}'
       for name in sorted(old.keys() | new.keys())
       if name not in harmless and old.get(name) != new.get(name)]
   if differing:
     raise WorkdirError(
-        f'{workdir} holds a run of other flags ({"; ".join(differing)}): '
-        'choose another --workdir, or the same flags')
+        f'{workdir} holds a run of other values ({"; ".join(differing)}): '
+        'choose another work directory, or the same values')
 
 
 def _parse(*texts: str) -> list[dict[str, str]]:
@@ -136,4 +136,4 @@ def _parse(*texts: str) -> list[dict[str, str]]:
 
 
 def _cannot_write(workdir: pathlib.Path, error: OSError) -> WorkdirError:
-  return WorkdirError(f'cannot write to --workdir={workdir}: {error.strerror}')
+  return WorkdirError(f'cannot write to workdir={workdir}: {error.strerror}')

@@ -1,0 +1,132 @@
+"""What a training run is told, as plain values."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from colorjax.runs.photographs import PhotoOptions
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Optimizing:
+  """An optimizer and its learning rate over time.
+
+  Attributes:
+    optimizer: 'adamw', 'adam' or 'sgd'.
+    learning_rate: the peak.
+    schedule: 'cosine', 'constant' or 'halving'.
+    warmup_steps: steps of linear warm-up.
+    halve_every: steps between halvings, with schedule='halving'.
+    weight_decay: decoupled weight decay of AdamW.
+    momentum: of SGD.
+    adam_b1: decay of the first moment of AdamW and Adam.
+    clip_norm: largest global norm of the gradient; 0 does not clip.
+  """
+  optimizer: Literal['adamw', 'adam', 'sgd'] = 'adamw'
+  learning_rate: float = 1e-3
+  schedule: Literal['cosine', 'constant', 'halving'] = 'cosine'
+  warmup_steps: int = 100
+  halve_every: int = 1000
+  weight_decay: float = 0.01
+  momentum: float = 0.9
+  adam_b1: float = 0.9
+  clip_norm: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+  """A training run apart from its method; the flags of the scripts by name.
+
+  Attributes:
+    workdir: directory of the run.
+    data: training photographs, as `data.sources.parse` understands it.
+    eval_data: held-out photographs for the validation loss.
+    test_data: held-out photographs for the final figures; None for those of
+      `eval_data`.
+    photos: how photographs are read.
+    image_size: side of the square that the network sees, in pixels.
+    batch_size: photographs a step, over all devices.
+    seed: of initialization, data order, crops and dropout.
+    crop_scale: smallest share of the area that a random training crop takes.
+    optimizing: optimizer and learning rate.
+    player_optimizing: those of single players of an adversarial method, by
+      their names, where they differ.
+    accumulate: parts into which each batch is cut, to save memory.
+    ema_decay: decay of the moving average of parameters that is evaluated; 0
+      keeps none.
+    num_steps: updates in all.
+    checkpoint_every: steps between checkpoints.
+    keep_checkpoints: last checkpoints kept, beside the best.
+    eval_every: steps between evaluations on `eval_data`.
+    log_every: steps between lines of metrics.
+    patience: stop after this many evaluations without a better loss; 0 never
+      stops early.
+    report: measure the run and write `report/` at its end.
+    num_proposals: colorings shown and measured for each photograph; fewer if
+      the method has no more.
+    report_photos: held-out photographs in the report's pictures.
+    backbone_weights: where pretrained networks take their weights from, see
+      `runs.pretrained.parse`; None to download the public files.
+  """
+  workdir: str | os.PathLike[str]
+  data: str = 'bundled'
+  eval_data: str = 'bundled'
+  test_data: str | None = None
+  photos: PhotoOptions = dataclasses.field(default_factory=PhotoOptions)
+  image_size: int = 64
+  batch_size: int = 32
+  seed: int = 0
+  crop_scale: float = 0.5
+  optimizing: Optimizing = Optimizing()
+  player_optimizing: Mapping[str, Optimizing] = dataclasses.field(
+      default_factory=dict)
+  accumulate: int = 1
+  ema_decay: float = 0.995
+  num_steps: int = 1000
+  checkpoint_every: int = 200
+  keep_checkpoints: int = 2
+  eval_every: int = 200
+  log_every: int = 20
+  patience: int = 0
+  report: bool = True
+  num_proposals: int = 8
+  report_photos: int = 12
+  backbone_weights: str | None = None
+
+
+HARMLESS = frozenset({
+    'workdir', 'data_dir', 'engine', 'num_threads', 'keep_checkpoints',
+    'num_proposals', 'report_photos', 'test_data', 'report'})
+"""Options that may differ between a run and its continuation.
+
+They alter where, how fast and how often things are written, never a number of
+the run.
+"""
+
+
+def text_of(options: Any, more: Mapping[str, Any]) -> str:
+  """Options as a work directory keeps them: `name=value`, one a line.
+
+  Args:
+    options: a dataclass; dataclasses in it are written field by field.
+    more: further values by name.
+  """
+  lines = dict(more)
+
+  def add(record: Any) -> None:
+    for field in dataclasses.fields(record):
+      value = getattr(record, field.name)
+      if dataclasses.is_dataclass(value):
+        add(value)
+      elif field.name == 'player_optimizing':
+        lines.update({name: dataclasses.asdict(own)
+                      for name, own in value.items()})
+      elif value is not None:
+        lines[field.name] = value
+
+  add(options)
+  return ''.join(
+      f'{name}={json.dumps(lines[name], default=os.fspath)}\n'
+      for name in sorted(lines))

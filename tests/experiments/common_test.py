@@ -1,0 +1,86 @@
+"""What every script does with its flags and with errors."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from experiments import common
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  return tmp_path
+
+
+@pytest.mark.parametrize(('text', 'expected'), [
+    ('~/a', 'HOME/a'), ('~', 'HOME'), ('folder:~/a', 'folder:HOME/a'),
+    ('prepared:~/a:train', 'prepared:HOME/a:train'),
+    ('mbm=~/a,other=~/b', 'mbm=HOME/a,other=HOME/b'),
+    ('published,folder:~/masks', 'published,folder:HOME/masks'),
+    ('/a/~b', '/a/~b'), ('a~', 'a~'), ('~nobody_here/a', '~nobody_here/a'),
+    ('folder:/x', 'folder:/x')])
+def test_home_is_put_in_the_place_of_a_tilde(home, text, expected):
+  assert common.expanded(text) == expected.replace('HOME', str(home))
+
+
+def _run(code, *arguments):
+  """Runs a script of a few flags in a process of its own."""
+  return subprocess.run(
+      [sys.executable, '-c', SCRIPT.format(code=code), *arguments], text=True,
+      capture_output=True, check=False,
+      cwd=pathlib.Path(common.__file__).parent.parent)
+
+
+SCRIPT = """
+import errno, os
+from absl import flags
+from colorjax.errors import UserError
+from experiments import common
+flags.DEFINE_string('place', None, '', module_name='experiments.x')
+flags.DEFINE_list('places', [], '', module_name='experiments.x')
+flags.DEFINE_integer('seed', 0, '', module_name='experiments.x')
+def main(argv):
+  {code}
+common.run(main)
+"""
+SHOW = 'print(flags.FLAGS.place, flags.FLAGS.places, flags.FLAGS.seed)'
+
+
+@pytest.mark.parametrize('first', ['# a comment', '--seed=3', ''])
+def test_a_flagfile_with_a_byte_order_mark(tmp_path, first, home):
+  path = tmp_path / 'odd.flags'
+  path.write_bytes('\ufeff'.encode() + (
+      f'{first}\r\n--seed=3\r\n--place=~/x\r\n--places=a,~/b\r\n').encode())
+  outer = tmp_path / 'outer.flags'
+  outer.write_bytes(f'\ufeff--flagfile={path}\n'.encode())
+  for flagfile in (path, outer):
+    done = _run(SHOW, f'--flagfile={flagfile}')
+    assert done.stdout == f"{home}/x ['a', '{home}/b'] 3\n", done.stderr
+
+
+def test_a_flagfile_that_is_no_text_is_one_line(tmp_path):
+  path = tmp_path / 'utf16.flags'
+  path.write_bytes('--seed=3\n'.encode('utf-16'))
+  done = _run(SHOW, f'--flagfile={path}')
+  assert done.returncode == 2
+  assert done.stderr.count('\n') == 1
+  assert 'no UTF-8 text' in done.stderr
+
+
+@pytest.mark.parametrize(('raised', 'message'), [
+    ("UserError('seed=3 and other=4')", 'error: --seed=3 and other=4\n'),
+    ("UserError('(seed was 3, is 4)')", 'error: (--seed was 3, is 4)\n'),
+    ("UserError('/a/seed=3: --seed=3')", 'error: /a/seed=3: --seed=3\n'),
+    ("OSError(errno.ENOSPC, 'No space', 'f')",
+     'error: f: No space; the same command goes on\n')])
+def test_errors_speak_of_flags_in_one_line(raised, message):
+  done = _run(f'raise {raised}')
+  assert (done.returncode, done.stderr) == (2, message)
+
+
+def test_names_that_are_no_text_can_be_printed():
+  done = _run(r"print('caf\udce9')")
+  assert (done.returncode, done.stdout) == (0, 'caf\\udce9\n')
