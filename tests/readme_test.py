@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,8 +22,8 @@ TINY = ['--num_steps=3', '--batch_size=2', '--image_size=16', '--filters=16',
         '--num_proposals=2', '--warmup_steps=1', '--report_photos=2']
 
 
-def _section(title):
-  text = (ROOT / 'README.md').read_text()
+def _section(title, file='README.md'):
+  text = (ROOT / file).read_text()
   return re.search(rf'^## {title}\n(.*?)(?=^## |\Z)', text, re.S | re.M)[1]
 
 
@@ -46,8 +47,8 @@ def copy(tmp_path):
   return tmp_path
 
 
-def test_add_a_loss(copy):
-  section = _section('Add a loss')
+def test_add_a_likelihood(copy):
+  section = _section('Add a likelihood', 'colorjax/README.md')
   function, line = _blocks(section, 'python')
   (command,) = _blocks(section, 'bash')
   families = copy / 'colorjax/losses/families.py'
@@ -72,6 +73,67 @@ def test_add_a_loss(copy):
                f'--input={photo}', '--output=colored', '--proposals=2'], copy)
   assert done.returncode == 0, done.stderr
   assert len(list((copy / 'colored').glob('coffee.[01].png'))) == 2
+
+
+def test_add_a_loss(copy):
+  section = _section('Add a loss')
+  function, line = _blocks(section, 'python')
+  (command,) = _blocks(section, 'bash')
+  losses = copy / 'colorjax/losses/regression.py'
+  before = losses.read_text()
+  start = re.search(r'^LOSSES.*= \{\n', before, re.M)[0]
+  losses.write_text(before.replace(
+      start, function + '\n\n' + start + line))
+  words = shlex.split(command)
+  assert words[:3] == ['python', '-m', 'experiments.regression']
+  tiny = [flag for flag in TINY if 'prior_width' not in flag
+          and 'num_components' not in flag]
+  done = _run([*words[2:], *tiny], copy)
+  assert done.returncode == 0, done.stderr
+  last = json.loads(
+      (copy / 'runs/quartic/metrics.jsonl').read_text().splitlines()[-1])
+  assert last['loss'] == pytest.approx(
+      last['loss/quartic'] + 0.1 * last['loss/huber'], rel=1e-4)
+
+
+def test_add_a_method(copy, tmp_path):
+  """The unchanged loop, evaluation and colorize with a method of one file."""
+  section = _section('Add a method')
+  method, script = _blocks(section, 'python')
+  (command,) = _blocks(section, 'bash')
+  (copy / 'colorjax/methods/flow.py').write_text(method)
+  before = "TrainOptions(workdir='runs/flow', image_size=32)"
+  assert before in script
+  script = script.replace(before, before[:-4] + """16,
+      batch_size=8, num_steps=40, eval_every=20, num_proposals=2,
+      report_photos=2)""").replace('[32, 64, 128]', '[16, 16]')
+  (tmp_path / 'notebook.py').write_text(script)
+  done = subprocess.run(
+      [sys.executable, str(tmp_path / 'notebook.py')], cwd=copy, text=True,
+      env=os.environ | {'PYTHONPATH': str(copy)}, capture_output=True,
+      timeout=300, check=False)
+  assert done.returncode == 0, done.stderr
+  run = copy / 'runs/flow'
+  lines = [json.loads(x) for x in
+           (run / 'metrics.jsonl').read_text().splitlines()]
+  losses = [x['loss'] for x in lines if x['split'] == 'validation']
+  assert losses[-1] < losses[0] < 2
+  figures = json.loads((run / 'report/metrics.json').read_text())
+  assert {'best_of_k', 'ab_distance_hinted'} <= figures.keys()
+  photo = pathlib.Path(skimage.__file__).parent / 'data' / 'coffee.png'
+  words = command.replace('photo.jpg', str(photo)).split()
+  done = _run(words[2:], copy)
+  assert done.returncode == 0, done.stderr
+  assert len(list((copy / 'colored').glob('coffee.[0-3].png'))) == 4
+  done = _run(['experiments.evaluate', '--checkpoint=runs/flow',
+               '--data=bundled', '--workdir=out', '--ask=num_steps=2'], copy)
+  assert done.returncode == 0, done.stderr
+  figures = json.loads((copy / 'out/metrics.json').read_text())
+  assert {'sample_variance', 'coverage_90'} <= figures.keys()
+  done = _run(['experiments.colorize', '--checkpoint=runs/flow',
+               f'--input={photo}', '--output=hot', '--ask=temperature=2'], copy)
+  assert done.returncode == 2
+  assert "no option 'temperature'; it has num_steps" in done.stderr
 
 
 def test_unknown_family_names_those_there_are(tmp_path):
@@ -111,7 +173,7 @@ def test_the_small_comparison_has_every_method():
 
 
 def test_add_a_metric(copy):
-  section = _section('Add a metric')
+  section = _section('Add a metric', 'colorjax/README.md')
   function, line = _blocks(section, 'python')
   image = copy / 'colorjax/metrics/image.py'
   image.write_text(image.read_text() + '\n\n' + function)
