@@ -52,5 +52,5 @@ def download(name: str, *, top: bool = True) -> pathlib.Path:
   except (OSError, ValueError) as error:  # no network; another file there
     raise UserError(
         f'no weights of {name}: {url} could not be had; put {file} somewhere '
-        'by other means and give --backbone_weights=FILE, or begin untrained '
-        'with --backbone_weights=random') from error
+        'by other means and give backbone_weights=FILE, or begin untrained '
+        'with backbone_weights=random') from error

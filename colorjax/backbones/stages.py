@@ -26,7 +26,7 @@ def collect(
     if 0 in value.shape:
       raise UserError(
           f'photographs are too small for this backbone: nothing is left of '
-          f'them at {name}; enlarge --image_size')
+          f'them at {name}; enlarge the image size')
     out[name] = value
     if name == upto:
       return out

@@ -110,8 +110,8 @@ def compute(photos: Screen, embed: Embed, *, channels: int,
   except OSError as error:
     raise UserError(
         f'cannot keep embeddings in {folder}: {error.strerror or error}; '
-        'choose a folder with --embedding_dir, or '
-        '--embeddings=computed') from error
+        'choose a folder with embedding_dir=FOLDER, or '
+        'embeddings=computed') from error
   rows.flags.writeable = False
   return rows
 
@@ -239,7 +239,7 @@ def _fill(rows: np.memmap, done: np.memmap, stream: BatchStream, embed: Embed,
       bad = index[~np.isfinite(vectors).all(-1)]
       if bad.size:
         raise UserError(f'the embedding of {label(int(bad[0]))} is not finite: '
-                        'look at the file of --backbone_weights')
+                        'look at the weights of the backbone')
       rows[index] = vectors
       rows.flush()
       done[index] = True

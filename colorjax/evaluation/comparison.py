@@ -98,7 +98,7 @@ def check(rows: Sequence[Row], *, mixed: bool) -> list[Row]:
       raise UserError(
           f'{both} do not stand in one table: '
           f'{"; ".join(dict.fromkeys(found))}. Evaluate both alike, or ask for '
-          '--mixed_protocols')
+          'mixed_protocols=True')
     checked.append(dataclasses.replace(
         row, note='; '.join(dict.fromkeys(found))))
   return checked
@@ -116,7 +116,7 @@ def compare(rows: Sequence[Row], *, against: str) -> Table:
   """
   by_name = {row.name: row for row in rows}
   if against not in by_name:
-    raise UserError(f'--against={against}: there are the rows '
+    raise UserError(f'against={against}: there are the rows '
                     f'{", ".join(by_name)}')
   base = by_name[against]
   table: dict[str, dict[str, Cell]] = {row.name: {} for row in rows}

@@ -73,7 +73,7 @@ def load(folder: pathlib.Path) -> Result:
   """
   if not (folder / METRICS_FILE).is_file():
     raise UserError(
-        f'{folder} holds no {METRICS_FILE}: name the --workdir of an '
+        f'{folder} holds no {METRICS_FILE}: name the work directory of an '
         'experiments.evaluate that has ended')
   record = Record.from_json(
       _read_json(folder / PROTOCOL_FILE), folder / PROTOCOL_FILE)
@@ -94,7 +94,7 @@ def load(folder: pathlib.Path) -> Result:
     raise UserError(
         f'{folder / STATISTICS_FILE}: {wrong[0]} is not of the '
         f'{len(record.photographs)} photographs of {PROTOCOL_FILE}: evaluate '
-        'again in an empty --workdir')
+        'again in an empty work directory')
   return Result(record, statistics, summary)
 
 
@@ -114,7 +114,7 @@ def unpack(path: pathlib.Path) -> dict[str, np.ndarray]:
   except (OSError, ValueError, zipfile.BadZipFile, zlib.error,
           EOFError) as error:
     raise UserError(f'{path} cannot be read ({error}): evaluate again in an '
-                    'empty --workdir') from error
+                    'empty work directory') from error
 
 
 write_whole = files.write_bytes
@@ -150,8 +150,8 @@ def _read_json(path: pathlib.Path) -> dict:
   try:
     values = files.read_json(path)
   except UserError as error:
-    raise UserError(f'{error}: evaluate again in an empty --workdir') from error
+    raise UserError(f'{error}: evaluate again in an empty work directory') from error
   if not isinstance(values, dict):
     raise UserError(f'{path} holds no JSON object: evaluate again in an empty '
-                    '--workdir')
+                    'work directory')
   return values

@@ -1,4 +1,4 @@
-"""Settings that a method cannot take, refused in one line that names the flag.
+"""Settings that a method cannot take, refused in one line that names the setting.
 
 Every method has these checks from here, so that the same mistake is answered
 by the same words.
@@ -9,17 +9,17 @@ from collections.abc import Iterable, Sequence
 from colorjax.errors import UserError
 
 
-def check_choice(flag: str, value: str, choices: Iterable[str]) -> None:
+def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
   """Refuses a value that is none of the choices.
 
   Args:
-    flag: name of the flag, without dashes.
+    name: name of the setting.
     value: its value.
     choices: what there is; all of it is named.
   """
   choices = list(choices)
   if value not in choices:
-    raise UserError(f'--{flag}={value}: choose one of {", ".join(choices)}')
+    raise UserError(f'{name}={value}: choose one of {", ".join(choices)}')
 
 
 def check_sides(image_shape: Sequence[int], divisor: int) -> None:
@@ -31,5 +31,5 @@ def check_sides(image_shape: Sequence[int], divisor: int) -> None:
   """
   if any(side % divisor for side in image_shape):
     raise UserError(
-        f'--image_size: a network of this depth needs sides divisible by '
-        f'{divisor}, got {" x ".join(map(str, image_shape))}')
+        f'image_size={" x ".join(map(str, image_shape))}: this network needs '
+        f'sides divisible by {divisor}')

@@ -98,7 +98,7 @@ def build(
   """
   centers, class_weights = rebalancing.weighted_bins(bins, prior, rebalance)
   if not 1 <= num_neighbors <= len(centers):
-    raise UserError(f'--num_neighbors={num_neighbors}: there are '
+    raise UserError(f'num_neighbors={num_neighbors}: there are '
                     f'{len(centers)} bins')
   net, stride, divisor = _network(
       network, num_bins=len(centers), filters=tuple(filters),
@@ -189,8 +189,8 @@ def _network(name: str, *, num_bins: int, filters: Sequence[int], dtype: Any
     return (classifier.TrunkClassifier(num_bins, body, dtype), body.stride,
             body.divisor)
   if len(filters) != 4:
-    raise UserError(f'--filters: the published network takes 4 numbers, got '
-                    f'{len(filters)}')
+    raise UserError(f'filters={list(filters)}: the published network takes 4 '
+                    'numbers')
   net = classifier.PublishedClassifier(num_bins, filters, dtype=dtype)
   return net, net.STRIDE, net.DIVISOR
 

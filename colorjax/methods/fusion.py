@@ -112,7 +112,7 @@ def build(
       backbone, dtype=dtype, variant=backbone_variant)
   size = embedding_size or pretrained.image_size
   if size < system.least_size:
-    raise UserError(f'--embedding_size={size}: {backbone} sees at least '
+    raise UserError(f'embedding_size={size}: {backbone} sees at least '
                     f'{system.least_size} pixels a side')
   net = fusion.Fusion(decoder=system.decoder, width=width,
                       dtype=jnp.dtype(dtype))

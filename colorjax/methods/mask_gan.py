@@ -231,8 +231,8 @@ class _Nets:
     checks.check_sides(image_shape, self._divisor)
     if min(image_shape) < self._smallest:
       raise UserError(
-          f'--image_size: this discriminator needs {self._smallest} pixels or '
-          f'more, got {" x ".join(map(str, image_shape))}')
+          f'image_size={" x ".join(map(str, image_shape))}: this '
+          f'discriminator needs {self._smallest} pixels a side or more')
     one = jnp.zeros((1, *image_shape, 1))
     by_name = {
         'generator': init_variables(

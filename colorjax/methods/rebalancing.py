@@ -41,12 +41,12 @@ def weighted_bins(
   if rebalance is None:
     return centers, None
   if prior is None:
-    raise UserError('--rebalance needs the prior of the data: measure it with '
-                    'python -m experiments.measure_prior and give --prior')
+    raise UserError(f'rebalance={rebalance}: give the prior of the training data '
+                    'too, as colorjax.runs.prior measures it')
   if len(prior) != len(centers):
     raise UserError(f'a prior of {len(prior)} bins does not fit '
                     f'{len(centers)} bins: measure it with the same bins')
   try:
     return centers, quantize.class_weights(prior, rebalance)
   except ValueError as error:
-    raise UserError(f'--rebalance={rebalance}: {error}') from error
+    raise UserError(f'rebalance={rebalance}: {error}') from error

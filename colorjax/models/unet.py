@@ -122,9 +122,9 @@ def build(filters: Sequence[int], dtype: Any = jnp.float32) -> UNet:
     The trunk; UserError for channels that its group norm cannot divide.
   """
   if not filters:
-    raise UserError('--filters: the U-Net has at least one scale')
+    raise UserError('filters=[]: the U-Net has at least one scale')
   for width in filters:
     if width < 1 or width % GROUP_SIZE:
-      raise UserError(f'--filters={width}: channels of the U-Net are multiples '
+      raise UserError(f'filters={width}: channels of the U-Net are multiples '
                       f'of {GROUP_SIZE}')
   return UNet(tuple(filters), dtype)

@@ -107,9 +107,8 @@ def colorize_all(workdir: pathlib.Path, source: pathlib.Path,
   if reference is not None:
     if 'reference' not in colorizer.accepts:
       raise UserError(
-          f'reference {reference}: the method of {workdir} takes none; python '
-          '-m experiments.baselines --method=welsh makes a work directory that '
-          'does')
+          f'reference={reference}: the method of {workdir} takes none; the '
+          'baselines reinhard and welsh do')
     shown = photo.to_rgb8(photo.read(reference))
   answer = inference.answers(colorizer, num_proposals=num_proposals)
 

@@ -322,7 +322,7 @@ def test_without_a_network_it_is_said_what_to_do(monkeypatch):
     def fail(*_, error=error, **__):
       raise error
     monkeypatch.setattr(pooch, 'retrieve', fail)
-    with pytest.raises(UserError, match='--backbone_weights=random') as caught:
+    with pytest.raises(UserError, match='backbone_weights=random') as caught:
       backbones.download('vgg19')
     assert 'vgg19_weights_tf_dim_ordering_tf_kernels.h5' in str(caught.value)
     assert '\n' not in str(caught.value)

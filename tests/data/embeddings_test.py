@@ -290,13 +290,13 @@ def test_a_finished_cache_is_used_where_nothing_can_be_written(
 
   monkeypatch.setattr(pathlib.Path, 'mkdir', refuse)
   np.testing.assert_allclose(compute(source, tmp_path), expected)
-  with pytest.raises(UserError, match=r'Permission denied; .*--embedding_dir'):
+  with pytest.raises(UserError, match=r'Permission denied; .*embedding_dir=FOLDER'):
     compute(flat_photos(5)[0], tmp_path)
 
 
 def test_a_file_in_the_way_is_named(tmp_path):
   (tmp_path / 'file').write_text('')
-  with pytest.raises(UserError, match=f'{tmp_path}/file/.*--embedding_dir'):
+  with pytest.raises(UserError, match=f'{tmp_path}/file/.*embedding_dir=FOLDER'):
     compute(flat_photos(4)[0], tmp_path / 'file')
 
 

@@ -84,7 +84,7 @@ def test_rows_that_do_not_compare(distance, changes, said):
     comparison.check([base, same, other], mixed=False)
   assert str(error.value) == (
       f'base and theirs do not stand in one table: {said}. Evaluate both '
-      'alike, or ask for --mixed_protocols')
+      'alike, or ask for mixed_protocols=True')
 
 
 def test_seeds_that_do_not_compare(distance):
@@ -129,7 +129,7 @@ def test_two_rows_of_one_name(distance):
 
 
 def test_an_unknown_row_to_be_against(rows):
-  with pytest.raises(UserError, match=r'^--against=gray: there are the rows '
+  with pytest.raises(UserError, match=r'^against=gray: there are the rows '
                      'truth, grey, my_mbm$'):
     comparison.compare(rows, against='gray')
 

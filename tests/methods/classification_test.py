@@ -74,7 +74,7 @@ def test_contract(network):
       variables, lightness, jnp.asarray(ab))
   assert predicted.shape == (4, 16, 16, 2)
   np.testing.assert_array_equal(proposals[0], predicted)
-  np.testing.assert_array_equal(weights, np.ones((1, 4)))
+  assert weights is None
   assert method.num_proposals(8) == 1
   assert samples.shape == (2, 4, 16, 16, 2)
   assert (samples[0] != samples[1]).any()
@@ -128,7 +128,8 @@ def test_losses_are_those_of_the_paper(small, rebalance):
 def test_readouts(small, readout, power):
   """On flat lightness the field is enlarged without any change."""
   _, variables, _ = small
-  method = classification.build(**SMALL, readout=readout, temperature=0.25)
+  method = classification.build(**SMALL).ask(
+      readout=readout, temperature=0.25)
   lightness = jnp.full((1, 16, 16, 1), 40.)
   p = scipy.special.softmax(_logits(variables, lightness), -1)
   p = p == p.max(-1, keepdims=True) if power == np.inf else p**power
@@ -173,7 +174,7 @@ def test_draws_are_of_the_density(small):
 @pytest.mark.parametrize('sampling', classification.SAMPLINGS)
 def test_each_pixel_of_a_sample_has_its_distribution(small, sampling):
   _, variables, _ = small
-  method = classification.build(**SMALL, sampling=sampling)
+  method = classification.build(**SMALL).ask(sampling=sampling)
   lightness = jnp.full((1, 8, 8, 1), 40.)  # 4 x 4 fields, flat: no edges
   samples = np.asarray(jax.jit(lambda keys: method.sample(
       variables, grey(lightness), keys, 3000))(keys(1)))
@@ -221,20 +222,32 @@ def test_a_few_steps_bring_the_loss_down(small):
 
 
 @pytest.mark.parametrize(('settings', 'message'), [
-    ({'network': 'resnet'}, '--network=resnet: choose one of published, unet'),
-    ({'readout': 'median'}, '--readout=median: choose one of'),
-    ({'sampling': 'none'}, '--sampling=none: choose one of'),
-    ({'filters': (16, 24)}, '--filters=24: channels of the U-Net are'),
-    ({'network': 'published'}, '--filters: the published network takes 4'),
-    ({'num_neighbors': 26}, '--num_neighbors=26: there are 25 bins'),
+    ({'network': 'resnet'}, 'network=resnet: choose one of published, unet'),
+    ({'filters': (16, 24)}, 'filters=24: channels of the U-Net are'),
+    ({'network': 'published'}, r'filters=\[16, 32\]: the published'),
+    ({'num_neighbors': 26}, 'num_neighbors=26: there are 25 bins'),
     ({'bins': [[0, 3]]}, 'no color bins: bins lie at multiples of 10'),
-    ({'rebalance': 0.5}, '--rebalance needs the prior'),
+    ({'rebalance': 0.5}, 'rebalance=0.5: give the prior'),
     ({'rebalance': 0.5, 'prior': PRIOR[1:]}, 'prior of 24 bins does not fit'),
-    ({'rebalance': 2., 'prior': PRIOR}, r'--rebalance=2.0: lambda is in'),
-    ({'temperature': -1.}, '--temperature=-1.0')])
+    ({'rebalance': 2., 'prior': PRIOR}, r'rebalance=2.0: lambda is in')])
 def test_settings_that_do_not_fit(settings, message):
   with pytest.raises(UserError, match=message):
     classification.build(**SMALL | settings)
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    ({'readout': 'median'}, 'readout=median: choose one of'),
+    ({'sampling': 'none'}, 'sampling=none: choose one of'),
+    ({'temperature': -1.}, 'temperature=-1.0: must be above 0')])
+def test_options_that_do_not_exist(small, options, message):
+  method, variables, _ = small
+  asked = method.ask(**options)
+  inputs = grey(jnp.full((1, 8, 8, 1), 40.))
+  with pytest.raises(UserError, match=message):
+    if 'sampling' in options:
+      asked.sample(variables, inputs, keys(1), 1)
+    else:
+      asked.predict(variables, inputs)
 
 
 def test_published_bins_are_the_default():
@@ -242,5 +255,5 @@ def test_published_bins_are_the_default():
   shapes = jax.eval_shape(lambda: method.init(jax.random.key(0), (16, 16)))
   assert shapes['params']['bins']['bias'].shape == (313,)
   assert len(quantize.published_bins()) == 313
-  with pytest.raises(UserError, match='divisible by 8, got 20 x 16'):
+  with pytest.raises(UserError, match='image_size=20 x 16: .* divisible by 8'):
     method.init(jax.random.key(0), (20, 16))

@@ -282,7 +282,7 @@ def test_a_loss_with_a_pretrained_network_of_its_own(plain):
           'kernel': np.random.default_rng(3).normal(size=(3, 3, 3, 64)),
           'bias': np.zeros(64)}}}}}
   value, aux = jax.jit(lambda state: method.loss(
-      plain.variables['params'], state, photographs(), jax.random.key(0),
+      plain.variables['params'], state, photographs(), KEYS, step=None,
       train=False))(state)
   assert set(aux.metrics) == {
       'loss', 'loss/l1', 'loss/perceptual', 'loss_unweighted'}
@@ -296,15 +296,15 @@ PRIOR = [1 / 313] * 313
 
 
 @pytest.mark.parametrize(('settings', 'message'), [
-    ({'backbone': 'vgg19'}, '--backbone=vgg19: choose one of xception'),
-    ({'embedding': 'pool'}, '--embedding=pool: choose one of logits'),
+    ({'backbone': 'vgg19'}, 'backbone=vgg19: choose one of xception'),
+    ({'embedding': 'pool'}, 'embedding=pool: choose one of logits'),
     ({'loss': 'l2'}, 'loss=l2: no loss l2: choose one of mse'),
     ({'embedding_size': 70}, 'xception sees at least 71'),
     ({'backbone': 'inception_resnet_v2', 'embedding_size': 74},
      'sees at least 75'),
-    ({'rebalance': 0.5}, '--rebalance needs the prior'),
+    ({'rebalance': 0.5}, 'rebalance=0.5: give the prior'),
     ({'rebalance': 0.5, 'prior': PRIOR[1:]}, '312 bins does not fit 313'),
-    ({'rebalance': 2.0, 'prior': PRIOR}, '--rebalance=2'),
+    ({'rebalance': 2.0, 'prior': PRIOR}, 'rebalance=2'),
     ({'bins': [[0.0, 1.0]]}, 'no color bins'),
 ])
 def test_settings_that_do_not_exist(settings, message):
@@ -314,9 +314,9 @@ def test_settings_that_do_not_exist(settings, message):
 
 
 def test_sides_that_eight_does_not_divide(plain):
-  with pytest.raises(UserError, match='divisible by 8, got 16 x 20'):
+  with pytest.raises(UserError, match='image_size=16 x 20: .* divisible by 8'):
     plain.method.init(jax.random.key(0), (16, 20))
-  with pytest.raises(UserError, match='divisible by 8, got 16 x 20'):
+  with pytest.raises(UserError, match='image_size=16 x 20: .* divisible by 8'):
     plain.method.predict(plain.variables, grey(jnp.zeros((1, 16, 20, 1))))
 
 

@@ -174,9 +174,9 @@ def test_expected_color_tends_to_the_photograph_when_trained_on_it():
 
 
 @pytest.mark.parametrize(('settings', 'message'), [
-    ({'family': 'poisson'}, '--family=poisson: choose one of bernoulli'),
-    ({'network': 'resnet'}, '--network=resnet: choose one of unet'),
-    ({'filters': (16, 24)}, r'--filters=24: .* multiples of 16')])
+    ({'family': 'poisson'}, 'family=poisson: choose one of bernoulli'),
+    ({'network': 'resnet'}, 'network=resnet: choose one of unet'),
+    ({'filters': (16, 24)}, r'filters=24: .* multiples of 16')])
 def test_unknown_settings_name_the_flag(settings, message):
   with pytest.raises(UserError, match=message):
     mbm.build(**settings)
@@ -184,7 +184,7 @@ def test_unknown_settings_name_the_flag(settings, message):
 
 def test_wrong_sizes_are_refused():
   colorizer = mbm.build(**SMALL)
-  with pytest.raises(UserError, match='divisible by 4, got 18 x 16'):
+  with pytest.raises(UserError, match='image_size=18 x 16: .* divisible by 4'):
     colorizer.init(jax.random.key(0), (18, 16))
   variables = _variables(colorizer)
   with pytest.raises(UserError, match='ask for 1 to 3'):

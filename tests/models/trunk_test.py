@@ -78,7 +78,7 @@ def test_conditioning_begins_as_the_identity_and_reaches_the_features():
 
 @pytest.mark.parametrize('filters', [(), (16, 24), (0,)])
 def test_channels_that_the_unet_cannot_take(filters):
-  with pytest.raises(UserError, match='--filters'):
+  with pytest.raises(UserError, match='filters='):
     unet.build(filters)
 
 

@@ -73,7 +73,7 @@ def candidates(key: jax.Array, image: jax.typing.ArrayLike, *, grid: int = 14
   lightness = lightness[..., 0]
   if min(lightness.shape) < grid:
     raise UserError(
-        f'--grid={grid}: a reference of {" x ".join(map(str, lightness.shape))}'
+        f'grid={grid}: a reference of {" x ".join(map(str, lightness.shape))}'
         ' pixels has fewer rows or columns than that')
   # Cells are numbered 0, 1, ... along each side; a place is a share of it.
   cell = jnp.stack(jnp.meshgrid(*2 * [jnp.arange(grid)], indexing='ij'))

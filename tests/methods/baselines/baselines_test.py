@@ -233,7 +233,7 @@ def test_welsh_with_a_photograph_of_one_lightness_takes_one_candidate():
 
 
 def test_a_small_reference_is_refused():
-  with pytest.raises(UserError, match='--grid=14: a reference of 20 x 12'):
+  with pytest.raises(UserError, match='grid=14: a reference of 20 x 12'):
     welsh.candidates(jax.random.key(0), _image(20, 12))
 
 

@@ -60,5 +60,5 @@ def test_within_jit_and_vmap():
 
 
 def test_unknown_form():
-  with pytest.raises(UserError, match='--levin_form=fast: choose one of'):
+  with pytest.raises(UserError, match='levin_form=fast: choose one of'):
     levin.build(form='fast')
