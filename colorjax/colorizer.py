@@ -17,10 +17,13 @@ Shapes and units, the same for all methods:
                 reference   uint8 sRGB [B, h, w, 3], whose colors are wanted
                 embedding   float32 [B, E], what `Colorizer.embed` returns
   ab          float32 [B, H, W, 2], Lab units; [n, B, H, W, 2] for n answers
-  batch       {'image': uint8 sRGB [B, H, W, 3], 'mask': float32 [B]}; the mask
-              is 1 for a photograph and 0 for padding. 'index': int32 [B], the
-              photograph's number in its data set, -1 for padding. Where a
-              method asks for them also 'region' and 'embedding', as above
+  batch       a mapping:
+                image         uint8 sRGB [B, H, W, 3]
+                padding_mask  float32 [B], 1 for a photograph, 0 for padding
+                index         int32 [B], the photograph's number in its data
+                              set; -1 for padding
+              and `region` and `embedding`, as above, where the method asks for
+              them
   variables   {'params': ..., 'model_state': ...}, pytrees; `params` and
               `model_state` are dicts
   keys        typed JAX random keys [B], one for each photograph: what is drawn
@@ -62,7 +65,7 @@ class Aux(flax.struct.PyTreeNode):
   Attributes:
     model_state: the network's new non-trained state (batch statistics), {} if
       it has none.
-    metrics: figures of this batch by name, each a pair (sum over photographs,
+    metrics: values of this batch by name, each a pair (sum over photographs,
       number of photographs), both scalars: sums add up exactly over devices
       and ragged batches. `loss`, the objective itself, is always among them.
   """
@@ -325,22 +328,24 @@ def init_variables(
   return {'params': variables.pop('params'), 'model_state': variables}
 
 
-def masked_mean(figures: Mapping[str, jax.Array], mask: jax.Array,
+def masked_mean(metrics: Mapping[str, jax.Array], padding_mask: jax.Array,
                 model_state: Any) -> tuple[jax.Array, Aux]:
-  """What a loss returns, from a figure for each photograph.
+  """What a loss returns, from metrics of each photograph.
 
   Args:
-    figures: [B] each; `loss` is the objective.
-    mask: [B], 1 for a photograph and 0 for padding.
+    metrics: [B] each; `loss` is the objective.
+    padding_mask: [B], 1 for a photograph and 0 for padding.
     model_state: the network's new state.
 
   Returns:
     The mean objective over photographs (0 if there is none), and the sums of
-    all figures with the number of photographs.
+    all metrics with the number of photographs.
   """
-  # Not a product: a figure of padding may be infinite, and inf * 0 is NaN.
-  metrics = {name: (jnp.where(mask > 0, value, 0).sum(), mask.sum())
-             for name, value in figures.items()}
-  total, count = metrics['loss']
+  # Not a product: a metric of padding may be infinite, and inf * 0 is NaN.
+  is_photo = padding_mask > 0
+  count = padding_mask.sum()
+  sums = {name: (jnp.where(is_photo, value, 0).sum(), count)
+          for name, value in metrics.items()}
+  total, count = sums['loss']
   return total / jnp.maximum(count, 1), Aux(
-      model_state=model_state, metrics=metrics)
+      model_state=model_state, metrics=sums)

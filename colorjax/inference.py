@@ -210,7 +210,7 @@ def colorize(
   probabilities = (len(ab) * [None] if probability is None
                    else np.asarray(probability[:, 0]).tolist())
   for one_ab, one_probability in zip(ab[:, 0], probabilities, strict=True):
-    field = resample.fit(guide, one_ab)
+    field = resample.fit_locally(guide, one_ab)
     yield Coloring(
         pixels=paint(lightness, field, region=region,
                      bits=bits or 8 * picture.pixels.itemsize),
@@ -260,7 +260,7 @@ def paint(lightness: np.ndarray, field: resample.Field, *, bits: int,
 
   Args:
     lightness: L in [0, 100], float32 [H, W].
-    field: the colors at low resolution, as `resample.fit` returns them.
+    field: the colors at low resolution, as `resample.fit_locally` returns them.
     bits: depth of the pixels, 8 or 16.
     region: bool [H, W], False where the pixel is left grey; None: nowhere.
 

@@ -46,7 +46,7 @@ def shard_batch(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     UserError: B is not divisible by the number of local devices.
   """
   devices = jax.local_device_count()
-  size = len(batch['mask'])
+  size = len(batch['padding_mask'])
   if size % devices:
     raise UserError(
         f'batch_size={size} cannot be shared by the {devices} devices of '

@@ -49,7 +49,8 @@ class Field(NamedTuple):
 
 
 @jax.jit
-def fit(lightness: jax.Array, ab: jax.Array, *, eps: float = EPS) -> Field:
+def fit_locally(lightness: jax.Array, ab: jax.Array, *, eps: float = EPS
+                ) -> Field:
   """Fits the affine functions at low resolution, in windows of 3x3.
 
   Args:
@@ -89,7 +90,7 @@ def evaluate(field: Field, lightness: jax.Array, y: jax.typing.ArrayLike,
   """The ab of a part of the photograph.
 
   Args:
-    field: what `fit` returned.
+    field: what `fit_locally` returned.
     lightness: L of the part in full resolution, [H, W].
     y: position of each row, as `positions` gives them, [H].
     x: position of each column, [W].
@@ -129,8 +130,8 @@ def enlarge(ab: jax.Array, lightness: jax.Array) -> jax.Array:
     lightness: L in [0, 100], [B, H, W, 1]; H and W are one multiple of h and w.
 
   Returns:
-    ab, Lab units, [B, H, W, 2]: `fit` and `evaluate` of each photograph, and
-    the field itself where it has that resolution.
+    ab, Lab units, [B, H, W, 2]: `fit_locally`, then `evaluate`, for each
+    photograph. The field itself if it already has that resolution.
   """
   if ab.shape[1:3] == lightness.shape[1:3]:
     return ab
@@ -140,7 +141,7 @@ def enlarge(ab: jax.Array, lightness: jax.Array) -> jax.Array:
 
 def follow(ab: jax.Array, guide: jax.Array, lightness: jax.Array
            ) -> jax.Array:
-  """Brings fields to the resolution of another lightness: `fit`, `evaluate`.
+  """Brings fields to another lightness: `fit_locally`, then `evaluate`.
 
   Args:
     ab: Lab units, [B, h, w, 2].
@@ -153,7 +154,7 @@ def follow(ab: jax.Array, guide: jax.Array, lightness: jax.Array
   _, height, width, _ = lightness.shape
 
   def follow_one(ab, guide, lightness):
-    return evaluate(fit(guide[..., 0], ab), lightness[..., 0],
+    return evaluate(fit_locally(guide[..., 0], ab), lightness[..., 0],
                     positions(0, height, height), positions(0, width, width))
 
   return jax.vmap(follow_one)(ab, guide, lightness)

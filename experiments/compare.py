@@ -50,7 +50,7 @@ flags.DEFINE_list('outputs', [], 'Folders of pictures by other programs to '
                   'measure, NAME=FOLDER each.')
 flags.DEFINE_list('evaluations', [], 'Finished evaluations, NAME=WORKDIR '
                   'each; of one name: its seeds.')
-flags.DEFINE_string('against', 'grey', 'Row that significance is against.')
+flags.DEFINE_string('against', 'grey', 'Method that significance is against.')
 flags.DEFINE_list(
     'metrics', ['ab_distance', 'psnr', 'ssim', 'ciede2000', 'auc_rebalanced',
                 'chroma', 'delta_colorfulness_abs_of_means', 'lpips_alex',

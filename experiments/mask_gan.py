@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
   """Trains, evaluates and reports; goes on where an earlier run stopped."""
   del argv
   # This imports JAX, which --help does not wait for.
-  from colorjax.data import masks
+  from colorjax.data import region_sources
 
   own = {name: value for name, value in (
       ('optimizer', _DISCRIMINATOR_OPTIMIZER.value),
@@ -77,8 +77,8 @@ def main(argv: Sequence[str]) -> int:
       'noise': _NOISE.value,
       'widths': _WIDTHS.value,
       'dtype': flags.FLAGS.dtype,
-  }, regions=masks.parse(_MASKS.value),
-      eval_regions=masks.parse(_EVAL_MASKS.value or _MASKS.value),
+  }, regions=region_sources.parse(_MASKS.value),
+      eval_regions=region_sources.parse(_EVAL_MASKS.value or _MASKS.value),
       player_optimizing={'discriminator': own} if own else {})
 
 

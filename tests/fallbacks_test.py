@@ -129,4 +129,4 @@ def test_a_sampler_is_the_same_at_every_asking():
 def test_an_input_that_does_not_exist_is_no_setting():
   with pytest.raises(ValueError, match="no input 'mask'"):
     Colorizer(init=None, loss=None, predict=None, sample=None, propose=None,
-              accepts=frozenset({'mask'}))
+              accepts=frozenset({'padding_mask'}))

@@ -14,7 +14,7 @@ import skimage.data
 import tiny_method
 
 from colorjax import color, inference, photo, resample
-from colorjax.data import files, pipeline
+from colorjax.data import folders, pipeline
 from colorjax.photo import painting, strokes
 from colorjax.report import sheets
 
@@ -249,7 +249,7 @@ def test_the_network_sees_what_it_sees_in_training(kind, tmp_path):
     pixels = pixels.astype(np.uint16) * 256 + 77
   photo.write(tmp_path / 'a.png', pixels)
   with pipeline.eval_stream(
-      files.folder(tmp_path), batch_size=1, image_size=32, fit='squash',
+      folders.folder(tmp_path), batch_size=1, image_size=32, fit='squash',
       engine='threads') as stream:
     (batch,) = stream
   expected, _ = color.split_lightness(jnp.asarray(batch['image']))
@@ -271,7 +271,7 @@ jax.monitoring.register_event_duration_secs_listener(
 
 
 @pytest.mark.parametrize('proposals', [0, 2])
-@pytest.mark.parametrize('given', ['nothing', 'mask', 'hints'])
+@pytest.mark.parametrize('given', ['nothing', 'padding_mask', 'hints'])
 def test_nothing_is_compiled_for_a_photo_of_another_size(proposals, given):
   """Grey and color, 8 and 16 bits, twenty sizes: one set of programs."""
   answer = inference.answers(TINY, num_proposals=proposals)
@@ -282,7 +282,7 @@ def test_nothing_is_compiled_for_a_photo_of_another_size(proposals, given):
         np.uint16 if shape[0] % 2 else np.uint8)
     picture = a_photo(pixels)
     hints = region = None
-    if given == 'mask':
+    if given == 'padding_mask':
       region = rng.random(shape[:2]) < 0.5
     if given == 'hints':
       painted = np.zeros((*shape[:2], 3), pixels.dtype)
@@ -317,7 +317,7 @@ def up(field, lightness):
 def test_without_edges_it_is_linear_interpolation():
   ab = RNG.uniform(-50, 50, (8, 6, 2)).astype(np.float32)
   flat = np.full((8, 6), 50, np.float32)
-  got = up(resample.fit(flat, ab), np.full((56, 66), 50, np.float32))
+  got = up(resample.fit_locally(flat, ab), np.full((56, 66), 50, np.float32))
   expected = jax.image.resize(ab, (56, 66, 2), 'linear')
   np.testing.assert_allclose(got, expected, atol=1e-4)
 
@@ -330,7 +330,7 @@ def test_color_follows_the_edge_of_lightness():
   ab = np.where(inside[..., None], [40.0, -20], [-30.0, 50])
   small = ab.reshape(16, 16, 16, 16, 2).mean((1, 3)).astype(np.float32)
   guide = lightness.reshape(16, 16, 16, 16).mean((1, 3))
-  got = up(resample.fit(guide, small), lightness)
+  got = up(resample.fit_locally(guide, small), lightness)
   bilinear = jax.image.resize(small, ab.shape, 'linear')
   error = np.linalg.norm(got - ab, axis=-1)
   plain_error = np.linalg.norm(bilinear - ab, axis=-1)
@@ -344,7 +344,7 @@ def test_no_color_beyond_those_predicted():
   ab = RNG.uniform(-50, 50, (12, 12, 2)).astype(np.float32)
   guide = RNG.uniform(30, 60, (12, 12)).astype(np.float32)
   lightness = RNG.uniform(0, 100, (60, 60)).astype(np.float32)  # goes beyond
-  got = up(resample.fit(guide, ab), lightness)
+  got = up(resample.fit_locally(guide, ab), lightness)
   assert got.min() >= ab.min() - 1e-3
   assert got.max() <= ab.max() + 1e-3
   padded = np.pad(ab, [(2, 2), (2, 2), (0, 0)], mode='edge')

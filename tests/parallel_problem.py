@@ -33,7 +33,7 @@ def batch(step):
   mask[:5] = 0, 0, 0, 0, 1
   image = rng.integers(0, 256, (BATCH_SIZE, 4, 4, 3), dtype=np.uint8)
   return {'image': image.repeat(SIDE // 4, 1).repeat(SIDE // 4, 2),
-          'mask': mask, 'index': np.arange(BATCH_SIZE, dtype=np.int32)}
+          'padding_mask': mask, 'index': np.arange(BATCH_SIZE, dtype=np.int32)}
 
 
 class Net(nn.Module):
@@ -61,7 +61,7 @@ def statistics():
     y, new = net.apply({'params': params, **model_state}, x, train,
                        mutable=list(model_state))
     error = jnp.square(y - x.max((1, 2))[:, :2]).sum(-1)
-    return masked_mean({'loss': error}, batch['mask'], new)
+    return masked_mean({'loss': error}, batch['padding_mask'], new)
 
   return init, loss, optax.sgd(0.1, momentum=0.9)
 
@@ -129,7 +129,7 @@ def validation():
     assert not train
     noise = jax.vmap(jax.random.normal)(keys)
     x = batch['image'].astype(jnp.float32).mean((1, 2, 3)) / 255
-    return masked_mean({'loss': params * x * noise}, batch['mask'],
+    return masked_mean({'loss': params * x * noise}, batch['padding_mask'],
                        model_state)
 
   step = parallel.pmap_step(steps.make_eval_step(loss), donate=False)
@@ -146,7 +146,7 @@ def padding():
   def loss(params, model_state, batch, keys, *, step, train):
     del keys, step, train
     return masked_mean({'loss': jnp.log(params['w'] * batch['x'])},
-                       batch['mask'], model_state)
+                       batch['padding_mask'], model_state)
 
   optimizer = optax.sgd(1.0)
   state = create_state({'params': {'w': jnp.float32(2)}, 'model_state': {}},
@@ -154,7 +154,7 @@ def padding():
   step = parallel.pmap_step(steps.make_train_step(loss, optimizer, seed=0))
   here = np.arange(8) == 5
   state, _ = step(parallel.replicate(state), {
-      'x': here.astype(np.float32), 'mask': here.astype(np.float32)})
+      'x': here.astype(np.float32), 'padding_mask': here.astype(np.float32)})
   return {'padding': np.asarray(state.params['w'])}
 
 

@@ -158,4 +158,4 @@ def test_replicate_copies_every_leaf():
 def test_indivisible_batch_is_refused(monkeypatch):
   monkeypatch.setattr(jax, 'local_device_count', lambda: 8)
   with pytest.raises(UserError, match=r'batch_size=12 .* 8 devices'):
-    parallel.shard_batch({'mask': np.ones(12)})
+    parallel.shard_batch({'padding_mask': np.ones(12)})

@@ -7,7 +7,13 @@ from typing import Any
 import flax.traverse_util
 import numpy as np
 
-from colorjax.backbones import backbone, files, layout, matching, vgg
+from colorjax.backbones import (
+  backbone,
+  matching,
+  tensor_names,
+  vgg,
+  weights_files,
+)
 from colorjax.errors import UserError
 
 _LISTED = 3  # tensors that a message names before it counts the rest
@@ -16,7 +22,7 @@ _BACKGROUND = 1001  # classes of TF-slim's checkpoints: class 0 is none of them
 
 def variant_of(path: str | pathlib.Path) -> backbone.Variant:
   """The variant of a backbone that a weights file belongs to, by its name."""
-  torch = pathlib.Path(path).suffix in ('.safetensors', *files.PICKLES)
+  torch = pathlib.Path(path).suffix in ('.safetensors', *weights_files.PICKLES)
   return 'torch' if torch else 'keras'
 
 
@@ -55,11 +61,11 @@ def load(
   if name not in backbone.NAMES:
     raise UserError(f'no backbone {name!r}: choose one of '
                     f'{", ".join(backbone.NAMES)}')
-  with files.open_weights(path) as contents:
-    torch = contents.layout == 'torch'
+  with weights_files.open_weights(path) as contents:
+    torch = contents.naming == 'torch'
     if torch and name == 'inception_resnet_v2':
       contents = _without_background(contents)
-    match = matching.match(contents, layout.layers(name), top=top)
+    match = matching.match(contents, tensor_names.layers(name), top=top)
     if not match.complete:
       raise UserError(_complaint(path, contents, name, match))
     _check_variant(path, name, torch, variant)
@@ -74,7 +80,7 @@ def load(
 
 def load_torch(
     path: str | pathlib.Path,
-    layers: Sequence[layout.Layer],
+    layers: Sequence[tensor_names.Layer],
     *,
     wanted: str,
     passed_over: tuple[str, ...] = (),
@@ -86,7 +92,7 @@ def load_torch(
   Args:
     path: a `.safetensors` file or, where torch is installed, a `.pth`, which
       is read as weights only.
-    layers: of the network, as `layout.torch_layers` lists them.
+    layers: of the network, as `tensor_names.torch_layers` lists them.
     wanted: what the file should be, for people.
     passed_over: beginnings of names that the file may hold besides.
 
@@ -95,8 +101,8 @@ def load_torch(
     NumPy arrays. UserError, in one line, if the file is something else.
   """
   path = pathlib.Path(path)
-  with files.open_weights(path) as contents:
-    if contents.layout != 'torch':
+  with weights_files.open_weights(path) as contents:
+    if contents.naming != 'torch':
       raise UserError(f"{path} is a file of Keras's: wanted is {wanted}")
     match = matching.match(
         contents, layers, top=True, passed_over=passed_over)
@@ -135,11 +141,12 @@ def restrict(
       {path: have[path] for path in want})
 
 
-def _array(contents: files.Contents, tensor: layout.Tensor, key: str
+def _array(contents: weights_files.Contents, tensor: tensor_names.Tensor,
+           key: str
            ) -> np.ndarray:
   """One tensor of a file as the network's, float32."""
   x = np.asarray(contents.tensors[key], np.float32)
-  if contents.layout != 'torch':
+  if contents.naming != 'torch':
     return np.swapaxes(x, 2, 3) if tensor.keras == 'depthwise_kernel' else x
   if tensor.path == ('params', 'fc6', 'kernel'):
     # torch flattens channels first, we flatten them last.
@@ -179,13 +186,14 @@ def _fold_standardization(conv: dict[str, np.ndarray]) -> None:
   conv['kernel'] = scaled[:, :, ::-1].astype(np.float32)
 
 
-def _without_background(contents: files.Contents) -> files.Contents:
+def _without_background(
+    contents: weights_files.Contents) -> weights_files.Contents:
   """Drops the class 'none of them' of TF-slim, which timm's files keep."""
   tensors = dict(contents.tensors)
   for key in ('classif.weight', 'classif.bias'):
     if key in tensors and tensors[key].shape[0] == _BACKGROUND:
       tensors[key] = tensors[key][1:]
-  return files.Contents(contents.layout, tensors)
+  return weights_files.Contents(contents.naming, tensors)
 
 
 def _check_variant(path: pathlib.Path, name: str, torch: bool,
@@ -199,7 +207,7 @@ def _check_variant(path: pathlib.Path, name: str, torch: bool,
                     "variant='keras'")
 
 
-def _complaint(path: pathlib.Path, contents: files.Contents, name: str,
+def _complaint(path: pathlib.Path, contents: weights_files.Contents, name: str,
                match: matching.Match) -> str:
   """What is wrong with a file, in one line."""
   if match.headless:
@@ -208,7 +216,7 @@ def _complaint(path: pathlib.Path, contents: files.Contents, name: str,
   for other in backbone.NAMES:
     # A notop file is told by its features, whatever its classifier.
     if other != name and matching.match(
-        contents, layout.layers(other), top=False).complete:
+        contents, tensor_names.layers(other), top=False).complete:
       return f'{path} holds the weights of {other}, not of {name}'
   found = len(match.found)
   total = found + len(match.missing) + len(match.misshapen)

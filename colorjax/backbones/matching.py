@@ -5,8 +5,8 @@ import difflib
 import itertools
 from collections.abc import Mapping, Sequence
 
-from colorjax.backbones import layout
-from colorjax.backbones.files import Contents
+from colorjax.backbones import tensor_names
+from colorjax.backbones.weights_files import Contents
 
 FOLDED = 'folded'
 """Root of the paths of scales that the file has and the network does without:
@@ -35,7 +35,7 @@ class Match:
     misshapen: names of tensors with both shapes.
     headless: whether the classifier is missing and nothing else is amiss.
   """
-  found: tuple[tuple[layout.Tensor, str], ...]
+  found: tuple[tuple[tensor_names.Tensor, str], ...]
   missing: tuple[str, ...]
   extra: tuple[str, ...]
   misshapen: tuple[str, ...]
@@ -48,7 +48,7 @@ class Match:
 
 
 def match(
-    contents: Contents, layers: Sequence[layout.Layer], *, top: bool,
+    contents: Contents, layers: Sequence[tensor_names.Layer], *, top: bool,
     passed_over: tuple[str, ...] = (),
 ) -> Match:
   """Holds a file against a network.
@@ -60,9 +60,9 @@ def match(
       whatever its number of classes.
     passed_over: beginnings of names that the file may hold besides.
   """
-  if contents.layout == 'legacy':
+  if contents.naming == 'legacy':
     names = _legacy_names(contents, layers)
-  elif contents.layout == 'keras':
+  elif contents.naming == 'keras':
     names = _keras_names(layers)
   else:
     names = _torch_names(layers)
@@ -72,7 +72,7 @@ def match(
   for tensor, key in names.items():
     if tensor in head and not top:
       continue
-    wanted = _file_shape(tensor, contents.layout)
+    wanted = _file_shape(tensor, contents.naming)
     if key not in contents.tensors:
       missing[tensor] = key
     elif tuple(contents.tensors[key].shape) != wanted:
@@ -88,10 +88,10 @@ def match(
                headless=set(missing) == head and not (extra or misshapen))
 
 
-def _file_shape(tensor: layout.Tensor, layout_name: str) -> tuple[int, ...]:
+def _file_shape(tensor: tensor_names.Tensor, naming: str) -> tuple[int, ...]:
   """The shape that a tensor of the network has in a file."""
   shape = tensor.shape
-  if layout_name == 'torch':
+  if naming == 'torch':
     # Output channels first, then input channels, then height and width.
     return (*shape[:-3:-1], *shape[:-2]) if len(shape) > 1 else shape
   if tensor.keras == 'depthwise_kernel':
@@ -99,20 +99,22 @@ def _file_shape(tensor: layout.Tensor, layout_name: str) -> tuple[int, ...]:
   return shape
 
 
-def _torch_names(layers: Sequence[layout.Layer]) -> dict[layout.Tensor, str]:
+def _torch_names(
+    layers: Sequence[tensor_names.Layer]) -> dict[tensor_names.Tensor, str]:
   names = {}
   for layer in layers:
     tensors = list(layer.tensors)
     if layer.kind == 'norm' and tensors[0].keras != 'gamma':
       # Every batch norm of torch has a scale.
-      tensors.append(layout.Tensor(
+      tensors.append(tensor_names.Tensor(
           (FOLDED, *layer.path), tensors[0].shape, 'gamma',
           f'{layer.torch}.weight'))
     names.update({tensor: tensor.torch for tensor in tensors})
   return names
 
 
-def _keras_names(layers: Sequence[layout.Layer]) -> dict[layout.Tensor, str]:
+def _keras_names(
+    layers: Sequence[tensor_names.Layer]) -> dict[tensor_names.Tensor, str]:
   names = {}
   counts = dict.fromkeys(_CLASSES, 0)
   for layer in layers:
@@ -124,12 +126,12 @@ def _keras_names(layers: Sequence[layout.Layer]) -> dict[layout.Tensor, str]:
   return names
 
 
-def _legacy_names(contents: Contents, layers: Sequence[layout.Layer]
-                  ) -> dict[layout.Tensor, str]:
+def _legacy_names(contents: Contents, layers: Sequence[tensor_names.Layer]
+                  ) -> dict[tensor_names.Tensor, str]:
   """By the names of the layers, and where Keras numbers them, by order."""
   by_name = {entry[0]: entry for entry in contents.layers}
   named = {layer.keras for layer in layers} & set(by_name)
-  names: dict[layout.Tensor, str] = {}
+  names: dict[tensor_names.Tensor, str] = {}
   for layer in layers:
     if layer.keras is not None and layer.keras in named:
       names.update(_weights(layer, by_name[layer.keras]))
@@ -150,9 +152,9 @@ def _kind(contents: Contents, entry: FileLayer) -> str:
 
 
 def _aligned(
-    contents: Contents, layers: Sequence[layout.Layer],
+    contents: Contents, layers: Sequence[tensor_names.Layer],
     entries: Sequence[FileLayer]
-) -> list[tuple[layout.Layer, FileLayer | None]]:
+) -> list[tuple[tensor_names.Layer, FileLayer | None]]:
   """Layers of a network beside the layers of a file, in order.
 
   Where the two do not agree, what is missing or too many is found by the
@@ -171,8 +173,8 @@ def _aligned(
   return pairs
 
 
-def _weights(layer: layout.Layer, entry: FileLayer | None
-             ) -> Mapping[layout.Tensor, str]:
+def _weights(layer: tensor_names.Layer, entry: FileLayer | None
+             ) -> Mapping[tensor_names.Tensor, str]:
   """Tensors of a layer with the names of the file's, in order."""
   name, keys = entry or (layer.keras or '/'.join(layer.path), ())
   if len(keys) != len(layer.tensors):

@@ -8,7 +8,7 @@ import os
 import pathlib
 from collections.abc import Callable, Sequence
 
-from colorjax.data import files
+from colorjax.data import folders
 from colorjax.errors import UserError
 
 _NAMED_MISSING = 3  # photographs without an image that a message names
@@ -55,7 +55,7 @@ def _by_name(path: str | os.PathLike, what: str) -> dict[str, pathlib.Path]:
     kind = 'is a file, not a folder' if root.exists() else 'does not exist'
     raise UserError(f'{what}s folder:{path}: {root} {kind}')
   images: dict[str, pathlib.Path] = {}
-  found = files.walk(root)
+  found = folders.walk(root)
   for name, reason in found.locked:
     raise UserError(f'{what}s folder:{path}: {root / name}: {reason}')
   for name in found.names:

@@ -232,7 +232,7 @@ def _squares(photos: Screen, indices: np.ndarray, batch_size: int,
 def _fill(rows: np.memmap, done: np.memmap, stream: BatchStream, embed: Embed,
           progress: Progress, label: Callable[[int], str]) -> None:
   for batch in stream:
-    is_photo = batch['mask'] > 0
+    is_photo = batch['padding_mask'] > 0
     index = batch['index'][is_photo]
     if index.size:
       vectors = np.asarray(embed(batch))[is_photo]

@@ -122,7 +122,7 @@ def _num_processors() -> int:
 
 
 def _as_batch(arrays: dict[str, np.ndarray]) -> Batch:
-  return arrays | {'mask': (arrays['index'] >= 0).astype(np.float32)}
+  return arrays | {'padding_mask': (arrays['index'] >= 0).astype(np.float32)}
 
 
 def _with_threads(plan: Plan, num_threads: int, prefetch: int

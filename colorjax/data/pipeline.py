@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from colorjax.data import augment as augment_lib
-from colorjax.data import engines, masks, order
+from colorjax.data import engines, order, region_sources
 from colorjax.data.engines import Batch, BatchStream, Row
 from colorjax.data.screening import Screen
 from colorjax.data.source import Source
@@ -35,7 +35,7 @@ class TrainSpec:
   image_size: int
   augment: augment_lib.Augment = dataclasses.field(
       default_factory=augment_lib.Augment)
-  regions: masks.MaskSource | None = None
+  regions: region_sources.RegionSource | None = None
 
 
 def steps_per_epoch(size: int, batch_size: int) -> float:
@@ -110,7 +110,8 @@ def train_stream(photos: Source | Screen, spec: TrainSpec, seed: int, *,
 
 
 def eval_stream(photos: Source | Screen, *, batch_size: int, image_size: int,
-                fit: str = 'crop', regions: masks.MaskSource | None = None,
+                fit: str = 'crop',
+                regions: region_sources.RegionSource | None = None,
                 indices: Sequence[int] | None = None,
                 shard: tuple[int, int] = (0, 1), engine: str = 'auto',
                 num_threads: int | None = None, prefetch: int = 2
@@ -196,15 +197,16 @@ def _train_plan(photos: Source | Screen, spec: TrainSpec, seed: int,
 
 
 def _row_maker(source: Source, image_size: int,
-               regions: masks.MaskSource | None) -> Callable[..., Row]:
-  """`(pixels, index, view, *, turn, draws) -> row`; see masks.Example."""
+               regions: region_sources.RegionSource | None
+               ) -> Callable[..., Row]:
+  """`(pixels, index, view, *, turn, draws) -> row`; see Example."""
   make_region = regions.open(source) if regions else None
 
   def make_row(pixels, index, view, *, turn, draws):
     square = augment_lib.cut(pixels, view, image_size)
     row = {'image': square, 'index': np.array(index, np.int32)}
     if make_region:
-      region = make_region(masks.Example(
+      region = make_region(region_sources.Example(
           pixels=square, index=index, photo_shape=pixels.shape[:2], view=view,
           turn=turn, draws=draws))
       row['region'] = region[..., None].astype(np.float32)
@@ -213,7 +215,8 @@ def _row_maker(source: Source, image_size: int,
   return make_row
 
 
-def _padding(image_size: int, regions: masks.MaskSource | None) -> Row:
+def _padding(image_size: int, regions: region_sources.RegionSource | None
+             ) -> Row:
   side = (image_size, image_size)
   row: Row = {'image': np.zeros((*side, 3), np.uint8),
               'index': np.array(-1, np.int32)}

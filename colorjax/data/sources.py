@@ -2,7 +2,7 @@
 
 import os
 
-from colorjax.data.files import bundled, folder
+from colorjax.data.folders import bundled, folder
 from colorjax.data.source import Source, SourceError, from_arrays, in_memory
 
 __all__ = ['SPECS', 'Source', 'SourceError', 'bundled', 'folder',

@@ -15,7 +15,7 @@ import numpy as np
 
 from colorjax.errors import UserError
 from colorjax.evaluation import catalogue, protocol
-from colorjax.evaluation.result import Result
+from colorjax.evaluation.result import EvaluationResult
 from colorjax.metrics import bootstrap
 
 SIGNIFICANT = 0.05
@@ -23,7 +23,7 @@ SIGNIFICANT = 0.05
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Row:
+class ComparedMethod:
   """A method of the table.
 
   Attributes:
@@ -33,13 +33,13 @@ class Row:
     note: in what it does not compare with the other rows.
   """
   name: str
-  results: Sequence[Result]
+  results: Sequence[EvaluationResult]
   seconds: float | None = None
   note: str = ''
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Cell:
+class TableEntry:
   """A metric of a row.
 
   Attributes:
@@ -60,7 +60,7 @@ class Cell:
     return self.p is not None and self.p < SIGNIFICANT
 
 
-Table = Mapping[str, Mapping[str, Cell]]
+Table = Mapping[str, Mapping[str, TableEntry]]
 """By the row's name and the metric's."""
 
 _OF_DENSITIES = 'bits_per_dim'  # of fields whose resolution is the method's
@@ -73,7 +73,8 @@ _T = TypeVar('_T', bound=Hashable)
 _Resampled = tuple[np.ndarray, np.ndarray]  # figures [S], replicates [S, R]
 
 
-def check(rows: Sequence[Row], *, mixed: bool) -> list[Row]:
+def check(rows: Sequence[ComparedMethod], *, mixed: bool
+          ) -> list[ComparedMethod]:
   """The rows, if they compare; those that do not are noted, if that is wanted.
 
   Args:
@@ -104,7 +105,7 @@ def check(rows: Sequence[Row], *, mixed: bool) -> list[Row]:
   return checked
 
 
-def compare(rows: Sequence[Row], *, against: str) -> Table:
+def compare(rows: Sequence[ComparedMethod], *, against: str) -> Table:
   """All metrics of all rows.
 
   Args:
@@ -119,7 +120,7 @@ def compare(rows: Sequence[Row], *, against: str) -> Table:
     raise UserError(f'against={against}: there are the rows '
                     f'{", ".join(by_name)}')
   base = by_name[against]
-  table: dict[str, dict[str, Cell]] = {row.name: {} for row in rows}
+  table: dict[str, dict[str, TableEntry]] = {row.name: {} for row in rows}
   for name, metric in catalogue.METRICS.items():
     found = {row.name: _replicates(row, name) for row in rows}
     for row in rows:
@@ -139,7 +140,8 @@ def compare(rows: Sequence[Row], *, against: str) -> Table:
   return table
 
 
-def markdown(table: Table, rows: Sequence[Row], metrics: Sequence[str], *,
+def markdown(table: Table, rows: Sequence[ComparedMethod],
+             metrics: Sequence[str], *,
              against: str) -> str:
   """The table as Markdown, with what must be known to read it.
 
@@ -158,7 +160,8 @@ def markdown(table: Table, rows: Sequence[Row], metrics: Sequence[str], *,
       notes(rows, metrics, against=against)) + '\n'
 
 
-def latex(table: Table, rows: Sequence[Row], metrics: Sequence[str], *,
+def latex(table: Table, rows: Sequence[ComparedMethod],
+          metrics: Sequence[str], *,
           against: str) -> str:
   """The table as LaTeX (booktabs), the notes as comments."""
   header, lines = texts(table, rows, metrics)
@@ -170,7 +173,7 @@ def latex(table: Table, rows: Sequence[Row], metrics: Sequence[str], *,
   return '\n'.join([*text, '\\bottomrule', '\\end{tabular}']) + '\n'
 
 
-def texts(table: Table, rows: Sequence[Row], metrics: Sequence[str]
+def texts(table: Table, rows: Sequence[ComparedMethod], metrics: Sequence[str]
           ) -> tuple[list[str], list[list[str]]]:
   """Header and lines of the table as texts, the row's name first."""
   columns = [name for name in metrics
@@ -184,7 +187,7 @@ def texts(table: Table, rows: Sequence[Row], metrics: Sequence[str]
   return ['method', *columns, 'training, s'], lines
 
 
-def as_csv(table: Table, rows: Sequence[Row]) -> str:
+def as_csv(table: Table, rows: Sequence[ComparedMethod]) -> str:
   """Every metric of every row, one a line."""
   text = io.StringIO()
   writer = csv.writer(text, lineterminator='\n')
@@ -204,7 +207,8 @@ def as_csv(table: Table, rows: Sequence[Row]) -> str:
   return text.getvalue()
 
 
-def notes(rows: Sequence[Row], metrics: Sequence[str], *, against: str
+def notes(rows: Sequence[ComparedMethod], metrics: Sequence[str], *,
+          against: str
           ) -> list[str]:
   """What must be known to read the table, a sentence each."""
   record = rows[0].results[0].record
@@ -244,7 +248,7 @@ def notes(rows: Sequence[Row], metrics: Sequence[str], *, against: str
   return text
 
 
-def _left_out(rows: Sequence[Row], name: str) -> list[str]:
+def _left_out(rows: Sequence[ComparedMethod], name: str) -> list[str]:
   """A sentence where a metric's mean is not over all photographs."""
   metric = catalogue.METRICS.get(name)
   reason = metric.undefined if metric else ''
@@ -259,7 +263,7 @@ def _left_out(rows: Sequence[Row], name: str) -> list[str]:
           'over the photographs that both rows keep.']
 
 
-def _resampled_over(rows: Sequence[Row]) -> str:
+def _resampled_over(rows: Sequence[ComparedMethod]) -> str:
   several = _names_by((row.name, len(row.results)) for row in rows
                       if len(row.results) > 1)
   if not several:
@@ -278,7 +282,7 @@ def _names_by(properties: Iterable[tuple[str, _T]]) -> dict[_T, str]:
   return {value: ', '.join(names) for value, names in groups.items()}
 
 
-def _replicates(row: Row, name: str) -> _Resampled | None:
+def _replicates(row: ComparedMethod, name: str) -> _Resampled | None:
   """The metric of each seed [S], and its replicates [S, R]."""
   found = [catalogue.statistics_of(name, one.statistics)
            for one in row.results]
@@ -292,7 +296,7 @@ def _resampled(name: str, by_seed: Sequence[np.ndarray]) -> _Resampled:
           np.array([catalogue.replicates(name, one) for one in by_seed]))
 
 
-def _num_defined(row: Row, name: str) -> int:
+def _num_defined(row: ComparedMethod, name: str) -> int:
   """Photographs that the metric is over; of several seeds the fewest."""
   return min(
       catalogue.num_defined(name, statistics) for one in row.results
@@ -300,7 +304,7 @@ def _num_defined(row: Row, name: str) -> int:
       is not None)
 
 
-def _of_common(row: Row, base: Row, name: str
+def _of_common(row: ComparedMethod, base: ComparedMethod, name: str
                ) -> tuple[_Resampled, _Resampled]:
   """Two rows' figures of the photographs where all seeds of both have one.
 
@@ -316,23 +320,23 @@ def _of_common(row: Row, base: Row, name: str
   return own, other
 
 
-def _comparable(row: Row, base: Row, name: str) -> bool:
+def _comparable(row: ComparedMethod, base: ComparedMethod, name: str) -> bool:
   if row.note or base.note:
     return False
   # Bits of a coarser field are other bits, and a bound is no density.
   return name != _OF_DENSITIES or _density(row) == _density(base)
 
 
-def _density(row: Row) -> str:
+def _density(row: ComparedMethod) -> str:
   return row.results[0].record.density
 
 
 def _cell(own: _Resampled, other: _Resampled | None, n: int, *,
-          recentre: bool) -> Cell:
+          recentre: bool) -> TableEntry:
   """A metric of a row, and its difference from the `other` row's."""
   figures, replicates = own
   figure, pooled = figures.mean(), bootstrap.over_seeds(replicates)
-  cell = Cell(
+  cell = TableEntry(
       interval=bootstrap.interval(figure, pooled, n, recentre=recentre),
       seed_std=_deviation(figures))
   if other is None:
@@ -355,7 +359,7 @@ def _deviation(figures: np.ndarray) -> float | None:
   return float(figures.std(ddof=1))
 
 
-def _text(cell: Cell) -> str:
+def _text(cell: TableEntry) -> str:
   value = cell.interval
   if np.isinf(value.mean):
     return '∞' if value.mean > 0 else '-∞'

@@ -73,7 +73,7 @@ def collect(measure: Measure, batches: Iterable[Batch]
   """
   parts: list[dict[str, np.ndarray]] = []
   for batch in batches:
-    keep = np.asarray(batch['mask']) > 0
+    keep = np.asarray(batch['padding_mask']) > 0
     measured = jax.device_get(measure(batch))
     parts.append({name: value[keep] for name, value in measured.items()})
   names = parts[0] if parts else {}
@@ -98,7 +98,8 @@ def mean_of(statistic: Callable[[jax.Array], jax.Array],
     return jnp.tensordot(mask, values, 1), mask.sum()
 
   parts = [jax.device_get(measure(
-      jnp.asarray(batch['image']), jnp.asarray(batch['mask'], jnp.float32)))
+      jnp.asarray(batch['image']),
+      jnp.asarray(batch['padding_mask'], jnp.float32)))
            for batch in batches]
   count = sum(number for _, number in parts)
   if not count:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from colorjax import color
-from colorjax.data import augment, files
+from colorjax.data import augment, folders
 from colorjax.data.engines import Batch, BatchStream
 from colorjax.data.screening import Screen
 from colorjax.data.source import Source, SourceError
@@ -75,7 +75,7 @@ def pair(photos: Source | Screen, folder: str | os.PathLike, *,
   """
   screen, shape_of = _remembering_shapes(
       photos if isinstance(photos, Screen) else Screen(photos))
-  found = files.folder(folder)
+  found = folders.folder(folder)
   labels = [screen.source.label(i) for i in range(screen.source.size)]
   names = [found.label(i) for i in range(found.size)]
   partners = _match(labels, names)

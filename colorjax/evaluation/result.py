@@ -32,7 +32,7 @@ STATISTICS_FILE = 'statistics.npz'
 
 
 @dataclasses.dataclass(frozen=True)
-class Result:
+class EvaluationResult:
   """A finished evaluation.
 
   Attributes:
@@ -45,7 +45,7 @@ class Result:
   summary: Mapping[str, Interval]
 
 
-def write(folder: pathlib.Path, result: Result) -> None:
+def write(folder: pathlib.Path, result: EvaluationResult) -> None:
   """Writes the files; metrics.json last: its presence says that all are there.
 
   Raises:
@@ -65,7 +65,7 @@ def write(folder: pathlib.Path, result: Result) -> None:
       for name, value in result.summary.items()})
 
 
-def load(folder: pathlib.Path) -> Result:
+def load(folder: pathlib.Path) -> EvaluationResult:
   """Reads what `write` wrote.
 
   Raises:
@@ -95,7 +95,7 @@ def load(folder: pathlib.Path) -> Result:
         f'{folder / STATISTICS_FILE}: {wrong[0]} is not of the '
         f'{len(record.photographs)} photographs of {PROTOCOL_FILE}: evaluate '
         'again in an empty work directory')
-  return Result(record, statistics, summary)
+  return EvaluationResult(record, statistics, summary)
 
 
 def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -121,7 +121,7 @@ write_whole = files.write_bytes
 """For callers that have not moved to `colorjax.files` yet."""
 
 
-def _table(result: Result) -> str:
+def _table(result: EvaluationResult) -> str:
   """CSV of what is one number a photograph."""
   columns = {name: values for name, values in result.statistics.items()
              if values.ndim == 1}
@@ -150,7 +150,8 @@ def _read_json(path: pathlib.Path) -> dict:
   try:
     values = files.read_json(path)
   except UserError as error:
-    raise UserError(f'{error}: evaluate again in an empty work directory') from error
+    raise UserError(
+        f'{error}: evaluate again in an empty work directory') from error
   if not isinstance(values, dict):
     raise UserError(f'{path} holds no JSON object: evaluate again in an empty '
                     'work directory')

@@ -33,18 +33,19 @@ from collections.abc import Sequence
 import jax
 
 from colorjax import color
-from colorjax.losses import families, fused_sum, layout
+from colorjax.losses import families, fused_sum, mixture_axes
 from colorjax.losses.families import Family
 
 
 def _joint_log_prob(targets, component_params, mixing_logits, *, family,
                     event_axes, component_axis):
   """log prior_k + log p_k(targets), and its component axis."""
-  params = layout.as_floats(component_params, 'component params')
-  (targets,) = layout.as_floats([targets], 'targets')
-  axes = layout.resolve(params, family.num_params, event_axes, component_axis)
-  targets, axes = layout.fit_targets(targets, params, axes)
-  log_priors = layout.log_priors(mixing_logits, axes)
+  params = mixture_axes.as_floats(component_params, 'component params')
+  (targets,) = mixture_axes.as_floats([targets], 'targets')
+  axes = mixture_axes.resolve(
+      params, family.num_params, event_axes, component_axis)
+  targets, axes = mixture_axes.fit_targets(targets, params, axes)
+  log_priors = mixture_axes.log_priors(mixing_logits, axes)
   log_probs = fused_sum.sum_log_prob(family, targets, params, axes.events)
   return log_priors + log_probs, axes.mixing_component
 
@@ -118,14 +119,15 @@ def bernoulli_mixture_log_prob(targets: jax.Array,
     ValueError: shapes differ from those above; none is broadcast.
     TypeError: an input is uint8, a photograph not yet converted.
   """
-  targets, logits, mixing = layout.as_floats(
+  targets, logits, mixing = mixture_axes.as_floats(
       [targets, component_logits, mixing_logits], 'targets and logits')
   if (targets.ndim < 1 or logits.ndim != targets.ndim + 1
       or logits.shape[:-1] != mixing.shape
       or targets.shape != logits.shape[:-2] + logits.shape[-1:]):
     raise ValueError(
         'targets [..., D], component_logits [..., K, D] and mixing_logits '
-        f'[..., K] are needed, got {layout.shapes([targets, logits, mixing])}')
+        '[..., K] are needed, got '
+        f'{mixture_axes.shapes([targets, logits, mixing])}')
   return mixture_log_prob(
       targets, (logits,), mixing, family=families.bernoulli(),
       event_axes=(-1,), component_axis=-2)

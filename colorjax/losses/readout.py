@@ -14,12 +14,12 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from colorjax.losses import layout
+from colorjax.losses import mixture_axes
 from colorjax.losses.families import Family
 
 
 def _in_full(component_params) -> list[jax.Array]:
-  params = layout.as_floats(component_params, 'component params')
+  params = mixture_axes.as_floats(component_params, 'component params')
   dtype = jnp.result_type(jnp.float32, *params)
   return [p.astype(dtype) for p in params]
 
@@ -46,8 +46,9 @@ def mixture_mean(component_params: Sequence[jax.Array],
     Unit ab, the component params' shape without the component axis.
   """
   params = _in_full(component_params)
-  axes = layout.resolve(params, family.num_params, event_axes, component_axis)
-  priors = jnp.exp(layout.log_priors(mixing_logits, axes))
+  axes = mixture_axes.resolve(
+      params, family.num_params, event_axes, component_axis)
+  priors = jnp.exp(mixture_axes.log_priors(mixing_logits, axes))
   priors = jnp.expand_dims(priors, axes.events)
   return (priors * family.mean(*params)).sum(axes.component)
 
@@ -62,7 +63,8 @@ def top_component_mean(component_params: Sequence[jax.Array],
     Unit ab, the component params' shape without the component axis.
   """
   params = _in_full(component_params)
-  axes = layout.resolve(params, family.num_params, event_axes, component_axis)
+  axes = mixture_axes.resolve(
+      params, family.num_params, event_axes, component_axis)
   return family.mean(*_choose(params, _top(mixing_logits, axes), axes))
 
 
@@ -79,7 +81,8 @@ def mixture_mode(component_params: Sequence[jax.Array],
     Unit ab, the component params' shape without the component axis.
   """
   params = _in_full(component_params)
-  axes = layout.resolve(params, family.num_params, event_axes, component_axis)
+  axes = mixture_axes.resolve(
+      params, family.num_params, event_axes, component_axis)
   return family.mode(*_choose(params, _top(mixing_logits, axes), axes))
 
 
@@ -95,21 +98,22 @@ def mixture_sample(key: jax.Array, component_params: Sequence[jax.Array],
     Unit ab, the component params' shape without the component axis.
   """
   params = _in_full(component_params)
-  axes = layout.resolve(params, family.num_params, event_axes, component_axis)
+  axes = mixture_axes.resolve(
+      params, family.num_params, event_axes, component_axis)
   key_component, key_elements = jax.random.split(key)
-  log_priors = layout.log_priors(mixing_logits, axes)
+  log_priors = mixture_axes.log_priors(mixing_logits, axes)
   chosen = jax.random.categorical(
       key_component, log_priors, axis=axes.mixing_component)
   return family.sample(key_elements, *_choose(params, chosen, axes))
 
 
-def _top(mixing_logits: jax.Array, axes: layout.Layout) -> jax.Array:
-  log_priors = layout.log_priors(mixing_logits, axes)
+def _top(mixing_logits: jax.Array, axes: mixture_axes.MixtureAxes) -> jax.Array:
+  log_priors = mixture_axes.log_priors(mixing_logits, axes)
   return jnp.argmax(log_priors, axis=axes.mixing_component)
 
 
 def _choose(params: Sequence[jax.Array], chosen: jax.Array,
-            axes: layout.Layout) -> list[jax.Array]:
+            axes: mixture_axes.MixtureAxes) -> list[jax.Array]:
   """Params of the chosen components, without the component axis."""
   index = jnp.expand_dims(chosen, axes.mixing_component)
   index = jnp.expand_dims(index, axes.events)

@@ -1,4 +1,4 @@
-"""Settings that a method cannot take, refused in one line that names the setting.
+"""Checks of settings; each error is one line that names the setting.
 
 Every method has these checks from here, so that the same mistake is answered
 by the same words.

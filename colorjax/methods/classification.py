@@ -129,11 +129,11 @@ def build(
     target = quantize.soft_encode(
         resample.mean_pool(ab, stride), centers,
         num_neighbors=num_neighbors, sigma=sigma)
-    figures = _losses(logits, target, class_weights)
+    metrics = _losses(logits, target, class_weights)
     if not train:
       hit = logits.argmax(-1) == target.indices[..., 0]
-      figures['accuracy'] = hit.mean((1, 2), dtype=jnp.float32)
-    return masked_mean(figures, batch['mask'],
+      metrics['accuracy'] = hit.mean((1, 2), dtype=jnp.float32)
+    return masked_mean(metrics, batch['padding_mask'],
                        new_state if train else model_state)
 
   def predict(variables: Variables, inputs: Inputs, *,

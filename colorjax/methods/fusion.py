@@ -161,12 +161,12 @@ def build(
         objective, network_ab(params, lightness, vectors),
         ab / color.AB_SCALE, lightness=lightness,
         features=perceiver.features(model_state))
-    figures = measure()
+    metrics = measure()
     if class_weights is not None:
       rarity = class_weights[quantize.nearest_bin(ab, centers)]
-      figures = {**measure(weights=rarity),
-                 'loss_unweighted': figures['loss']}
-    return masked_mean(figures, batch['mask'], model_state)
+      metrics = {**measure(weights=rarity),
+                 'loss_unweighted': metrics['loss']}
+    return masked_mean(metrics, batch['padding_mask'], model_state)
 
   def predict(variables: Variables, inputs: Inputs) -> jax.Array:
     lightness, vectors = inputs['lightness'], inputs.get('embedding')

@@ -121,17 +121,18 @@ def build(
         params, model_state, view, real, train)
     fake_logits, state = nets.judge(
         params, state, view, jax.lax.stop_gradient(fake), train)
-    figures = {
+    metrics = {
         'loss': _mean((game.real(real_logits) + game.fake(fake_logits)) / 2),
         'real_accuracy': _mean(real_logits > game.boundary),
         'fake_accuracy': _mean(fake_logits <= game.boundary)}
-    scalar, aux = masked_mean(figures, batch['mask'], state)
+    scalar, aux = masked_mean(metrics, batch['padding_mask'], state)
     # `loss` is the generator's name for its objective.
-    metrics = {'discriminator_loss': aux.metrics.pop('loss'), **aux.metrics}
-    return scalar, aux.replace(metrics=metrics)
+    loss_sum = aux.metrics.pop('loss')
+    return scalar, aux.replace(
+        metrics={'discriminator_loss': loss_sum, **aux.metrics})
 
   def objective(params, model_state, view: _View, noise_vectors, train: bool):
-    """The generator's figures, its ab and the new model state."""
+    """The generator's metrics, its ab and the new model state."""
     ab, state = nets.generate(params, model_state, view.lightness, view.region,
                               noise_vectors, train)
     # The discriminator is held: its new statistics are not kept.
@@ -139,21 +140,21 @@ def build(
     error = adversarial.masked_squared_error(ab, view.ab, view.region)
     if outside == 'free':
       error = view.region * error
-    figures = {'adversarial': _mean(game.generator(logits)),
+    metrics = {'adversarial': _mean(game.generator(logits)),
                'regression': _mean(error),
                'deceived': _mean(logits > game.boundary)}
-    figures['loss'] = (adversarial_weight * figures['adversarial']
-                       + regression_weight * figures['regression'])
-    return figures, ab, state
+    metrics['loss'] = (adversarial_weight * metrics['adversarial']
+                       + regression_weight * metrics['regression'])
+    return metrics, ab, state
 
   def generator_loss(params, model_state, batch: Batch, keys: jax.Array, *,
                      step: jax.Array | None, train: bool
                      ) -> tuple[jax.Array, Aux]:
     del step
     view = _look(batch)
-    figures, _, state = objective(
+    metrics, _, state = objective(
         params, model_state, view, nets.draw(keys), train)
-    return masked_mean(figures, batch['mask'], state)
+    return masked_mean(metrics, batch['padding_mask'], state)
 
   def loss(params, model_state, batch: Batch, keys: jax.Array, *,
            step: jax.Array | None, train: bool) -> tuple[jax.Array, Aux]:
@@ -162,19 +163,19 @@ def build(
           params, model_state, batch, keys, step=step, train=True)
     view = _look(batch)
     count = len(view.region)
-    figures, ab, _ = objective(
+    metrics, ab, _ = objective(
         params, model_state, view, nets.fixed(0, count), False)
     unmasked, _ = nets.generate(
         params, model_state, view.lightness, jnp.ones_like(view.region),
         nets.fixed(0, count), False)
     ab, target, unmasked = (
         color.AB_SCALE * x for x in (ab, view.ab, unmasked))
-    figures |= {
+    metrics |= {
         'chroma_outside': regions.chroma_outside(ab, view.region),
         'difference_inside': regions.difference_inside(
             ab, unmasked, view.region),
         'error_inside': regions.difference_inside(ab, target, view.region)}
-    return masked_mean(figures, batch['mask'], model_state)
+    return masked_mean(metrics, batch['padding_mask'], model_state)
 
   def paint(variables: Variables, inputs: Inputs,
             noise_vectors: jax.Array | None) -> jax.Array:

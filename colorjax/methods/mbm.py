@@ -123,11 +123,11 @@ def build(
     nats = likelihood.mixture_log_prob(
         target, out.components, out.mixing_logits, family=component_family,
         event_axes=_EVENT, component_axis=_COMPONENT)
-    figures = {'loss': -nats / dims}
+    metrics = {'loss': -nats / dims}
     if not train:
-      figures |= _component_figures(
+      metrics |= _component_metrics(
           component_family.mean(*out.components), out.mixing_logits, target)
-    return masked_mean(figures, batch['mask'],
+    return masked_mean(metrics, batch['padding_mask'],
                        new_state if train else model_state)
 
   def propose(variables: Variables, inputs: Inputs, k: int):
@@ -197,7 +197,7 @@ def _network(name: str, *, batch_norm: bool, dropout: float,
           body.stride, body.divisor)
 
 
-def _component_figures(
+def _component_metrics(
     means: jax.Array, mixing_logits: jax.Array, target: jax.Array
 ) -> dict[str, jax.Array]:
   """How the components share the photographs, [B] each.
@@ -208,8 +208,8 @@ def _component_figures(
   difference = jnp.square(means - target[:, None]).sum(-1)
   nearest = jnp.sqrt(difference).mean((2, 3)).argmin(-1)
   chosen = mixing_logits.argmax(-1)
-  figures = {}
+  metrics = {}
   for k in range(mixing_logits.shape[-1]):
-    figures[f'best/{k}'] = (nearest == k).astype(jnp.float32)
-    figures[f'chosen/{k}'] = (chosen == k).astype(jnp.float32)
-  return figures
+    metrics[f'best/{k}'] = (nearest == k).astype(jnp.float32)
+    metrics[f'chosen/{k}'] = (chosen == k).astype(jnp.float32)
+  return metrics

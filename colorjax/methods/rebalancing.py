@@ -41,7 +41,8 @@ def weighted_bins(
   if rebalance is None:
     return centers, None
   if prior is None:
-    raise UserError(f'rebalance={rebalance}: give the prior of the training data '
+    raise UserError(
+        f'rebalance={rebalance}: give the prior of the training data '
                     'too, as colorjax.runs.prior measures it')
   if len(prior) != len(centers):
     raise UserError(f'a prior of {len(prior)} bins does not fit '

@@ -82,9 +82,10 @@ def build(
     lightness, ab = color.split_lightness(batch['image'])
     predicted, new_state = apply(
         {'params': params, 'model_state': model_state}, lightness, train=train)
-    figures = objective(predicted, ab / color.AB_SCALE, lightness=lightness,
+    metrics = objective(predicted, ab / color.AB_SCALE, lightness=lightness,
                         features=perceiver.features(model_state))
-    return masked_mean(figures, batch['mask'], {**model_state, **new_state}
+    return masked_mean(metrics, batch['padding_mask'],
+                       {**model_state, **new_state}
                        if train else model_state)
 
   def predict(variables: Variables, inputs: Inputs) -> jax.Array:

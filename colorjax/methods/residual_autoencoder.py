@@ -85,10 +85,10 @@ def build(
     del keys, step, train  # neither dropout nor statistics
     lightness, ab = color.split_lightness(batch['image'])
     predicted = predict({'params': params}, {'lightness': lightness})
-    figures = objective(
+    metrics = objective(
         predicted / color.AB_SCALE, ab / color.AB_SCALE, lightness=lightness,
         features=perceiver.features(model_state))
-    return masked_mean(figures, batch['mask'], model_state)
+    return masked_mean(metrics, batch['padding_mask'], model_state)
 
   own = Pretrained(load_backbone, functools.partial(
       backbones.download, residual_autoencoder.BACKBONE, top=False))

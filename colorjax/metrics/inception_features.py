@@ -33,7 +33,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from colorjax.backbones import convert, inception_v3, layout, vgg
+from colorjax.backbones import convert, inception_v3, tensor_names, vgg
 from colorjax.errors import UserError
 
 Name = Literal['pytorch_fid', 'torchvision', 'ddcolor']
@@ -123,7 +123,7 @@ def _load(own: _Variant, path: str | pathlib.Path) -> Variables:
                           jax.ShapeDtypeStruct((1, side, side, 3), 'float32'))
   # The classifier tells the variants apart, and has then served.
   loaded = convert.load_torch(
-      path, layout.torch_layers(shapes, '.'.join), wanted=own.file,
+      path, tensor_names.torch_layers(shapes, '.'.join), wanted=own.file,
       passed_over=('AuxLogits.',))
   del loaded['params']['fc']
   return loaded

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from colorjax import backbones
-from colorjax.backbones import alexnet, convert, layout, vgg
+from colorjax.backbones import alexnet, convert, tensor_names, vgg
 from colorjax.errors import UserError
 
 Net = Literal['alex', 'vgg']
@@ -118,7 +118,7 @@ def _heads(trunk: _Trunk) -> dict[str, int]:
 def _load(trunk: _Trunk, backbone_path: Path, heads_path: Path) -> Variables:
   shapes = jax.eval_shape(functools.partial(_init, trunk), jax.random.key(0))
   heads = convert.load_torch(
-      heads_path, layout.torch_layers(
+      heads_path, tensor_names.torch_layers(
           {'params': shapes['heads']}, lambda path: f'{path[0]}.model.1'),
       wanted=f'the heads of LPIPS v0.1 ({trunk.net}.pth of the package lpips)',
       passed_over=_BESIDE_HEADS)['params']
@@ -128,7 +128,7 @@ def _load(trunk: _Trunk, backbone_path: Path, heads_path: Path) -> Variables:
   if trunk.net == 'alex':
     keys = {f'conv{i}': conv.key for i, conv in enumerate(alexnet.CONVS, 1)}
     loaded = convert.load_torch(
-        backbone_path, layout.torch_layers(
+        backbone_path, tensor_names.torch_layers(
             shapes['backbone'], lambda path: keys[path[0]]),
         wanted="torchvision's AlexNet (alexnet-owt-7be5be79.pth)",
         passed_over=('classifier.',))

@@ -1,6 +1,6 @@
 """Photographs in files: formats, ICC, EXIF, depth, painting and strokes."""
 
-from colorjax.photo.files import (
+from colorjax.photo.photo_files import (
     NOT_READ,
     SUFFIXES,
     NotEnoughMemory,

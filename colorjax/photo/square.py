@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from colorjax.photo import files
+from colorjax.photo import photo_files
 
 _REDUCING_GAP = 3
 """A large photograph is first reduced by a whole factor to this many times the
@@ -54,7 +54,7 @@ def squash(pixels: np.ndarray, size: int) -> np.ndarray:
     uint8 [size, size, 3]: what `photo.to_rgb8` and `resize` give.
   """
   # Grey is repeated last: that is the same, and a third of the work.
-  square = resize(files.with_depth(pixels, 8), size, size)
+  square = resize(photo_files.with_depth(pixels, 8), size, size)
   if square.ndim == 2:
     square = np.repeat(square[..., None], 3, axis=-1)
   return square

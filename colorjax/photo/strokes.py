@@ -20,7 +20,7 @@ import numpy as np
 from colorjax import color
 from colorjax.errors import UserError
 from colorjax.photo import chunks
-from colorjax.photo import files as photo
+from colorjax.photo import photo_files as photo
 
 _NOISE = 8
 """Levels of 255 that a channel of a painted copy may differ by unpainted."""

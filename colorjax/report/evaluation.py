@@ -16,7 +16,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from colorjax.report import sheets
-from colorjax.report.sheets import Cell
+from colorjax.report.sheets import Tile
 
 _BLUE, _ORANGE, _GREY = '#3b6ea8', '#c8622d', '#777777'
 _COLUMNS = 4
@@ -90,13 +90,13 @@ def uncertainty_sheet(images: np.ndarray, pictures: np.ndarray,
 
   def cell(values):
     painted = colors(scale(np.ma.masked_invalid(values)), bytes=True)
-    return Cell(painted[..., :3], f'mean {_mean(values):.1f}')
+    return Tile(painted[..., :3], f'mean {_mean(values):.1f}')
 
   sheet = sheets.contact_sheet(
-      [[Cell(grey[n]), Cell(images[n]), Cell(pictures[n]), cell(deviation[n]),
+      [[Tile(grey[n]), Tile(images[n]), Tile(pictures[n]), cell(deviation[n]),
         cell(error[n])] for n in range(len(images))],
       column_titles=['lightness', 'original', 'coloring', 'uncertainty',
-                     'error'], cell_size=176)
+                     'error'], tile_size=176)
   return _above_color_bar(sheet, scale, colors)
 
 
@@ -148,14 +148,14 @@ def extremes(images: np.ndarray, pictures: np.ndarray, values: np.ndarray,
     # The end tells file names apart: ..._val_00000293.JPEG.
     if len(name) > _LONGEST_FILE:
       name = '…' + name[1 - _LONGEST_FILE:]
-    return [Cell(images[n], name), Cell(pictures[n], f'{values[n]:.4g}')]
+    return [Tile(images[n], name), Tile(pictures[n], f'{values[n]:.4g}')]
 
   rows = [cells(n) for n in best]
   for row, n in zip(rows, worst, strict=False):
     row.extend(cells(n))
   titles = ['best: original', 'coloring', 'worst: original', 'coloring']
   return sheets.contact_sheet(
-      rows, column_titles=titles[:len(rows[0])], cell_size=208)
+      rows, column_titles=titles[:len(rows[0])], tile_size=208)
 
 
 def reliability(share: np.ndarray, truth: np.ndarray, draw: np.ndarray

@@ -32,7 +32,7 @@ _MARK = (30, 30, 30)
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
+class Tile:
   """One picture of a contact sheet.
 
   Attributes:
@@ -45,9 +45,9 @@ class Cell:
   is_marked: bool = False
 
 
-def contact_sheet(rows: Sequence[Sequence[Cell]], *,
+def contact_sheet(rows: Sequence[Sequence[Tile]], *,
                   column_titles: Sequence[str] = (),
-                  row_titles: Sequence[str] = (), cell_size: int = 144
+                  row_titles: Sequence[str] = (), tile_size: int = 144
                   ) -> np.ndarray:
   """A table of pictures.
 
@@ -55,21 +55,21 @@ def contact_sheet(rows: Sequence[Sequence[Cell]], *,
     rows: the pictures; rows may differ in length and may hold any sizes.
     column_titles: a title for each column, or none.
     row_titles: a line above each row, or none.
-    cell_size: the longer side of every picture, in pixels.
+    tile_size: the longer side of every picture, in pixels.
 
   Returns:
     uint8 [H, W, 3].
   """
   if not rows or not any(rows):
     raise ValueError('a contact sheet needs at least one picture')
-  text_size = min(max(11, cell_size // 10), 17)
+  text_size = min(max(11, tile_size // 10), 17)
   font = ImageFont.load_default(text_size)
   line = round(text_size * 1.5)
   columns = max(len(column_titles), *(len(row) for row in rows))
-  thumbnails = [[Image.fromarray(thumbnail(cell.pixels, cell_size))
+  thumbnails = [[Image.fromarray(thumbnail(cell.pixels, tile_size))
                  for cell in row] for row in rows]
   widths = [max((row[i].width for row in thumbnails if i < len(row)),
-                default=cell_size) for i in range(columns)]
+                default=tile_size) for i in range(columns)]
   heights = [max(t.height for t in row) for row in thumbnails if row]
   title_height = line if column_titles else 0
   size = (sum(widths) + _GAP * (columns + 1),
@@ -134,12 +134,12 @@ def proposal_drawer(colorizer: Colorizer, *, num_proposals: int
         paint(variables, images))
     rows = []
     for n, original in enumerate(np.asarray(images)):
-      lightness = Cell(grey[n])
+      lightness = Tile(grey[n])
       if num_proposals == 1:
-        answer = Cell(painted[0, n], f'ab distance {distance[0, n]:.1f}')
-        rows.append([lightness, answer, Cell(original)])
+        answer = Tile(painted[0, n], f'ab distance {distance[0, n]:.1f}')
+        rows.append([lightness, answer, Tile(original)])
       else:
-        rows.append([lightness, Cell(original), *_proposals(
+        rows.append([lightness, Tile(original), *_proposals(
             painted[:, n],
             None if probability is None else probability[:, n],
             distance[:, n])])
@@ -164,8 +164,8 @@ def side_by_side(images: np.ndarray, pictures: Mapping[str, np.ndarray]
   """
   grey = lightness_only(images)
   return contact_sheet(
-      [[Cell(grey[n]), Cell(original),
-        *(Cell(painted[n]) for painted in pictures.values())]
+      [[Tile(grey[n]), Tile(original),
+        *(Tile(painted[n]) for painted in pictures.values())]
        for n, original in enumerate(images)],
       column_titles=['lightness', 'original', *pictures])
 
@@ -190,19 +190,19 @@ def region_sheet(images: np.ndarray, regions: np.ndarray, within: np.ndarray,
       np.asarray(painting.picture(lightness, jnp.asarray(within))),
       np.asarray(painting.picture(lightness, jnp.asarray(whole))), images]
   return contact_sheet(
-      [[Cell(column[n]) for column in columns] for n in range(len(images))],
+      [[Tile(column[n]) for column in columns] for n in range(len(images))],
       column_titles=['lightness', 'region', 'within it', 'everywhere',
                      'original'])
 
 
 def _proposals(painted: np.ndarray, probability: np.ndarray | None,
-               distance: np.ndarray) -> list[Cell]:
+               distance: np.ndarray) -> list[Tile]:
   """The proposals for one photograph, [K, ...] each, the nearest framed."""
   nearest = distance.argmin()
   captions = (len(painted) * [''] if probability is None
               else [f'{share:.3f}' for share in probability])
   captions[nearest] = f'{captions[nearest]} nearest'.strip()
-  return [Cell(pixels, caption, bool(k == nearest))
+  return [Tile(pixels, caption, bool(k == nearest))
           for k, (pixels, caption) in enumerate(
               zip(painted, captions, strict=True))]
 

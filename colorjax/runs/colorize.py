@@ -21,7 +21,7 @@ import numpy as np
 import tqdm
 
 from colorjax import photo
-from colorjax.data import companions, files, masks
+from colorjax.data import companions, folders, region_sources
 from colorjax.errors import UserError
 
 _THUMBNAIL = 256
@@ -181,7 +181,7 @@ def _region(mask: pathlib.Path | None, pixels: np.ndarray
   """Where a photograph is to be colored, bool [H, W]; None: everywhere."""
   if mask is None:
     return None
-  return masks.laid_over(masks.read(mask), *pixels.shape[:2])
+  return region_sources.laid_over(region_sources.read(mask), *pixels.shape[:2])
 
 
 def _hints(strokes: pathlib.Path | None, picture: photo.Photo, image_size: int
@@ -198,7 +198,7 @@ def _hints(strokes: pathlib.Path | None, picture: photo.Photo, image_size: int
 def find_photos(source: pathlib.Path, output: pathlib.Path) -> Found:
   """The photographs to color, in the order of a file manager.
 
-  They are looked for as training does it (`files.walk`): hidden files are left
+  They are looked for as training does it (`folders.walk`): hidden files are
   out, linked folders are followed once. The output folder is left out where it
   lies inside the input.
 
@@ -218,7 +218,7 @@ def find_photos(source: pathlib.Path, output: pathlib.Path) -> Found:
     raise UserError(f'{source}: no such file or folder')
   if source.resolve() == output.resolve():
     raise UserError(f'{output}: is the input; name another folder')
-  walk = files.walk(source, without=output)
+  walk = folders.walk(source, without=output)
   refused = [f'{source / name}: cannot be entered: {reason}'
              for name, reason in walk.locked]
   refused += [f'{count} {ending} in {source}: not read; '
@@ -342,12 +342,12 @@ def write_colorings(colorings, picture, to: Sequence[pathlib.Path], *,
     if len(to) == 1:
       continue
     small = sheets.thumbnail(photo.with_depth(coloring.pixels, 8), _THUMBNAIL)
-    cells.append(sheets.Cell(small, f'{i}' if coloring.probability is None
+    cells.append(sheets.Tile(small, f'{i}' if coloring.probability is None
                              else f'{i}: {coloring.probability:.3f}'))
   if len(to) > 1 and is_wanted(to[-1]):
     original = sheets.thumbnail(photo.to_rgb8(picture), _THUMBNAIL)
-    cells.insert(0, sheets.Cell(sheets.lightness_only(original), 'lightness'))
+    cells.insert(0, sheets.Tile(sheets.lightness_only(original), 'lightness'))
     columns = math.ceil(math.sqrt(len(cells)))
     photo.write(to[-1], sheets.contact_sheet(
         [cells[i:i + columns] for i in range(0, len(cells), columns)],
-        cell_size=_THUMBNAIL))
+        tile_size=_THUMBNAIL))

@@ -37,7 +37,7 @@ def write(options: CompareOptions, evaluated: Sequence[Evaluated], *,
     command: shown above them.
   """
   rows = comparison.check([
-      comparison.Row(
+      comparison.ComparedMethod(
           name=row.name, seconds=_seconds(row.runs),
           results=[result.load(path) for path in row.evaluations])
       for row in evaluated], mixed=options.mixed_protocols)
@@ -65,7 +65,8 @@ def _seconds(runs: Sequence[pathlib.Path]) -> float | None:
   return float(np.mean(known)) if known and len(known) == len(seconds) else None
 
 
-def _page_table(table: comparison.Table, rows: Sequence[comparison.Row],
+def _page_table(table: comparison.Table,
+                rows: Sequence[comparison.ComparedMethod],
                 columns: Sequence[str], against: str) -> page.Table:
   header, lines = comparison.texts(table, rows, columns)
   return page.Table(
@@ -84,7 +85,7 @@ def _in_two_lines(text: str) -> str:
 
 def _pictures(workdir: pathlib.Path,
               evaluated: Sequence[Evaluated],
-              rows: Sequence[comparison.Row], table: comparison.Table
+              rows: Sequence[comparison.ComparedMethod], table: comparison.Table
               ) -> list[page.Figure]:
   images, painted = _examples(evaluated, rows)
   photo.write(workdir / 'sheet.png', sheets.side_by_side(images, painted))
@@ -103,7 +104,7 @@ def _pictures(workdir: pathlib.Path,
 
 
 def _examples(evaluated: Sequence[Evaluated],
-              rows: Sequence[comparison.Row]
+              rows: Sequence[comparison.ComparedMethod]
               ) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
   """Originals, and the pictures of each row that shows the same ones.
 

@@ -58,7 +58,7 @@ _lightness_difference = jax.jit(pairing.lightness_difference)
 
 
 def evaluate(options: EvaluateOptions, *, settings: str | None = None,
-             command: str = '') -> result.Result:
+             command: str = '') -> result.EvaluationResult:
   """Measures and reports.
 
   Args:
@@ -103,7 +103,7 @@ def evaluate(options: EvaluateOptions, *, settings: str | None = None,
     record = _record(judged, photos, measured, pairs, weights, options)
     statistics = {name: values for name, values in measured.items()
                   if name in catalogue.METRICS}
-    finished = result.Result(record, statistics,
+    finished = result.EvaluationResult(record, statistics,
                              catalogue.summarize(statistics))
     written = evaluation_report.write(
         workdir, judged, photos, finished, measured['index'], options,
@@ -258,7 +258,7 @@ def _joined(parts: Sequence[Mapping[str, np.ndarray]], data: str
 
 def _measured(measure: measuring.Measure, batch: Mapping[str, np.ndarray],
               progress: Progress) -> dict[str, Any]:
-  progress.add(int(batch['mask'].sum()))
+  progress.add(int(batch['padding_mask'].sum()))
   measured = dict(jax.device_get(measure(batch)))
   if 'picture' in batch:
     measured[_LIGHTNESS] = jax.device_get(

@@ -54,7 +54,7 @@ def answered(judged: Judged, photos: Photographs, indices: Sequence[int]
   parts = []
   with photos.batches(indices, min(_BATCH, len(indices))) as stream:
     for batch in stream:
-      keep = batch.pop('mask') > 0
+      keep = batch.pop('padding_mask') > 0
       parts.append({name: rows[keep] for name, rows in jax.device_get(
           compute(judged.variables, batch)).items()})
   rows = {name: np.concatenate([part[name] for part in parts])
@@ -74,7 +74,7 @@ def _shown(answers: Answers) -> dict[str, jax.Array]:
   return shown
 
 
-def histograms(finished: result.Result) -> tuple[Figure, np.ndarray]:
+def histograms(finished: result.EvaluationResult) -> tuple[Figure, np.ndarray]:
   """How figures are spread over the photographs."""
   # The SSIM of equal pictures is 1 up to the rounding of float32.
   values = {name: finished.statistics[name].round(6) for name in _SPREAD
@@ -90,7 +90,8 @@ def histograms(finished: result.Result) -> tuple[Figure, np.ndarray]:
           evaluation.histograms(values, intervals=intervals))
 
 
-def extremes(judged: Judged, photos: Photographs, finished: result.Result,
+def extremes(judged: Judged, photos: Photographs,
+             finished: result.EvaluationResult,
              indices: np.ndarray) -> tuple[Figure, np.ndarray]:
   """The photographs that were colored best and worst."""
   values = finished.statistics[_RANKED]
@@ -130,7 +131,8 @@ def uncertainty(shown: Shown, options: EvaluateOptions
                shown.original, shown.picture, shown.deviation, shown.error))]
 
 
-def calibrations(finished: result.Result) -> list[tuple[Figure, np.ndarray]]:
+def calibrations(finished: result.EvaluationResult
+                 ) -> list[tuple[Figure, np.ndarray]]:
   """Reliability and ranks; [] for a method without draws."""
   pictures = []
   reliability = finished.statistics.get('expected_calibration_error')

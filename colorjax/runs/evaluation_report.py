@@ -22,7 +22,7 @@ _NAMED = 3  # of those left out; protocol.json names all
 
 
 def write(workdir: pathlib.Path, judged: Judged, photos: Photographs,
-          finished: result.Result, indices: np.ndarray,
+          finished: result.EvaluationResult, indices: np.ndarray,
           options: EvaluateOptions, *, settings: str, command: str
           ) -> list[str]:
   """Writes `report/`.
@@ -75,7 +75,7 @@ def load_examples(workdir: pathlib.Path) -> dict[str, np.ndarray]:
   return result.unpack(workdir / EXAMPLES_FILE)
 
 
-def table(finished: result.Result) -> page.Table:
+def table(finished: result.EvaluationResult) -> page.Table:
   """All metrics with their intervals."""
   record = finished.record
   return page.Table(
@@ -90,7 +90,7 @@ def table(finished: result.Result) -> page.Table:
             for name, value in finished.summary.items()])
 
 
-def say(workdir: pathlib.Path, finished: result.Result,
+def say(workdir: pathlib.Path, finished: result.EvaluationResult,
         files: Sequence[str]) -> None:
   """Prints the figures, what was noticed, and the paths.
 

@@ -12,10 +12,10 @@ import jax
 import numpy as np
 
 from colorjax.colorizer import Batch, Colorizer, Variables
-from colorjax.data import augment, embeddings, masks, pipeline, sources
+from colorjax.data import augment, embeddings, pipeline, region_sources, sources
 from colorjax.data.engines import BatchStream
 from colorjax.data.screening import Screen
-from colorjax.evaluation import catalogue, measuring, region_figures
+from colorjax.evaluation import catalogue, measuring, region_metrics
 from colorjax.evaluation.answers import AnswerFn
 from colorjax.metrics.bootstrap import Interval
 
@@ -92,7 +92,7 @@ class Feed:
   image_size: int
   seed: int = 0
   crop_scale: float = 0.5
-  regions: masks.MaskSource | None = None
+  regions: region_sources.RegionSource | None = None
   embeddings: np.ndarray | None = None
 
   def train(self, start: int, num_steps: int) -> BatchStream:
@@ -147,7 +147,7 @@ def measure(answer: AnswerFn, variables: Variables, feed: Feed
   run = measuring.compiled(answer, variables)
   with feed.held_out() as stream:
     return catalogue.summarize(measuring.collect(run, (
-        {name: batch[name] for name in ('image', 'mask', 'index')}
+        {name: batch[name] for name in ('image', 'padding_mask', 'index')}
         for batch in stream)))
 
 
@@ -159,17 +159,17 @@ def measure_regions(colorizer: Colorizer, variables: Variables, feed: Feed,
     colorizer: a method with `predict_within`.
     variables: its checkpoint.
     feed: the held-out photographs.
-    spec: the regions, as `masks.parse` understands them.
+    spec: the regions, as `region_sources.parse` understands them.
 
   Returns:
-    By the names of `region_figures.REGION_FIGURES`.
+    By the names of `region_metrics.REGION_FIGURES`.
   """
-  figures = jax.jit(region_figures.per_region(colorizer))
-  feed = dataclasses.replace(feed, regions=masks.parse(spec))
+  figures = jax.jit(region_metrics.per_region(colorizer))
+  feed = dataclasses.replace(feed, regions=region_sources.parse(spec))
   with feed.held_out() as stream:
-    return region_figures.summarize(measuring.collect(
+    return region_metrics.summarize(measuring.collect(
         lambda batch: figures(variables, {
-            name: batch[name] for name in ('image', 'mask', 'region')}),
+            name: batch[name] for name in ('image', 'padding_mask', 'region')}),
         stream))
 
 

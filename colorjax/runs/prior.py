@@ -209,7 +209,7 @@ def _mean_over_photos(
   with feed.held_out() as batches, tqdm.tqdm(
       desc=what, total=screen.source.size, unit='photo', disable=None) as bar:
     for batch in batches:
-      is_photo = batch['mask'] > 0
+      is_photo = batch['padding_mask'] > 0
       values = np.asarray(measure_batch(batch['image']), np.float64)
       total = total + values[is_photo].sum(0)
       count += int(is_photo.sum())

@@ -9,8 +9,8 @@ import numpy as np
 
 from colorjax import color, files, inference, photo
 from colorjax.colorizer import Colorizer, Variables
-from colorjax.data import masks
-from colorjax.evaluation import catalogue, region_figures
+from colorjax.data import region_sources
+from colorjax.evaluation import catalogue, region_metrics
 from colorjax.metrics.bootstrap import Interval
 from colorjax.report import page, sheets
 from colorjax.runs import photographs
@@ -131,11 +131,11 @@ def _pictures(workdir: pathlib.Path, colorizer: Colorizer,
 def _regions_picture(colorizer: Colorizer, variables: Variables, feed: Feed,
                      num_photos: int) -> tuple[page.Figure, np.ndarray]:
   """Some photographs within segments, which follow the things in them."""
-  feed = dataclasses.replace(feed, regions=masks.parse(REGIONS[-1]))
+  feed = dataclasses.replace(feed, regions=region_sources.parse(REGIONS[-1]))
   with feed.held_out() as stream:
     batch = next(stream)
-  number = min(num_photos, int(batch['mask'].sum()))
-  images, regions = (batch[name][batch['mask'] > 0][:number]
+  number = min(num_photos, int(batch['padding_mask'].sum()))
+  images, regions = (batch[name][batch['padding_mask'] > 0][:number]
                      for name in ('image', 'region'))
   lightness, _ = color.split_lightness(jax.numpy.asarray(images))
   predict = jax.jit(colorizer.predict)
@@ -150,7 +150,7 @@ def _regions_picture(colorizer: Colorizer, variables: Variables, feed: Feed,
 def _table(feed: Feed, regions: str, summary: Summary) -> page.Table:
   """Figures of the whole photographs (regions '') or of regions."""
   meanings = {name: metric.meaning for name, metric
-              in catalogue.METRICS.items()} | region_figures.REGION_FIGURES
+              in catalogue.METRICS.items()} | region_metrics.REGION_FIGURES
   return page.Table(
       caption=f'Held-out photographs ({feed.photos.source.name})'
       + (f', regions {regions!r}' if regions else '')

@@ -17,7 +17,7 @@ import optax
 
 from colorjax import files, keys, parallel, saved
 from colorjax.colorizer import Colorizer, Variables
-from colorjax.data import masks
+from colorjax.data import region_sources
 from colorjax.data.engines import BatchStream
 from colorjax.data.screening import Screen
 from colorjax.data.source import SourceError
@@ -52,7 +52,7 @@ class Outcome:
   Attributes:
     workdir: its directory.
     step: the last step.
-    status: as of `training.loop.fit`: 'finished', 'was_finished', ...
+    status: as of `training.loop.train`: 'finished', 'was_finished', ...
     exit_code: 0 for a finished run, 128 + signal for an interrupted one.
   """
   workdir: pathlib.Path
@@ -94,8 +94,8 @@ def train(
     options: TrainOptions,
     *,
     asking: Mapping[str, Any] | None = None,
-    regions: masks.MaskSource | None = None,
-    eval_regions: masks.MaskSource | None = None,
+    regions: region_sources.RegionSource | None = None,
+    eval_regions: region_sources.RegionSource | None = None,
     embed_photos: EmbedPhotos | None = None,
     row_titles: run_report.RowTitles | None = None,
     told: str | None = None,
@@ -209,8 +209,8 @@ def _run(
     told: str | None,
     harmless: Collection[str],
     command: str,
-    regions: masks.MaskSource | None = None,
-    eval_regions: masks.MaskSource | None = None,
+    regions: region_sources.RegionSource | None = None,
+    eval_regions: region_sources.RegionSource | None = None,
     embed_photos: EmbedPhotos | None = None,
     row_titles: run_report.RowTitles | None = None,
 ) -> Outcome:
@@ -316,7 +316,7 @@ def _json(value: Any) -> Any:
 
 
 def _timed_fit(colorizer: Colorizer, feeds: _Feeds, options: TrainOptions,
-               plan: _Plan) -> loop.Result:
+               plan: _Plan) -> loop.TrainingResult:
   """`_fit`, with a note of how long it took beside the run.
 
   `seconds` are by the clock, evaluations and compilation included, and
@@ -359,8 +359,9 @@ def _check_settings(colorizer: Colorizer, options: TrainOptions) -> None:
   jax.eval_shape(dry_run, jax.random.key(0))
 
 
-def _open_feeds(options: TrainOptions, regions: masks.MaskSource | None,
-                eval_regions: masks.MaskSource | None) -> _Feeds:
+def _open_feeds(options: TrainOptions,
+                regions: region_sources.RegionSource | None,
+                eval_regions: region_sources.RegionSource | None) -> _Feeds:
   """All photographs of a run; UserError where one set has none to show."""
   def opened(name: str, *, train: bool) -> Screen:
     photos = open_photos(getattr(options, name), options.photos, train=train)
@@ -370,7 +371,7 @@ def _open_feeds(options: TrainOptions, regions: masks.MaskSource | None,
       raise UserError(f'{name}={error}') from error
     return photos
 
-  def feed(photos: Screen, regions: masks.MaskSource | None) -> Feed:
+  def feed(photos: Screen, regions: region_sources.RegionSource | None) -> Feed:
     return Feed(photos=photos, options=options.photos, regions=regions,
                 batch_size=options.batch_size, image_size=options.image_size,
                 seed=options.seed, crop_scale=options.crop_scale)
@@ -460,7 +461,7 @@ def _optimizer(given: Optimizing, num_steps: int
 
 
 def _fit(colorizer: Colorizer, feeds: _Feeds, options: TrainOptions,
-         plan: _Plan) -> loop.Result:
+         plan: _Plan) -> loop.TrainingResult:
   """The run itself."""
   step = parallel.pmap_step(steps_lib.make_train_step(
       colorizer.players or colorizer.loss, plan.optimizer, seed=options.seed,
@@ -476,7 +477,7 @@ def _fit(colorizer: Colorizer, feeds: _Feeds, options: TrainOptions,
     with feeds.validation.held_out() as stream:
       return totals.evaluate(eval_step, state.variables, stream)
 
-  return loop.fit(
+  return loop.train(
       state_lib.create_state(
           plan.variables, plan.optimizer, ema=plan.ema_decay is not None,
           players=colorizer.players),

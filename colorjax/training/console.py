@@ -13,10 +13,10 @@ def say(line: str) -> None:
   tqdm.tqdm.write(line, file=sys.stderr)
 
 
-def format_figures(figures: Mapping[str, float]) -> str:
+def format_metrics(metrics: Mapping[str, float]) -> str:
   """'name value, ...', the loss first; those of a group ('a/b') left out."""
-  names = sorted(figures, key=lambda name: name != 'loss')
-  return ', '.join(f'{name} {figures[name]:.4g}' for name in names
+  names = sorted(metrics, key=lambda name: name != 'loss')
+  return ', '.join(f'{name} {metrics[name]:.4g}' for name in names
                    if '/' not in name)
 
 
@@ -45,9 +45,9 @@ class Progress:
     if self._start is None:  # The first step compiles: no measure of speed.
       self._start = (time.monotonic(), step)
 
-  def show(self, step: int, figures: Mapping[str, float]) -> None:
-    """Shows figures beside the bar, or as a line if the last one is old."""
-    text = format_figures(figures)
+  def show(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Shows metrics beside the bar, or as a line if the last one is old."""
+    text = format_metrics(metrics)
     if not self._bar.disable:
       self._bar.set_postfix_str(text, refresh=False)
       return

@@ -19,13 +19,13 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
 
 from colorjax.errors import UserError
-from colorjax.training.console import Progress, format_figures, say
+from colorjax.training.console import Progress, format_metrics, say
 
 _RECENT = 16  # steps that the speed at the end of a run is read of
 
 
 class MetricsLog:
-  """`metrics.jsonl`: one JSON object a line: `step`, `split`, the figures.
+  """`metrics.jsonl`: one JSON object a line: `step`, `split`, the metrics.
 
   No clock time is written: a resumed run and an uninterrupted one leave the
   same bytes. A figure that is not finite is null.
@@ -50,10 +50,10 @@ class MetricsLog:
     except OSError as error:
       raise self._failure(error) from error
 
-  def write(self, step: int, split: str, figures: Mapping[str, float]) -> None:
+  def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
     """Appends one line; UserError on a full disk."""
     finite = {name: value if math.isfinite(value) else None
-              for name, value in figures.items()}
+              for name, value in metrics.items()}
     line = json.dumps({'step': step, 'split': split, **finite})
     try:
       self._file.write(line + '\n')
@@ -111,11 +111,11 @@ class TensorBoard:
     except OSError as error:
       raise self._failure(error) from error
 
-  def scalars(self, step: int, split: str, figures: Mapping[str, float]
+  def scalars(self, step: int, split: str, metrics: Mapping[str, float]
               ) -> None:
-    """Adds figures as `split/name`; UserError on a full disk."""
+    """Adds metrics as `split/name`; UserError on a full disk."""
     self._write(step, [summary.scalar(f'{split}/{name}', value)
-                       for name, value in figures.items()])
+                       for name, value in metrics.items()])
 
   def images(self, step: int, grids: Mapping[str, np.ndarray]) -> None:
     """Adds pictures, uint8 sRGB [H, W, 3], by name."""
@@ -200,23 +200,23 @@ class RunLog:
     """
     return float(np.mean(self._recent)) if self._recent else None
 
-  def train(self, step: int, figures: Mapping[str, float]) -> None:
-    """Logs training figures; the speed goes to board and terminal only."""
-    self._metrics.write(step, 'train', figures)
+  def train(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Logs training metrics; the speed goes to board and terminal only."""
+    self._metrics.write(step, 'train', metrics)
     speed = {}
     if self._images and self._since is not None:
       now = time.monotonic()
       speed = {'images_per_second': self._images / (now - self._since)}
       self._images, self._since = 0, now
-    self._board.scalars(step, 'train', {**figures, **speed})
-    self._progress.show(step, {**figures, **speed})
+    self._board.scalars(step, 'train', {**metrics, **speed})
+    self._progress.show(step, {**metrics, **speed})
 
   def evaluation(
-      self, step: int, split: str, figures: Mapping[str, float]) -> None:
-    """Logs the figures of an evaluation."""
-    self._metrics.write(step, split, figures)
-    self._board.scalars(step, split, figures)
-    say(f'step {step} {split}: {format_figures(figures)}')
+      self, step: int, split: str, metrics: Mapping[str, float]) -> None:
+    """Logs the metrics of an evaluation."""
+    self._metrics.write(step, split, metrics)
+    self._board.scalars(step, split, metrics)
+    say(f'step {step} {split}: {format_metrics(metrics)}')
 
   def images(self, step: int, grids: Mapping[str, np.ndarray]) -> None:
     """Shows pictures, uint8 [H, W, 3] by name, in TensorBoard."""

@@ -7,7 +7,7 @@ to the last bit (on the same machine, with kernels that are deterministic: on a
 GPU XLA has to be told so). What belongs to a run beside its `TrainState`
 (`HostState`) lies in the checkpoint too.
 
-After step n, in this order: its figures are logged, evaluations are made, the
+After step n, in this order: its metrics are logged, evaluations are made, the
 state is saved. So a checkpoint of step n means that all of n's lines are in
 metrics.jsonl, and later lines are dropped when a run goes on from it.
 """
@@ -29,7 +29,7 @@ from colorjax.errors import UserError
 from colorjax.training import checkpoint, failure, signals
 from colorjax.training.console import say
 from colorjax.training.log import RunLog
-from colorjax.training.run_state import Cadence, HostState, Result
+from colorjax.training.run_state import Cadence, HostState, TrainingResult
 from colorjax.training.state import TrainState
 from colorjax.training.steps import NON_FINITE
 from colorjax.training.totals import Totals
@@ -38,7 +38,7 @@ Evaluation = Callable[[TrainState], Mapping[str, float]]
 """Figures of a state on a data set, for example the validation loss."""
 
 
-def fit(
+def train(
     state: TrainState,
     step: Callable[[TrainState, Batch], tuple[TrainState, Any]],
     batches: Callable[[int], Iterable[Batch]],
@@ -50,7 +50,7 @@ def fit(
     images: Callable[[TrainState], Mapping[str, np.ndarray]] | None = None,
     describe: Callable[[Batch], list[str]] | None = None,
     say: Callable[[str], None] = say,
-) -> Result:
+) -> TrainingResult:
   """Trains, or goes on training, until the run is over or interrupted.
 
   Args:
@@ -109,8 +109,9 @@ def _restore(checkpoints: checkpoint.Checkpoints, state: TrainState
   return parallel.replicate(state), HostState(**host), int(state.step)
 
 
-def _result(status, state: TrainState, host: HostState, signal=None) -> Result:
-  return Result(status=status, state=state, best_value=host.best_value,
+def _result(status, state: TrainState, host: HostState, signal=None
+            ) -> TrainingResult:
+  return TrainingResult(status=status, state=state, best_value=host.best_value,
                 best_step=host.best_step, signal=signal)
 
 
@@ -128,7 +129,7 @@ def _closing(batches: Iterable[Batch]) -> Iterator[Iterator[Batch]]:
 
 @dataclasses.dataclass(kw_only=True)
 class _Run:
-  """The moving parts of one call of `fit`."""
+  """The moving parts of one call of `train`."""
 
   step: Callable[[TrainState, Batch], tuple[TrainState, Any]]
   state: TrainState
@@ -145,8 +146,8 @@ class _Run:
   log: RunLog
   pending: tuple[int, Batch, Any] | None = None
 
-  def train(self, start: int, batches: Iterator[Batch]) -> Result:
-    """Steps until the run is over; a step's figures are read one step late."""
+  def train(self, start: int, batches: Iterator[Batch]) -> TrainingResult:
+    """Steps until the run is over; a step's metrics are read one step late."""
     window = Totals(self.host.window)
     for n in range(start + 1, self.cadence.num_steps + 1):
       batch = next(batches, None)
@@ -172,7 +173,7 @@ class _Run:
         or cadence.due(n, cadence.checkpoint_every))
 
   def _read(self, window: Totals) -> None:
-    """Waits for the step dispatched last and takes in its figures."""
+    """Waits for the step dispatched last and takes in its metrics."""
     if self.pending is None:
       return
     n, batch, metrics = self.pending
@@ -181,7 +182,7 @@ class _Run:
     if metrics.pop(NON_FINITE)[0]:
       self._fail(n, batch, metrics)
     window.add(metrics)
-    self.log.advance(n, len(batch['mask']))
+    self.log.advance(n, len(batch['padding_mask']))
     if self.cadence.due(n, self.cadence.log_every):
       self.log.train(n, window.means())
       window.clear()
@@ -208,10 +209,10 @@ class _Run:
     """Runs and logs the evaluations; the monitored loss if there is one."""
     value = None
     for split, evaluation in self.evaluations.items():
-      figures = evaluation(self.state)
-      self.log.evaluation(n, split, figures)
+      metrics = evaluation(self.state)
+      self.log.evaluation(n, split, metrics)
       if split == self.monitor:
-        value = float(figures['loss'])
+        value = float(metrics['loss'])
     if self.images:
       self.log.images(n, self.images(self.state))
     return value
@@ -227,7 +228,7 @@ class _Run:
         names=self.describe(batch) if self.describe else [],
         loss=mean('loss'), grad_norm=mean('grad_norm'))
 
-  def _end(self, n: int) -> Result:
+  def _end(self, n: int) -> TrainingResult:
     """Waits for the last save and says how the run ended."""
     self.checkpoints.wait()
     host, received = self.host, self.notice.received

@@ -14,7 +14,7 @@ class Cadence:
 
   Attributes:
     num_steps: length of the run.
-    log_every: write the means of the training figures since the last line.
+    log_every: write the means of the training metrics since the last line.
     eval_every: run the evaluations and draw the pictures.
     checkpoint_every: save the state.
     keep: how many of the last checkpoints to keep, beside the best.
@@ -49,7 +49,7 @@ class HostState:
     best_step: the step of it.
     stale: evaluations since.
     stopped: patience has run out.
-    window: sums of the training figures since the last line.
+    window: sums of the training metrics since the last line.
   """
   best_value: float | None = None
   best_step: int | None = None
@@ -70,7 +70,7 @@ class HostState:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Result:
+class TrainingResult:
   """How a run ended.
 
   Attributes:

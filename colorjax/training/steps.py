@@ -86,19 +86,19 @@ def make_train_step(
 
   def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     batch = _with_padding_filled(batch)
-    places = parallel.positions(len(batch['mask']))
+    places = parallel.positions(len(batch['padding_mask']))
     frozen, rest = without_frozen(state.model_state)
     old = state.replace(model_state=rest)
     new, finite, norms = old, [], {}
     metrics: Metrics = {}
     for name, loss_fn in players.items():
       key = key_lib.of_step(seed, state.step, name or 'loss')
-      new, figures, sound, norms[name] = _update(
+      new, player_metrics, sound, norms[name] = _update(
           _thawed(loss_fn, frozen, state.step), optimizers[name], new, name,
           batch, key_lib.of_examples(key, places), accumulate)
-      if twice := metrics.keys() & figures.keys():
+      if twice := metrics.keys() & player_metrics.keys():
         raise ValueError(f'two players have a metric named {min(twice)!r}')
-      metrics |= figures
+      metrics |= player_metrics
       finite.append(sound)
     new = new.replace(step=old.step + 1,
                       ema=_moving_average(old, new, ema_decay))
@@ -153,14 +153,15 @@ def _with_padding_filled(batch: Batch) -> Batch:
   The first of the global batch: batch statistics see padding too, and have to
   be the same on any number of devices.
   """
-  is_photo = batch['mask'] > 0
-  rows = {name: jnp.asarray(x) for name, x in batch.items() if name != 'mask'}
+  is_photo = batch['padding_mask'] > 0
+  rows = {name: jnp.asarray(x) for name, x in batch.items()
+          if name != 'padding_mask'}
   first = parallel.first_row(rows, jnp.asarray(is_photo))
 
   def filled(x: jax.Array, row: jax.Array) -> jax.Array:
     return jnp.where(is_photo.reshape(-1, *[1] * row.ndim), x, row)
 
-  return {'mask': batch['mask']} | {
+  return {'padding_mask': batch['padding_mask']} | {
       name: filled(x, first[name]) for name, x in rows.items()}
 
 
@@ -209,10 +210,10 @@ def _with_part(tree: Any, name: str | None, part: Any) -> Any:
 
 def _mean_gradient(loss_fn, state, name, batch, keys, accumulate):
   """Loss, gradient, model state and metrics of the whole batch."""
-  total = parallel.sum_over_devices(batch['mask'].sum())
+  total = parallel.sum_over_devices(batch['padding_mask'].sum())
 
   def part_gradient(model_state, part, keys):
-    weight = part['mask'].sum() / jnp.maximum(total, 1)
+    weight = part['padding_mask'].sum() / jnp.maximum(total, 1)
 
     def weighted(trained):
       params = _with_part(state.params, name, trained)
@@ -258,7 +259,7 @@ def _split(batch: Batch, keys: jax.Array, accumulate: int
   Dealt out in turn and not cut into blocks: a device holds a block of the
   global batch, so only this way are microbatches those of a single device.
   """
-  size = len(batch['mask'])
+  size = len(batch['padding_mask'])
   if size % accumulate:
     raise UserError(
         f'accumulate={accumulate} does not divide the {size} photographs '

@@ -9,14 +9,14 @@ from colorjax.colorizer import Batch, Variables
 
 
 class Totals:
-  """Sums of figures over batches, divided once at the end."""
+  """Sums of metrics over batches, divided once at the end."""
 
   def __init__(self, pairs: Mapping[str, Iterable[float]] | None = None):
     """Starts from nothing, or from what `pairs` returned."""
     self._pairs = {name: tuple(pair) for name, pair in (pairs or {}).items()}
 
   def add(self, metrics: Mapping[str, tuple[float, float]]) -> None:
-    """Adds figures, each a pair (sum, count) of numbers."""
+    """Adds metrics, each a pair (sum, count) of numbers."""
     for name, (value, count) in metrics.items():
       old_value, old_count = self._pairs.get(name, (0.0, 0.0))
       self._pairs[name] = (old_value + float(value), old_count + float(count))

@@ -40,9 +40,9 @@ def write_pairs(folder: pathlib.Path, number: int, size: int) -> None:
   """
   from PIL import Image
 
-  from colorjax.data import files
+  from colorjax.data import folders
 
-  source = files.bundled(train=True)
+  source = folders.bundled(train=True)
   for name in ('photographs', 'pictures'):
     (folder / name).mkdir()
   rng = np.random.default_rng(0)

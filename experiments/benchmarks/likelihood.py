@@ -42,7 +42,7 @@ REFERENCE = 'bernoulli, numpyro'
 
 
 @dataclasses.dataclass
-class Row:
+class Timing:
   """Figures of one form; None where the form cannot run.
 
   Attributes:
@@ -171,18 +171,18 @@ def take_turns(forms: list[Form], repeats: int) -> None:
           times.append(time.perf_counter() - start)
 
 
-def figures(form: Form) -> Row:
+def figures(form: Form) -> Timing:
   """The row of a form that has been timed."""
   forward, gradient = (statistics.median(times) for times in form.times)
   analysis = form.gradient.memory_analysis()
   temporaries = (math.nan if analysis is None else
                  analysis.temp_size_in_bytes / form.args[0][0].nbytes)
   nats = float(form.forward(*form.args)) / form.args[-1].shape[0]
-  return Row(form.name, nats, 1e3 * forward, 1e3 * gradient, temporaries,
+  return Timing(form.name, nats, 1e3 * forward, 1e3 * gradient, temporaries,
              form.traffic / gradient / 1e9)
 
 
-def table(rows: list[Row]) -> str:
+def table(rows: list[Timing]) -> str:
   """The rows as Markdown."""
   lines = ['| form | nats | forward ms | value + gradient ms '
            '| temporaries / logits | GB/s | speed / numpyro |',

@@ -60,7 +60,7 @@ def images_per_second() -> float:
       colorizer.loss, optimizer, seed=0, ema_decay=0.995))
   images = np.random.default_rng(0).integers(
       0, 256, (batch_size, size, size, 3), np.uint8)
-  batch = {'image': images, 'mask': np.ones(batch_size, np.float32)}
+  batch = {'image': images, 'padding_mask': np.ones(batch_size, np.float32)}
   times = []
   for _ in range(_STEPS.value + 2):  # two to compile and to touch memory
     start = time.perf_counter()

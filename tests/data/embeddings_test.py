@@ -56,7 +56,7 @@ class Counting:
 
   def __call__(self, batch):
     assert len(batch['image']) == 4  # one compilation: the last is padded
-    self.count += int(batch['mask'].sum())
+    self.count += int(batch['padding_mask'].sum())
     return embed(batch)
 
 
@@ -79,7 +79,7 @@ def test_the_squares_are_those_of_an_evaluation(tmp_path):
     with pipeline.eval_stream(source, batch_size=4, image_size=SIZE, fit=fit
                               ) as stream:
       expected = np.concatenate(
-          [embed(batch)[batch['mask'] > 0] for batch in stream])
+          [embed(batch)[batch['padding_mask'] > 0] for batch in stream])
     np.testing.assert_array_equal(compute(source, tmp_path, fit=fit), expected)
   assert len(list(tmp_path.iterdir())) == 2
 
@@ -290,13 +290,15 @@ def test_a_finished_cache_is_used_where_nothing_can_be_written(
 
   monkeypatch.setattr(pathlib.Path, 'mkdir', refuse)
   np.testing.assert_allclose(compute(source, tmp_path), expected)
-  with pytest.raises(UserError, match=r'Permission denied; .*embedding_dir=FOLDER'):
+  with pytest.raises(
+      UserError, match=r'Permission denied; .*embedding_dir=FOLDER'):
     compute(flat_photos(5)[0], tmp_path)
 
 
 def test_a_file_in_the_way_is_named(tmp_path):
   (tmp_path / 'file').write_text('')
-  with pytest.raises(UserError, match=f'{tmp_path}/file/.*embedding_dir=FOLDER'):
+  with pytest.raises(
+      UserError, match=rf'{tmp_path}/file/.*embedding_dir=FOLDER'):
     compute(flat_photos(4)[0], tmp_path / 'file')
 
 
@@ -320,7 +322,7 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path):
   def broken(batch):
     vectors = embed(batch)
     vectors[batch['index'] == 5] = np.nan
-    vectors[batch['mask'] == 0] = np.inf  # nobody looks at padding
+    vectors[batch['padding_mask'] == 0] = np.inf  # nobody looks at padding
     return vectors
 
   with pytest.raises(UserError, match=r'arrays\[5\] is not finite'):

@@ -36,7 +36,7 @@ def counting_source(count=7):
 
 
 def same(one, other):
-  assert one.keys() == other.keys() == {'image', 'mask', 'index'}
+  assert one.keys() == other.keys() == {'image', 'padding_mask', 'index'}
   for key in one:
     assert one[key].dtype == other[key].dtype
     np.testing.assert_array_equal(one[key], other[key])
@@ -198,7 +198,7 @@ class TestTrainBatches:
     indices = np.concatenate([b['index'] for b in steps]).reshape(8, 7)
     np.testing.assert_array_equal(
         np.sort(indices, 1), np.tile(np.arange(7), (8, 1)))
-    assert all(b['mask'].all() for b in steps)
+    assert all(b['padding_mask'].all() for b in steps)
 
   def test_image_and_index_belong_together(self):
     colors = np.arange(0, 250, 10, np.uint8)
@@ -242,7 +242,7 @@ class TestTrainBatches:
     for step in 0, 3:
       parts = [pipeline.train_batch(source, SPEC, 0, step, shard=(s, shards))
                for s in range(shards)]
-      assert all(len(p['mask']) == 4 // shards for p in parts)
+      assert all(len(p['padding_mask']) == 4 // shards for p in parts)
       same(joined(parts), pipeline.train_batch(source, SPEC, 0, step))
 
   def test_prefetch_is_bounded(self):
@@ -281,14 +281,14 @@ class TestEvalBatches:
         engine=engine) as stream:
       batches = list(stream)
     assert len(batches) == pipeline.num_eval_batches(size, batch_size)
-    assert all(len(b['mask']) == batch_size for b in batches)
+    assert all(len(b['padding_mask']) == batch_size for b in batches)
     everything = joined(batches)
     np.testing.assert_array_equal(everything['index'][:size], np.arange(size))
-    np.testing.assert_array_equal(everything['mask'][:size], 1)
+    np.testing.assert_array_equal(everything['padding_mask'][:size], 1)
     for image, pixels in zip(everything['image'], images, strict=False):
       np.testing.assert_array_equal(
           image, Image.fromarray(pixels).resize((8, 8)))
-    for key, padding in ('index', -1), ('mask', 0), ('image', 0):
+    for key, padding in ('index', -1), ('padding_mask', 0), ('image', 0):
       np.testing.assert_array_equal(everything[key][size:], padding)
 
   def test_shards_make_up_the_batches(self):

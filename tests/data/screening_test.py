@@ -144,9 +144,9 @@ class TestBrokenFiles:
     for row, index in enumerate(evaluated['index']):
       is_good = row < folder.size and folder.label(row) in self.good
       assert index == (row if is_good else -1)
-      assert evaluated['mask'][row] == is_good
+      assert evaluated['padding_mask'][row] == is_good
       assert is_good or not evaluated['image'][row].any()
-    assert evaluated['mask'].sum() == len(self.good)
+    assert evaluated['padding_mask'].sum() == len(self.good)
 
   def test_training_takes_the_next_that_can_be_read(self, folder):
     skipping = train(screening.Screen(folder, on_bad_image='skip'), 8)
@@ -154,7 +154,7 @@ class TestBrokenFiles:
     everything = sources.from_arrays(
         [np.full((9, 9, 3), i, np.uint8) for i in range(folder.size)])
     for batch, unscreened in zip(skipping, train(everything, 8), strict=True):
-      assert batch['mask'].all()
+      assert batch['padding_mask'].all()
       for got, asked in zip(batch['index'], unscreened['index'], strict=True):
         while not is_good[asked]:
           asked = (asked + 1) % folder.size
@@ -212,7 +212,7 @@ class TestBrokenFiles:
         r'all 6 photographs are left out, .*bomb\.png: too large')):
       pipeline.train_batch(screen, SPEC, 0, 0)
     evaluated = evaluate(screen)
-    assert not evaluated['mask'].any()
+    assert not evaluated['padding_mask'].any()
 
 
 class TestGreyPhotographs:
@@ -230,7 +230,7 @@ class TestGreyPhotographs:
 
   def test_are_kept_by_default(self):
     screen = screening.Screen(grey_source())
-    assert evaluate(screen)['mask'].sum() == 6
+    assert evaluate(screen)['padding_mask'].sum() == 6
     assert screen.exclusions.lines() == []
 
   def test_chroma_is_measured_once_if_at_all(self, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from colorjax.data import files, sources
+from colorjax.data import folders, sources
 
 FLAT = {'red': (250, 20, 10), 'green': (10, 200, 30), 'blue': (20, 30, 240)}
 
@@ -75,7 +75,7 @@ class TestBundled:
   def test_every_file_is_in_the_wheel(self):
     shipped = {file.name for file in importlib.metadata.files('scikit-image')
                if file.parent.as_posix() == 'skimage/data'}
-    assert shipped.issuperset(files.BUNDLED_TRAIN + files.BUNDLED_HELD_OUT)
+    assert shipped.issuperset(folders.BUNDLED_TRAIN + folders.BUNDLED_HELD_OUT)
 
   def test_held_out_photographs_are_not_trained_on(self):
     train = sources.parse('bundled', train=True)

@@ -37,7 +37,7 @@ def prepare(root, file_format='tfrecord', features=None, counts=None):
           data_dir=str(folder), module_name='test'),
       features=features or tfds.features.FeaturesDict({
           'image': tfds.features.Image(shape=(None, None, 3)),
-          'mask': tfds.features.Image(shape=(None, None, 1)),
+          'padding_mask': tfds.features.Image(shape=(None, None, 1)),
           'label': tfds.features.ClassLabel(num_classes=3),
           'file_name': tfds.features.Text()}))
   writer = tfds.core.SequentialWriter(info, max_examples_per_shard=3,
@@ -49,7 +49,7 @@ def prepare(root, file_format='tfrecord', features=None, counts=None):
     examples = []
     for _ in range(count):
       example = {'image': io.BytesIO(encoded(number)), 'label': number % 3,
-                 'mask': np.zeros((2, 2, 1), np.uint8),
+                 'padding_mask': np.zeros((2, 2, 1), np.uint8),
                  'file_name': f'photo {number}.png'}
       examples.append({key: example[key] for key in info.features})
       number += 1
@@ -277,7 +277,7 @@ class TestNames:
       assert set(batch['index']) < set(range(5))
       with pipeline.eval_stream(source, batch_size=3, image_size=8) as stream:
         batches = list(stream)
-    assert [b['mask'].sum() for b in batches] == [3, 2]
+    assert [b['padding_mask'].sum() for b in batches] == [3, 2]
     assert source.label(0)
     assert '\n' not in source.label(0)
 

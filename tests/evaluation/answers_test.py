@@ -17,7 +17,7 @@ from colorjax.evaluation import (
   catalogue,
   measuring,
   protocol,
-  region_figures,
+  region_metrics,
   result,
 )
 from colorjax.photo import painting
@@ -56,7 +56,7 @@ def _batches(images, size=2, **more):
     part = images[start:start + size]
     padding = np.zeros((size - len(part), *images.shape[1:]), np.uint8)
     batch = {'image': np.concatenate([part, padding]),
-             'mask': (np.arange(size) < len(part)).astype(np.float32),
+             'padding_mask': (np.arange(size) < len(part)).astype(np.float32),
              'index': np.arange(start, start + size, dtype=np.int32)}
     yield batch | {name: np.concatenate([
         rows[start:start + size], np.zeros((size - len(part),
@@ -219,7 +219,7 @@ def test_hints_are_of_the_photograph_and_of_its_number(images):
   def hinted(order):
     order = np.asarray(order)
     return measuring.collect(run, [{
-        'image': images[order], 'mask': np.ones(len(order)),
+        'image': images[order], 'padding_mask': np.ones(len(order)),
         'index': order.astype(np.int32)}])['ab_distance_hinted']
 
   forward = hinted(range(5))
@@ -240,13 +240,13 @@ def test_figures_of_regions_by_hand(images):
     region = inputs.get('region', jnp.ones_like(inputs['lightness']))
     return (region + 1) / 2 * jnp.asarray(WARM)
 
-  measure = region_figures.per_region(dataclasses.replace(
+  measure = region_metrics.per_region(dataclasses.replace(
       _colorizer(), predict=predict, accepts=frozenset({'region'})))
   region = np.zeros((5, SIDE, SIDE, 1), np.float32)
   region[:, :, 1:] = 1
   values = measuring.collect(
       lambda b: measure({}, b),
-      [{'image': images, 'mask': np.ones(5), 'region': region}])
+      [{'image': images, 'padding_mask': np.ones(5), 'region': region}])
   ab = skimage.color.rgb2lab(images)[..., 1:]
   np.testing.assert_allclose(
       values['chroma_outside'], np.hypot(*WARM) / 2, rtol=1e-5)
@@ -255,8 +255,8 @@ def test_figures_of_regions_by_hand(images):
       values['distance_inside'],
       np.linalg.norm(ab - np.asarray(WARM), axis=-1)[:, :, 1:].mean((1, 2)),
       atol=5e-3)
-  assert set(region_figures.summarize(values)) == set(
-      region_figures.REGION_FIGURES)
+  assert set(region_metrics.summarize(values)) == set(
+      region_metrics.REGION_FIGURES)
 
 
 def test_bits_per_dim_of_a_uniform_density(images):
@@ -399,7 +399,7 @@ def test_results_that_do_not_compare(changes, said):
 def test_a_result_is_read_as_it_was_written(tmp_path):
   statistics = {'psnr': np.array([np.inf, 20.0]),
                 'auc_rebalanced': np.ones((2, 2, 313))}
-  written = result.Result(_record(), statistics,
+  written = result.EvaluationResult(_record(), statistics,
                           catalogue.summarize(statistics))
   result.write(tmp_path, written)
   read = result.load(tmp_path)
@@ -421,7 +421,7 @@ def test_a_result_is_read_as_it_was_written(tmp_path):
     (result.STATISTICS_FILE, 'x', 'statistics.npz cannot be read')])
 def test_damaged_results_are_refused(tmp_path, file, content, message):
   statistics = {'psnr': np.array([19.0, 20.0])}
-  result.write(tmp_path, result.Result(_record(), statistics,
+  result.write(tmp_path, result.EvaluationResult(_record(), statistics,
                                        catalogue.summarize(statistics)))
   if content is None:
     (tmp_path / file).unlink()

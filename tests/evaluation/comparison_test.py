@@ -29,12 +29,12 @@ def _record(**changes):
 
 
 def _result(statistics, **changes):
-  return result.Result(_record(**changes), statistics,
+  return result.EvaluationResult(_record(**changes), statistics,
                        catalogue.summarize(statistics))
 
 
 def _row(name, *statistics, seconds=None, **changes):
-  return comparison.Row(name=name, seconds=seconds, results=[
+  return comparison.ComparedMethod(name=name, seconds=seconds, results=[
       _result(one, **changes) for one in statistics])
 
 
@@ -89,7 +89,7 @@ def test_rows_that_do_not_compare(distance, changes, said):
 
 def test_seeds_that_do_not_compare(distance):
   statistics = {'ab_distance': distance}
-  row = comparison.Row(name='ours', results=[
+  row = comparison.ComparedMethod(name='ours', results=[
       _result(statistics), _result(statistics, pixels='ff'),
       _result(statistics)])
   with pytest.raises(UserError, match=r'^the seeds of ours do not stand in one '
@@ -276,7 +276,8 @@ def test_texts(table, rows):
 
 
 def test_a_finite_figure_without_an_interval(rows):
-  cell = comparison.Cell(interval=bootstrap.Interval(2.0, np.nan, np.nan, N))
+  cell = comparison.TableEntry(
+      interval=bootstrap.Interval(2.0, np.nan, np.nan, N))
   _, lines = comparison.texts({'truth': {'psnr': cell}}, rows[:1], ['psnr'])
   assert lines == [['truth', '2.00', '']]
 

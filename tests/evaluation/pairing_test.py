@@ -113,7 +113,7 @@ def test_what_the_screen_leaves_out_needs_no_picture(tmp_path):
     paired.outputs.read(1)
   assert paired.outputs.label(1) == 'b.jpg'
   batch, = batches_of(paired, batch_size=4)
-  np.testing.assert_array_equal(batch['mask'], [1, 0, 1, 0])
+  np.testing.assert_array_equal(batch['padding_mask'], [1, 0, 1, 0])
   assert not batch['picture'][[1, 3]].any()
   np.testing.assert_array_equal(
       batch['picture'][2], augment.fit_square(255 - a_photo(2), SIZE, 'crop'))

@@ -15,7 +15,7 @@ from colorjax.evaluation import catalogue, protocol, result
 @pytest.fixture
 def written(tmp_path):
   statistics = {'psnr': np.random.default_rng(0).normal(20, 3, 500)}
-  found = result.Result(protocol.Record(
+  found = result.EvaluationResult(protocol.Record(
       protocol=protocol.folder(16, 'crop'), data='folder:x',
       photographs=tuple(map(str, range(500))), pixels='00', num_proposals=8,
       num_samples=8, num_draws=19, seed=0, density='', left_out=(),

@@ -1,5 +1,7 @@
 """Classification as a Colorizer: the contract, and the numbers behind it."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,7 +27,7 @@ def _batch(n=4, size=16):
   image = image.repeat(size // 4, 1).repeat(size // 4, 2)
   # Moved by a pixel, so that averaging over blocks mixes colors.
   image = np.roll(image, 1, axis=(1, 2))
-  return {'image': jnp.asarray(image), 'mask': jnp.ones(n)}
+  return {'image': jnp.asarray(image), 'padding_mask': jnp.ones(n)}
 
 
 def _lab(batch):
@@ -197,7 +199,7 @@ def test_each_pixel_of_a_sample_has_its_distribution(small, sampling):
 def test_padding_counts_for_nothing(small):
   method, variables, batch = small
   half = {name: value[:2] for name, value in batch.items()}
-  padded = batch | {'mask': jnp.asarray([1., 1., 0., 0.])}
+  padded = batch | {'padding_mask': jnp.asarray([1., 1., 0., 0.])}
   expected, _ = method.loss(variables['params'], {}, half, KEYS,
       step=None, train=False)
   found, _ = method.loss(variables['params'], {}, padded, KEYS,
@@ -243,11 +245,10 @@ def test_options_that_do_not_exist(small, options, message):
   method, variables, _ = small
   asked = method.ask(**options)
   inputs = grey(jnp.full((1, 8, 8, 1), 40.))
+  answer = (functools.partial(asked.sample, keys=keys(1), n=1)
+            if 'sampling' in options else asked.predict)
   with pytest.raises(UserError, match=message):
-    if 'sampling' in options:
-      asked.sample(variables, inputs, keys(1), 1)
-    else:
-      asked.predict(variables, inputs)
+    answer(variables, inputs)
 
 
 def test_published_bins_are_the_default():
@@ -255,5 +256,5 @@ def test_published_bins_are_the_default():
   shapes = jax.eval_shape(lambda: method.init(jax.random.key(0), (16, 16)))
   assert shapes['params']['bins']['bias'].shape == (313,)
   assert len(quantize.published_bins()) == 313
-  with pytest.raises(UserError, match='image_size=20 x 16: .* divisible by 8'):
+  with pytest.raises(UserError, match=r'image_size=20 x 16: .* divisible by 8'):
     method.init(jax.random.key(0), (20, 16))

@@ -57,7 +57,7 @@ def photographs():
   coarse *= np.array([0.2, 1, 0.6])[:, None, None, None]
   images = np.stack([skimage.transform.resize(x, (16, 24)) for x in coarse])
   return {'image': images.astype(np.uint8),
-          'mask': np.array([1, 1, 0], np.float32)}
+          'padding_mask': np.array([1, 1, 0], np.float32)}
 
 
 def lightness_of(images):
@@ -314,9 +314,9 @@ def test_settings_that_do_not_exist(settings, message):
 
 
 def test_sides_that_eight_does_not_divide(plain):
-  with pytest.raises(UserError, match='image_size=16 x 20: .* divisible by 8'):
+  with pytest.raises(UserError, match=r'image_size=16 x 20: .* divisible by 8'):
     plain.method.init(jax.random.key(0), (16, 20))
-  with pytest.raises(UserError, match='image_size=16 x 20: .* divisible by 8'):
+  with pytest.raises(UserError, match=r'image_size=16 x 20: .* divisible by 8'):
     plain.method.predict(plain.variables, grey(jnp.zeros((1, 16, 20, 1))))
 
 

@@ -29,7 +29,7 @@ def _batch(n=4, seed=0):
   region[::2, :, :6] = 1
   region[1::2, 5:] = 1
   return {'image': jnp.asarray(coarse.repeat(4, 1).repeat(4, 2)),
-          'mask': jnp.ones(n), 'region': jnp.asarray(region)}
+          'padding_mask': jnp.ones(n), 'region': jnp.asarray(region)}
 
 
 def _lab(batch):
@@ -58,7 +58,7 @@ def _keys(key, count=4):
 def _run(loss, variables, batch, *, train, key=0):
   return _compiled(loss, step=0 if train else None, train=train)(
       variables['params'], variables['model_state'], batch,
-      _keys(key, len(batch['mask'])))
+      _keys(key, len(batch['padding_mask'])))
 
 
 def _metric(aux, name):
@@ -130,10 +130,12 @@ class TestContract:
 
   def test_wrong_sizes_are_refused(self):
     colorizer = mask_gan.build(**SMALL)
-    with pytest.raises(UserError, match='image_size=20 x 16: .* divisible by 8'):
+    with pytest.raises(
+        UserError, match=r'image_size=20 x 16: .* divisible by 8'):
       colorizer.init(jax.random.key(0), (20, 16))
     colorizer = mask_gan.build(discriminator='patch', **SMALL)
-    with pytest.raises(UserError, match='image_size=8 x 16: .* 12 pixels a side'):
+    with pytest.raises(
+        UserError, match=r'image_size=8 x 16: .* 12 pixels a side'):
       colorizer.init(jax.random.key(0), (8, 16))
 
 
@@ -221,7 +223,7 @@ class TestLosses:
     colorizer, variables = _method()
     batch = _batch()
     half = {name: x[:2] for name, x in batch.items()}
-    padded = {**batch, 'mask': jnp.asarray([1.0, 1, 0, 0]),
+    padded = {**batch, 'padding_mask': jnp.asarray([1.0, 1, 0, 0]),
               'region': batch['region'].at[2:].set(0)}
     for loss in (colorizer.loss, colorizer.players['discriminator']):
       expected, _ = _run(loss, variables, half, train=False)

@@ -21,7 +21,7 @@ def _batch(n=4, size=16, seed=0):
   rng = np.random.default_rng(seed)
   coarse = rng.integers(0, 256, (n, 4, 4, 3), np.uint8)
   image = coarse.repeat(size // 4, 1).repeat(size // 4, 2)
-  return {'image': jnp.asarray(image), 'mask': jnp.ones(n)}
+  return {'image': jnp.asarray(image), 'padding_mask': jnp.ones(n)}
 
 
 def _variables(colorizer, size=16):
@@ -129,8 +129,10 @@ def test_log_prob_is_a_density_in_lab_units():
 def test_padding_counts_for_nothing():
   colorizer = mbm.build(**SMALL)
   variables, batch = _variables(colorizer), _batch()
-  half = {'image': batch['image'][:2], 'mask': batch['mask'][:2]}
-  padded = {'image': batch['image'], 'mask': jnp.asarray([1., 1., 0., 0.])}
+  half = {'image': batch['image'][:2],
+          'padding_mask': batch['padding_mask'][:2]}
+  padded = {'image': batch['image'],
+            'padding_mask': jnp.asarray([1., 1., 0., 0.])}
   expected, _ = colorizer.loss(variables['params'], {}, half, KEYS[:2],
       step=None, train=False)
   found, aux = colorizer.loss(variables['params'], {}, padded, KEYS,
@@ -184,7 +186,7 @@ def test_unknown_settings_name_the_flag(settings, message):
 
 def test_wrong_sizes_are_refused():
   colorizer = mbm.build(**SMALL)
-  with pytest.raises(UserError, match='image_size=18 x 16: .* divisible by 4'):
+  with pytest.raises(UserError, match=r'image_size=18 x 16: .* divisible by 4'):
     colorizer.init(jax.random.key(0), (18, 16))
   variables = _variables(colorizer)
   with pytest.raises(UserError, match='ask for 1 to 3'):

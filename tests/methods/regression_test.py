@@ -17,7 +17,8 @@ SMALL = {'filters': (16,)}
 @pytest.fixture(name='batch', scope='module')
 def _batch():
   coarse = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), np.uint8)
-  return {'image': coarse.repeat(4, 1).repeat(4, 2), 'mask': jnp.ones(2)}
+  return {'image': coarse.repeat(4, 1).repeat(4, 2),
+          'padding_mask': jnp.ones(2)}
 
 
 def test_begins_at_grey_and_learns(batch):

@@ -37,7 +37,7 @@ def batch():
   rng = np.random.default_rng(0)
   coarse = rng.integers(0, 256, (2, 4, 6, 3), np.uint8)
   return {'image': jnp.asarray(coarse.repeat(8, 1).repeat(8, 2)),
-          'mask': jnp.ones(2)}
+          'padding_mask': jnp.ones(2)}
 
 
 @pytest.fixture(scope='module')
@@ -106,7 +106,7 @@ def test_losses_at_the_size_of_the_photograph(
         fixed_answer, {}, batch, KEYS, step=0, train=train)
     np.testing.assert_allclose(scalar, each.mean(), rtol=1e-3)
     assert aux.metrics['loss'][1] == 2
-  first = {**batch, 'mask': jnp.array([1., 0.])}
+  first = {**batch, 'padding_mask': jnp.array([1., 0.])}
   scalar, _ = colorizer.loss(
       fixed_answer, {}, first, KEYS, step=0, train=True)
   np.testing.assert_allclose(scalar, each[0], rtol=1e-3)

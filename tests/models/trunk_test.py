@@ -90,7 +90,7 @@ def test_a_new_trunk_serves_the_methods_with_one_entry(method, monkeypatch):
   assert colorizer.event_shape((16, 24)) == (4, 6)
   rng = np.random.default_rng(0)
   batch = {'image': rng.integers(0, 256, (2, 16, 16, 3), np.uint8),
-           'mask': jnp.ones(2)}
+           'padding_mask': jnp.ones(2)}
   variables = colorizer.init(jax.random.key(0), (16, 16))
   assert set(variables['params']['trunk']) == {'fine', 'coarse'}
   lightness = jnp.full((2, 16, 16, 1), 50.)

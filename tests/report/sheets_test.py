@@ -31,9 +31,9 @@ def runs(line):
 def test_contact_sheet_has_every_picture_in_its_place():
   red, green, blue = [200, 0, 0], [0, 200, 0], [0, 0, 200]
   sheet = sheets.contact_sheet(
-      [[sheets.Cell(flat(red)), sheets.Cell(flat(green, (300, 300)))],
-       [sheets.Cell(np.full((10, 10), 90, np.uint8)),
-        sheets.Cell(flat(blue, (5, 10)))]], cell_size=50)
+      [[sheets.Tile(flat(red)), sheets.Tile(flat(green, (300, 300)))],
+       [sheets.Tile(np.full((10, 10), 90, np.uint8)),
+        sheets.Tile(flat(blue, (5, 10)))]], tile_size=50)
   assert sheet.dtype == np.uint8
   assert runs(sheet[30]) == [red, green]
   assert runs(sheet[:, 30]) == [red, [90, 90, 90]]
@@ -46,8 +46,8 @@ def test_contact_sheet_titles_captions_and_frames():
 
   def sheet(*, titles=(), caption='', is_marked=False):
     return sheets.contact_sheet(
-        [[sheets.Cell(cell, caption, is_marked)], [sheets.Cell(cell)]],
-        column_titles=titles, cell_size=60)
+        [[sheets.Tile(cell, caption, is_marked)], [sheets.Tile(cell)]],
+        column_titles=titles, tile_size=60)
 
   plain, captioned = sheet(), sheet(caption='0.25')
   rows, _ = np.nonzero((plain != captioned).any(-1))
@@ -110,9 +110,9 @@ def test_one_answer_stands_between_lightness_and_original(monkeypatch):
 
 def test_a_title_stands_above_its_row():
   red = flat([200, 0, 0], (60, 60))
-  rows = [[sheets.Cell(red)], [sheets.Cell(red)]]
-  plain = sheets.contact_sheet(rows, cell_size=60)
-  titled = sheets.contact_sheet(rows, cell_size=60, row_titles=['', 'daisy'])
+  rows = [[sheets.Tile(red)], [sheets.Tile(red)]]
+  plain = sheets.contact_sheet(rows, tile_size=60)
+  titled = sheets.contact_sheet(rows, tile_size=60, row_titles=['', 'daisy'])
   line = (titled.shape[0] - plain.shape[0]) // 2
   assert line > 0
   is_red = (titled == [200, 0, 0]).all(-1).any(1)

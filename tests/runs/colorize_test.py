@@ -15,7 +15,7 @@ from PIL import Image
 
 import colorjax
 from colorjax import inference, photo, saved
-from colorjax.data import files
+from colorjax.data import folders
 from colorjax.errors import UserError
 from colorjax.runs import colorize
 
@@ -165,7 +165,7 @@ def test_hints_mask_and_proposals_together(workdir, tmp_path):
   strokes[14:18, 6:10] = 30, 90, 200, 255
   mask = np.zeros((32, 32), np.uint8)
   mask[:, :16] = 255
-  for name, pixels in (('p', grey), ('hints', strokes), ('mask', mask)):
+  for name, pixels in (('p', grey), ('hints', strokes), ('padding_mask', mask)):
     write(tmp_path / f'{name}.png', pixels)
   assert colorize.colorize_all(
       workdir, tmp_path / 'p.png', tmp_path / 'out', num_proposals=3,
@@ -246,7 +246,7 @@ def test_one_photo_in_its_own_format(workdir, tmp_path):
     ({'color': 'red'}, 'color'),
     ({'input': '~/nothing-here.jpg'}, f'{pathlib.Path.home()}/nothing-here'),
     ({'checkpoint': '~/no-run'}, f'{pathlib.Path.home()}/no-run'),
-    ({'mask': '~/no-mask'}, f'{pathlib.Path.home()}/no-mask'),
+    ({'padding_mask': '~/no-mask'}, f'{pathlib.Path.home()}/no-mask'),
     ({'hints': '~/no-hints'}, f'{pathlib.Path.home()}/no-hints'),
 ], ids=str)
 def test_wrong_usage_is_one_line(changes, message, workdir, tmp_path):
@@ -327,7 +327,7 @@ def test_linked_folders_once_and_locked_ones_named(
                 for p in (tmp_path / 'out').rglob('*.png')) == [
                     'a.png', 'x/b.png']
   with pytest.raises(UserError, match='locked: Permission denied'):
-    files.folder(tmp_path / 'in')
+    folders.folder(tmp_path / 'in')
 
 
 def test_images_of_other_formats_are_counted(workdir, tmp_path):
@@ -345,7 +345,7 @@ def test_images_of_other_formats_are_counted(workdir, tmp_path):
   with pytest.raises(UserError, match=r'no photograph.*2 \.heic'):
     color_all(workdir, tmp_path)
   with pytest.raises(UserError, match=r'no photographs.*2 \.heic'):
-    files.folder(tmp_path / 'in')
+    folders.folder(tmp_path / 'in')
   with pytest.raises(photo.UnreadablePhoto, match='heif-convert'):
     photo.read(tmp_path / 'in/b.HEIC')
 

@@ -26,8 +26,8 @@ def _player(name, other, metric, sign=1.0):
   def loss(params, model_state, batch, keys, *, step, train):
     del keys, step, train
     gap = params[name] - params[other] + batch['x']
-    value = sign * 0.5 * jnp.square(gap) * batch['mask']
-    count = batch['mask'].sum()
+    value = sign * 0.5 * jnp.square(gap) * batch['padding_mask']
+    count = batch['padding_mask'].sum()
     model_state = model_state | {'calls': model_state['calls'] + 1}
     return value.sum() / jnp.maximum(count, 1), Aux(
         model_state=model_state, metrics={metric: (value.sum(), count)})
@@ -54,7 +54,7 @@ def _state(**kwargs):
 
 def _batch(x, mask=None):
   x = np.asarray(x, np.float32)
-  return {'x': x, 'mask': np.ones_like(x) if mask is None else
+  return {'x': x, 'padding_mask': np.ones_like(x) if mask is None else
           np.asarray(mask, np.float32)}
 
 
@@ -151,7 +151,8 @@ def test_a_frozen_network_is_seen_and_never_changed():
 
   def loss(params, model_state, batch, keys, *, step, train):
     del keys, step, train
-    value = params['painter'] * model_state[FROZEN]['w'] * batch['mask'].sum()
+    value = (params['painter'] * model_state[FROZEN]['w']
+             * batch['padding_mask'].sum())
     changed = model_state | {FROZEN: {'w': jnp.zeros(()), 'bad': 0.0}}
     return value, Aux(model_state=changed, metrics={'loss': (value, 1.0)})
 

@@ -20,7 +20,7 @@ def _quadratic(params, model_state, batch, keys, *, step, train):
   """Mean over valid photographs of (w - x)^2, x the first pixel / 255."""
   del keys, step, train
   x = batch['image'][:, 0, 0, 0].astype(jnp.float32) / 255
-  error, mask = jnp.square(params['w'] - x), batch['mask']
+  error, mask = jnp.square(params['w'] - x), batch['padding_mask']
   metrics = {'loss': ((error * mask).sum(), mask.sum())}
   return (error * mask).sum() / jnp.maximum(mask.sum(), 1), Aux(
       model_state=model_state, metrics=metrics)
@@ -31,7 +31,7 @@ def _batch(values, mask=None):
   return {
       'image': np.broadcast_to(
           values[:, None, None, None], (len(values), 2, 2, 3)),
-      'mask': np.ones(len(values), np.float32) if mask is None
+      'padding_mask': np.ones(len(values), np.float32) if mask is None
               else np.asarray(mask, np.float32),
       'index': np.arange(len(values), dtype=np.int32),
   }
@@ -102,7 +102,7 @@ def _noise_loss(params, model_state, batch, keys, *, step, train):
   figures = {'loss': noise * (1 + params['w'])}
   figures |= {f'row/{i}': x * jnp.ones_like(noise)
               for i, x in enumerate(noise[:2])}
-  return masked_mean(figures, batch['mask'], model_state)
+  return masked_mean(figures, batch['padding_mask'], model_state)
 
 
 def _noise(seed=0, step=0, places=(0, 1, 2, 3), purpose='loss'):
@@ -147,7 +147,8 @@ def test_each_player_has_keys_of_its_own():
       del step, train
       noise = jax.vmap(jax.random.normal)(keys)
       scalar, aux = masked_mean(
-          {'loss': noise + 0 * params[name]}, batch['mask'], model_state)
+          {'loss': noise + 0 * params[name]}, batch['padding_mask'],
+          model_state)
       return scalar, aux.replace(metrics={name: aux.metrics['loss']})
     return loss
 
@@ -195,8 +196,8 @@ def test_a_loss_knows_the_step():
     weight = jnp.float32(step) if train else jnp.float32(-1)
     assert (step is None) == (not train)
     return masked_mean({'loss': (weight + 0 * params['w'])
-                        * jnp.ones_like(batch['mask'])},
-                       batch['mask'], model_state)
+                        * jnp.ones_like(batch['padding_mask'])},
+                       batch['padding_mask'], model_state)
 
   state = _state(optax.sgd(0.1))
   step = jax.jit(steps.make_train_step(loss, optax.sgd(0.1), seed=0))
@@ -294,8 +295,8 @@ def test_an_update_that_is_not_finite_is_not_accepted(where):
 
   def loss(params, model_state, batch, keys, *, step, train):
     del keys, step, train
-    return masked_mean({'loss': 0 * params['w'] + batch['mask']},
-                       batch['mask'], model_state)
+    return masked_mean({'loss': 0 * params['w'] + batch['padding_mask']},
+                       batch['padding_mask'], model_state)
 
   step = jax.jit(steps.make_train_step(
       loss, optimizer, seed=0, ema_decay=0.5))
@@ -349,7 +350,7 @@ def _infinite_in_padding(params, model_state, batch, keys, *, step, train):
   del keys, step, train
   x = batch['image'][:, 0, 0, 0].astype(jnp.float32) / 255
   return masked_mean(
-      {'loss': jnp.log(params['w'] * x)}, batch['mask'], model_state)
+      {'loss': jnp.log(params['w'] * x)}, batch['padding_mask'], model_state)
 
 
 @pytest.mark.parametrize('accumulate', [1, 2])

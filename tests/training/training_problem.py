@@ -34,7 +34,7 @@ def loss(params, model_state, batch, keys, *, step, train):
         lambda key: jax.random.normal(key, x.shape[1:]))(keys)
     model_state = {'seen': model_state['seen'] + 1}
   error = jnp.square(x @ params['w'] + params['b'] - 1).sum(-1)
-  mask = batch['mask']
+  mask = batch['padding_mask']
   total, count = (error * mask).sum(), mask.sum()
   ballast = 1e-3 * jnp.square(params.get('ballast', jnp.zeros(1))).mean()
   return total / count + ballast, Aux(
@@ -59,7 +59,7 @@ def batch(step, size=BATCH_SIZE):
   rng = np.random.default_rng(step)
   return {
       'image': rng.integers(0, 256, (size, 4, 4, 3), dtype=np.uint8),
-      'mask': np.ones(size, np.float32),
+      'padding_mask': np.ones(size, np.float32),
       'index': np.arange(step * size, (step + 1) * size, dtype=np.int32),
   }
 
@@ -98,7 +98,7 @@ def train(workdir, num_steps, *, loss=loss, ballast=1, seconds=0.0,
   cadence = {name: settings.pop(name) for name in list(settings)
              if name in loop.Cadence.__dataclass_fields__}
   settings = {'batches': lambda start: batches(start, seconds)} | settings
-  return loop.fit(
+  return loop.train(
       create_state(variables(ballast), optimizer, ema=True), step,
       workdir=pathlib.Path(workdir), evaluations={'validation': validate},
       cadence=loop.Cadence(num_steps=num_steps, **{

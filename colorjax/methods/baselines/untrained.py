@@ -54,7 +54,7 @@ def without_training(
         {'lightness': lightness})
     error = regression.mse(predicted / color.AB_SCALE, ab / color.AB_SCALE,
                            lightness=lightness)
-    return masked_mean({'loss': error}, batch['mask'], model_state)
+    return masked_mean({'loss': error}, batch['padding_mask'], model_state)
 
   return deterministic(init=init, loss=loss, predict=predict, **fields)
 

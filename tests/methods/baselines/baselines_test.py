@@ -32,7 +32,7 @@ def _image(height=20, width=24, seed=0):
 
 def _batch(n=3):
   return {'image': jnp.stack([_image(seed=seed) for seed in range(n)]),
-          'mask': jnp.ones(n)}
+          'padding_mask': jnp.ones(n)}
 
 
 def _lab(image):

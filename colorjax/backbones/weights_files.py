@@ -31,13 +31,13 @@ class Contents:
   """What a weights file holds.
 
   Attributes:
-    layout: how the tensors are named.
+    naming: how the tensors are named.
     tensors: anything with a shape that `np.asarray` reads, by name.
     layers: legacy layout alone: each layer that has weights and the names of
       its tensors, in order. A tensor that the file lists but lacks is named
       here and is not among `tensors`.
   """
-  layout: Literal['legacy', 'keras', 'torch']
+  naming: Literal['legacy', 'keras', 'torch']
   tensors: dict[str, Any]
   layers: tuple[tuple[str, tuple[str, ...]], ...] = ()
 

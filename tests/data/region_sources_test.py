@@ -10,10 +10,10 @@ from PIL import Image
 
 from colorjax.data import (
   augment,
-  mask_patterns,
   masks,
   order,
   pipeline,
+  region_patterns,
   sources,
 )
 from colorjax.data.augment import View
@@ -60,30 +60,30 @@ class TestPublished:
   def test_there_are_ten_and_all_differ(self):
     patterns = {make('published')(example(turn=turn)).tobytes()
                 for turn in range(10)}
-    assert len(patterns) == len(mask_patterns.PUBLISHED) == 10
+    assert len(patterns) == len(region_patterns.PUBLISHED) == 10
 
   @pytest.mark.parametrize('shape', ANY_SIZE)
   @pytest.mark.parametrize(('one', 'other'), PAIRS)
   def test_complements_share_out_every_pixel(self, one, other, shape):
-    inside = mask_patterns.PUBLISHED[one](*shape)
+    inside = region_patterns.PUBLISHED[one](*shape)
     assert inside.shape == shape
     assert inside.dtype == bool
     np.testing.assert_array_equal(
-        inside, ~mask_patterns.PUBLISHED[other](*shape))
+        inside, ~region_patterns.PUBLISHED[other](*shape))
 
   @pytest.mark.parametrize(('name', 'axis', 'first', 'last'), [
       ('left', 1, True, False), ('right', 1, False, True),
       ('top', 0, True, False), ('bottom', 0, False, True)])
   @pytest.mark.parametrize('size', [8, 9])
   def test_halves(self, name, axis, first, last, size):
-    inside = np.moveaxis(mask_patterns.PUBLISHED[name](size, size), axis, 0)
+    inside = np.moveaxis(region_patterns.PUBLISHED[name](size, size), axis, 0)
     assert (inside[:size // 2] == first).all()
     assert (inside[-(size // 2):] == last).all()
 
   @pytest.mark.parametrize('name', EDGES_OF_PUBLISHED_FILES)
   def test_stripes_change_where_the_published_files_do(self, name):
     axis, edges = EDGES_OF_PUBLISHED_FILES[name]
-    inside = np.moveaxis(mask_patterns.PUBLISHED[name](224, 224), axis, 0)
+    inside = np.moveaxis(region_patterns.PUBLISHED[name](224, 224), axis, 0)
     assert (inside == inside[:, :1]).all()
     np.testing.assert_array_equal(
         np.flatnonzero(np.diff(inside[:, 0])) + 1, edges)
@@ -92,18 +92,18 @@ class TestPublished:
   def test_checkerboard_is_a_kronecker_product(self):
     cells = np.indices((4, 4)).sum(0) % 2 == 0
     np.testing.assert_array_equal(
-        mask_patterns.PUBLISHED['checkerboard'](224, 112),
+        region_patterns.PUBLISHED['checkerboard'](224, 112),
         np.kron(cells, np.ones((56, 28), bool)))
 
   def test_patterns_scale(self):
-    for pattern in mask_patterns.PUBLISHED.values():
+    for pattern in region_patterns.PUBLISHED.values():
       large = pattern(224, 224)
       np.testing.assert_array_equal(pattern(56, 56), large[2::4, 2::4])
 
 
 class TestRandom:
 
-  @pytest.mark.parametrize('name', mask_patterns.RANDOM)
+  @pytest.mark.parametrize('name', region_patterns.RANDOM)
   @pytest.mark.parametrize('shape', [(40, 52), (33, 17), (1, 1)])
   def test_shape_and_determinism(self, name, shape):
     pixels = np.zeros((*shape, 3), np.uint8)
@@ -114,7 +114,7 @@ class TestRandom:
     np.testing.assert_array_equal(first, again)
     assert shape == (1, 1) or (first != other).any()
 
-  @pytest.mark.parametrize('name', mask_patterns.RANDOM)
+  @pytest.mark.parametrize('name', region_patterns.RANDOM)
   def test_is_hardly_ever_empty_or_full_and_reaches_everywhere(self, name):
     regions = np.stack([make(name)(example(number=n)) for n in range(200)])
     share = regions.mean((1, 2))
@@ -125,7 +125,7 @@ class TestRandom:
 
   def test_stripes_are_parallel(self):
     """A straight stripe pattern is constant along one direction."""
-    inside = mask_patterns.random_stripes(
+    inside = region_patterns.random_stripes(
         40, 40, lambda n: np.array([0.25, 0.4, 0.1, 0.5])[:n])
     # Its direction is 45 degrees: constant along the other diagonal.
     np.testing.assert_array_equal(inside[1:, :-1], inside[:-1, 1:])
@@ -133,7 +133,7 @@ class TestRandom:
 
   def test_one_box_by_hand(self):
     draws = np.array([0.0, 0.9, 0.2, 0.6, 0.5, 0.0, *[0.5] * 12])
-    inside = mask_patterns.random_boxes(40, 80, lambda n: draws[:n])
+    inside = region_patterns.random_boxes(40, 80, lambda n: draws[:n])
     # 40 * (1/8 + 0.1) = 9 rows and 80 * (1/8 + 0.3) = 34 columns; the first
     # row is floor(0.5 * 32) = 16.
     expected = np.zeros((40, 80), bool)
@@ -141,12 +141,12 @@ class TestRandom:
     np.testing.assert_array_equal(inside, expected)
     draws[1] = 0.1
     np.testing.assert_array_equal(
-        mask_patterns.random_boxes(40, 80, lambda n: draws[:n]), ~expected)
+        region_patterns.random_boxes(40, 80, lambda n: draws[:n]), ~expected)
 
   def test_blobs_have_the_drawn_share_and_few_parts(self):
     for number in range(20):
       draws = functools.partial(order.region_uniforms, 0, number)
-      inside = mask_patterns.random_blobs(64, 64, draws)
+      inside = region_patterns.random_blobs(64, 64, draws)
       assert inside.mean() == pytest.approx(0.2 + 0.6 * draws(1)[0], abs=1e-3)
       assert scipy.ndimage.label(inside)[1] < 20
 
@@ -156,7 +156,7 @@ class TestRandom:
       values = order.region_uniforms(0, 0, count)
       values[:2] = draw, 0.5
       return values
-    inside = mask_patterns.random_noise(48, 64, draws)
+    inside = region_patterns.random_noise(48, 64, draws)
     cells = inside[::cell, ::cell]
     np.testing.assert_array_equal(
         inside, np.kron(cells, np.ones((cell, cell), bool)))

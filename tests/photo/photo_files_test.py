@@ -690,7 +690,7 @@ def test_too_little_memory_is_said_with_the_size(error, tmp_path, monkeypatch):
   with pytest.raises(photo.NotEnoughMemory,
                      match='not enough memory for 31 x 19 pixels'):
     read(PNG)
-  monkeypatch.setattr(photo.files.encoding, 'encode', fail)
+  monkeypatch.setattr(photo.photo_files.encoding, 'encode', fail)
   with pytest.raises(photo.NotEnoughMemory, match='memory for 31 x 19 pixels'):
     photo.write(tmp_path / 'out.png', RGB8)
 

@@ -15,14 +15,14 @@ import numpy as np
 import skimage.segmentation
 
 from colorjax import photo
-from colorjax.data import companions, mask_patterns
+from colorjax.data import companions, region_patterns
 from colorjax.data.augment import View
-from colorjax.data.mask_patterns import Draws
+from colorjax.data.region_patterns import Draws
 from colorjax.data.source import Source
 from colorjax.errors import UserError
 
-SPECS = ('published', 'halves', *mask_patterns.PUBLISHED, 'random',
-         *mask_patterns.RANDOM, 'superpixels', 'segments', 'all',
+SPECS = ('published', 'halves', *region_patterns.PUBLISHED, 'random',
+         *region_patterns.RANDOM, 'superpixels', 'segments', 'all',
          'folder:PATH')
 """What `parse` understands."""
 
@@ -54,7 +54,7 @@ MakeRegion = Callable[[Example], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MaskSource:
+class RegionSource:
   """Where regions come from.
 
   Attributes:
@@ -66,14 +66,14 @@ class MaskSource:
   open: Callable[[Source], MakeRegion]
 
 
-def parse(spec: str) -> MaskSource:
+def parse(spec: str) -> RegionSource:
   """The mask source that a text speaks of: the value of a `--masks` flag.
 
     published              the ten published patterns, one after the other
     halves                 the four halves among them
-    left, checkerboard ... one of them (mask_patterns.PUBLISHED)
+    left, checkerboard ... one of them (region_patterns.PUBLISHED)
     random                 stripes, boxes, blobs and noise, one after the other
-    stripes, boxes ...     one kind of them (mask_patterns.RANDOM)
+    stripes, boxes ...     one kind of them (region_patterns.RANDOM)
     superpixels            some superpixels of the photograph (`superpixels`)
     segments               some segments of the photograph (`segments`)
     all                    everything is inside
@@ -99,23 +99,24 @@ def parse(spec: str) -> MaskSource:
   return sources[0] if len(sources) == 1 else in_turn(sources, name=spec)
 
 
-def _named(name: str) -> MaskSource:
+def _named(name: str) -> RegionSource:
   if name == 'published':
-    return _patterns(name, tuple(mask_patterns.PUBLISHED))
+    return _patterns(name, tuple(region_patterns.PUBLISHED))
   if name == 'halves':
-    return _patterns(name, mask_patterns.HALVES)
-  if name in mask_patterns.PUBLISHED:
+    return _patterns(name, region_patterns.HALVES)
+  if name in region_patterns.PUBLISHED:
     return _patterns(name, (name,))
   if name == 'random':
-    return in_turn([_random(kind) for kind in mask_patterns.RANDOM], name=name)
-  if name in mask_patterns.RANDOM:
+    return in_turn([_random(kind) for kind in region_patterns.RANDOM],
+                   name=name)
+  if name in region_patterns.RANDOM:
     return _random(name)
   if name in _FROM_PHOTOGRAPH:
-    return MaskSource(name=name, open=lambda _: _FROM_PHOTOGRAPH[name])
+    return RegionSource(name=name, open=lambda _: _FROM_PHOTOGRAPH[name])
   raise UserError(f'masks {name!r} is not one of {", ".join(SPECS)}')
 
 
-def in_turn(sources: Sequence[MaskSource], *, name: str) -> MaskSource:
+def in_turn(sources: Sequence[RegionSource], *, name: str) -> RegionSource:
   """Several sources that take turns: a photograph meets one after the other.
 
   Args:
@@ -134,26 +135,26 @@ def in_turn(sources: Sequence[MaskSource], *, name: str) -> MaskSource:
 
     return make
 
-  return MaskSource(name=name, open=open_all)
+  return RegionSource(name=name, open=open_all)
 
 
-def _patterns(name: str, names: Sequence[str]) -> MaskSource:
+def _patterns(name: str, names: Sequence[str]) -> RegionSource:
 
   def make(example: Example) -> np.ndarray:
     height, width = example.pixels.shape[:2]
-    pattern = mask_patterns.PUBLISHED[names[example.turn % len(names)]]
+    pattern = region_patterns.PUBLISHED[names[example.turn % len(names)]]
     return pattern(height, width)
 
-  return MaskSource(name=name, open=lambda _: make)
+  return RegionSource(name=name, open=lambda _: make)
 
 
-def _random(name: str) -> MaskSource:
+def _random(name: str) -> RegionSource:
 
   def make(example: Example) -> np.ndarray:
     height, width = example.pixels.shape[:2]
-    return mask_patterns.RANDOM[name](height, width, example.draws)
+    return region_patterns.RANDOM[name](height, width, example.draws)
 
-  return MaskSource(name=name, open=lambda _: make)
+  return RegionSource(name=name, open=lambda _: make)
 
 
 def everything(example: Example) -> np.ndarray:
@@ -196,7 +197,7 @@ _FROM_PHOTOGRAPH: dict[str, MakeRegion] = {
     'all': everything, 'superpixels': superpixels, 'segments': segments}
 
 
-def folder(path: str | os.PathLike) -> MaskSource:
+def folder(path: str | os.PathLike) -> RegionSource:
   """Mask images, one for each photograph, paired by name.
 
   They are paired as `companions` has it. A mask's size may differ from that of
@@ -221,7 +222,7 @@ def folder(path: str | os.PathLike) -> MaskSource:
     paths = paths_of(labels, photos.name)
     return lambda example: _view_of_mask(read(paths[example.index]), example)
 
-  return MaskSource(name=f'folder:{path}', open=open_pairs)
+  return RegionSource(name=f'folder:{path}', open=open_pairs)
 
 
 def read(path: str | os.PathLike) -> np.ndarray:

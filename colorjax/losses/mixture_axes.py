@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class MixtureAxes:
   """Axes of the component params of a mixture.
 
   Attributes:
@@ -55,7 +55,7 @@ def as_floats(arrays: Sequence[jax.typing.ArrayLike], what: str
 
 
 def resolve(params: Sequence[jax.Array], num_params: int,
-            event_axes: Sequence[int], component_axis: int) -> Layout:
+            event_axes: Sequence[int], component_axis: int) -> MixtureAxes:
   """Checks component params among themselves and counts their axes.
 
   Args:
@@ -89,45 +89,46 @@ def resolve(params: Sequence[jax.Array], num_params: int,
   except ValueError as error:
     raise ValueError(
         f'component params do not broadcast: {shapes(params)}') from error
-  return Layout(component, tuple(a + (a >= component) for a in events), shape)
+  return MixtureAxes(
+      component, tuple(a + (a >= component) for a in events), shape)
 
 
 def fit_targets(targets: jax.Array, params: Sequence[jax.Array],
-                layout: Layout) -> tuple[jax.Array, Layout]:
+                axes: MixtureAxes) -> tuple[jax.Array, MixtureAxes]:
   """Puts an axis for the components into the targets.
 
   Returns:
-    The targets, and the layout with their shape filled in.
+    The targets, and the axes with their shape filled in.
 
   Raises:
     ValueError: a size of the params is neither the targets' nor 1.
   """
   message = (f'targets {list(targets.shape)} do not fit component params '
-             f'{shapes(params)} with component axis {layout.component}')
-  if targets.ndim != len(layout.shape) - 1:
+             f'{shapes(params)} with component axis {axes.component}')
+  if targets.ndim != len(axes.shape) - 1:
     raise ValueError(f'{message}: params need one axis more')
-  expanded = jnp.expand_dims(targets, layout.component)
+  expanded = jnp.expand_dims(targets, axes.component)
   full = list(expanded.shape)
-  full[layout.component] = layout.shape[layout.component]
-  if any(n not in (1, m) for n, m in zip(layout.shape, full, strict=True)):
+  full[axes.component] = axes.shape[axes.component]
+  if any(n not in (1, m) for n, m in zip(axes.shape, full, strict=True)):
     raise ValueError(f'{message}: sizes must be equal, or 1 in params')
-  return expanded, dataclasses.replace(layout, shape=tuple(full))
+  return expanded, dataclasses.replace(axes, shape=tuple(full))
 
 
-def log_priors(mixing_logits: jax.typing.ArrayLike, layout: Layout
+def log_priors(mixing_logits: jax.typing.ArrayLike, axes: MixtureAxes
                ) -> jax.Array:
-  """Normalized log priors, components at `layout.mixing_component`.
+  """Normalized log priors, components at `axes.mixing_component`.
 
   Raises:
     ValueError: the logits are not shaped like params without event axes.
   """
   (logits,) = as_floats([mixing_logits], 'mixing_logits')
-  want = layout.mixing_shape
+  want = axes.mixing_shape
   fits = logits.ndim == len(want) and all(
-      n == m or (n == 1 and a != layout.mixing_component)
+      n == m or (n == 1 and a != axes.mixing_component)
       for a, (n, m) in enumerate(zip(logits.shape, want, strict=True)))
   if not fits:
     raise ValueError(f'mixing_logits {list(logits.shape)} must be shaped like '
                      f'component params without event axes, {list(want)}')
   logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-  return jax.nn.log_softmax(logits, axis=layout.mixing_component)
+  return jax.nn.log_softmax(logits, axis=axes.mixing_component)
