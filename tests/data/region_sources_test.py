@@ -10,10 +10,10 @@ from PIL import Image
 
 from colorjax.data import (
   augment,
-  masks,
   order,
   pipeline,
   region_patterns,
+  region_sources,
   sources,
 )
 from colorjax.data.augment import View
@@ -45,14 +45,14 @@ def photograph(seed=0, height=40, width=52):
 def example(pixels=None, *, turn=0, number=0, index=0, view=None):
   pixels = photograph() if pixels is None else pixels
   height, width = pixels.shape[:2]
-  return masks.Example(
+  return region_sources.Example(
       pixels=pixels, index=index, photo_shape=(height, width),
       view=view or View(0, 0, height, width), turn=turn,
       draws=functools.partial(order.region_uniforms, 3, number))
 
 
 def make(spec, photos=None):
-  return masks.parse(spec).open(photos or sources.from_arrays([photograph()]))
+  return region_sources.parse(spec).open(photos or sources.from_arrays([photograph()]))
 
 
 class TestPublished:
@@ -221,7 +221,7 @@ class TestParse:
   @pytest.mark.parametrize('spec', ['diagonal', '', 'left,', 'published;all'])
   def test_refuses_what_it_does_not_know(self, spec):
     with pytest.raises(UserError, match=r'masks .* is not one of published, '):
-      masks.parse(spec)
+      region_sources.parse(spec)
 
 
 @pytest.fixture
@@ -270,7 +270,7 @@ class TestFolder:
     square = square.repeat(3 // scale, 0).repeat(3 // scale, 1)
     square = square[:, ::-1] if is_mirrored else square
     region = make(mask_folder(a=mask), named([pixels], ['a.jpg']))
-    found = region(masks.Example(
+    found = region(region_sources.Example(
         pixels=square, index=0, photo_shape=pixels.shape[:2], view=view,
         turn=0, draws=lambda n: np.zeros(n)))
     np.testing.assert_array_equal(found, square[..., 0] > 127)
@@ -288,7 +288,7 @@ class TestFolder:
       # Masks of twice the size.
       arrays[f'p{i}'] = inside.repeat(2, 0).repeat(2, 1)
     spec = pipeline.TrainSpec(batch_size=5, image_size=32,
-                              regions=masks.parse(mask_folder(**arrays)))
+                              regions=region_sources.parse(mask_folder(**arrays)))
     photos = named(photos, [f'p{i}.jpg' for i in range(5)])
     for step in range(6):
       batch = pipeline.train_batch(photos, spec, 0, step)
@@ -312,7 +312,7 @@ class TestFolder:
   def test_a_stream_says_so_before_it_starts(self, mask_folder):
     spec = pipeline.TrainSpec(
         batch_size=1, image_size=8,
-        regions=masks.parse(mask_folder(b=np.zeros((4, 4), bool))))
+        regions=region_sources.parse(mask_folder(b=np.zeros((4, 4), bool))))
     with pytest.raises(UserError, match='1 of the 1 photographs'):
       pipeline.train_stream(named([photograph()], ['a.jpg']), spec, 0)
 
@@ -321,13 +321,13 @@ class TestFolder:
     for path, message in (('none', 'does not exist'), ('file', 'not a folder'),
                           ('', 'no images in')):
       with pytest.raises(UserError, match=message):
-        masks.parse(f'folder:{tmp_path / path}')
+        region_sources.parse(f'folder:{tmp_path / path}')
 
   def test_refuses_two_masks_of_one_photograph(self, mask_folder, tmp_path):
     spec = mask_folder(a=np.zeros((4, 4), bool))
     (tmp_path / 'a.gif').write_bytes(b'')
     with pytest.raises(UserError, match=r'a\.gif and .*a\.png are both'):
-      masks.parse(spec)
+      region_sources.parse(spec)
 
   def test_a_damaged_mask_is_named(self, mask_folder, tmp_path):
     spec = mask_folder(a=np.zeros((40, 52), bool))
@@ -338,11 +338,11 @@ class TestFolder:
 
   def test_after_a_comma_only(self, tmp_path):
     with pytest.raises(UserError, match='a comma has to stand before folder:'):
-      masks.parse(f'leftfolder:{tmp_path}')
+      region_sources.parse(f'leftfolder:{tmp_path}')
 
 
 SPEC = pipeline.TrainSpec(batch_size=4, image_size=16)
-MIXED = masks.parse('published,noise,superpixels')
+MIXED = region_sources.parse('published,noise,superpixels')
 
 
 def photographs(count=7):
@@ -380,7 +380,7 @@ class TestBatches:
   def test_every_photograph_with_every_pattern(self):
     """The published protocol: ten epochs, all combinations, once each."""
     spec = pipeline.TrainSpec(batch_size=7, image_size=16,
-                              regions=masks.parse('published'))
+                              regions=region_sources.parse('published'))
     seen = []
     for step in range(10):
       batch = pipeline.train_batch(photographs(), spec, 1, step)
@@ -392,7 +392,7 @@ class TestBatches:
 
   def test_random_regions_differ_by_seed_and_by_visit(self):
     spec = pipeline.TrainSpec(batch_size=7, image_size=16,
-                              regions=masks.parse('noise'))
+                              regions=region_sources.parse('noise'))
     regions = {region.tobytes() for seed in (0, 1) for step in (0, 1)
                for region in pipeline.train_batch(
                    photographs(), spec, seed, step)['region']}
