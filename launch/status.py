@@ -1,0 +1,103 @@
+"""How each run of a sweep stands, as a table."""
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+
+from launch import progress, record
+from launch.manifest import Run, Sweep
+from launch.progress import Progress
+from launch.record import Record
+
+OVER = ('finished', 'failed')
+"""States that only a person changes."""
+
+STARTED_AGAIN = ('waiting', 'lost', 'interrupted', 'preempted')
+"""States of runs that `run` starts."""
+
+RETRIED = ('failed', 'lost', 'interrupted')
+"""States of runs that `retry` starts."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Standing:
+  """How one run stands.
+
+  Attributes:
+    run: of the sweep.
+    state: see `record.state`; or 'queued' by a batch system.
+    record: None for a run that never started.
+    progress: how far it has come.
+    reason: why it is as it is, '' where there is nothing to say.
+  """
+  run: Run
+  state: str
+  record: Record | None
+  progress: Progress
+  reason: str = ''
+
+
+def read(sweep: Sweep, queue: Mapping[str, str] | None = None
+         ) -> list[Standing]:
+  """How all runs stand.
+
+  Args:
+    sweep: the sweep.
+    queue: what a batch system says of the runs that are in its hands, by name:
+      'queued', or why it will not start them any more.
+  """
+  return [_standing(sweep, run, (queue or {}).get(run.name))
+          for run in sweep.runs]
+
+
+def _standing(sweep: Sweep, run: Run, queued: str | None) -> Standing:
+  workdir = sweep.workdir(run)
+  state, found = record.state(workdir)
+  reason = found.reason if found is not None else ''
+  if state == 'lost':
+    reason = 'ended without a word: killed, or its machine was'
+  if queued == 'queued' and state in STARTED_AGAIN:
+    state, reason = 'queued', ''
+  elif queued and state == 'waiting':
+    state, reason = 'lost', queued
+  return Standing(run=run, state=state, record=found, reason=reason,
+                  progress=progress.read(workdir))
+
+
+def table(standings: Sequence[Standing]) -> str:
+  """A line for each run, and one that counts them."""
+  rows: list[tuple[str, ...]] = [('run', 'state', 'step', 'left', 'best loss', 'on',
+                                  'reason')]
+  rows += [_row(standing) for standing in standings]
+  widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
+  lines = ['  '.join([*(cell.ljust(width) for cell, width in
+                        zip(row, widths, strict=False)), row[-1]]).rstrip()
+           for row in rows]
+  return '\n'.join([*lines, '', counts(standings)])
+
+
+def counts(standings: Sequence[Standing]) -> str:
+  """'12 runs: 3 running, 9 finished'."""
+  states = [standing.state for standing in standings]
+  parts = [f'{states.count(state)} {state}' for state in dict.fromkeys(states)]
+  return f'{len(states)} runs: {", ".join(parts)}'
+
+
+def _row(standing: Standing) -> tuple[str, ...]:
+  done = standing.progress
+  step = f'{done.step}/{done.num_steps or "?"}' if done.step else ''
+  left = ''
+  if standing.state == 'running' and standing.record is not None:
+    seconds = progress.seconds_left(done, standing.record)
+    left = '' if seconds is None else progress.duration(seconds)
+  best = '' if done.best is None else f'{done.best:.4g} @ {done.best_step}'
+  place = standing.record.place if standing.record is not None else ''
+  reason = standing.reason
+  if standing.record is not None and standing.record.starts > 1:
+    reason = f'{reason} (start {standing.record.starts})'.strip()
+  return (standing.run.name, standing.state, step, left, best, place, reason)
+
+
+def stamp() -> str:
+  """The time of day."""
+  return time.strftime('%H:%M:%S')
