@@ -1,4 +1,4 @@
-"""The commands of a sweep, for people to read; nothing is started or written."""
+"""The commands of a sweep, for people to read; nothing is started."""
 
 import shlex
 from collections.abc import Sequence

@@ -213,7 +213,7 @@ def _written(defined: Any, name: str, value: Any) -> str | list[str]:
 
   flag = defined[name]
   kind = flag.flag_type()
-  is_several = isinstance(flag, flags.MultiFlag) or kind.endswith('list')
+  is_several = isinstance(flag, flags.MultiFlag) or 'list' in kind
   if isinstance(value, float) and 'int' in kind:
     value = str(round(value))
   if isinstance(value, list) and not is_several:
@@ -228,7 +228,7 @@ def _written(defined: Any, name: str, value: Any) -> str | list[str]:
     given = _shown(value)
     raise _Refused(f'--set={name}={given}: {" ".join(str(error).split())}'
                    ) from None
-  if kind.endswith('list'):
+  if 'list' in kind:
     return ','.join(map(str, parsed))
   return _plain(parsed)
 

@@ -149,9 +149,10 @@ def _draw(name: str, text: str, seed: int, index: int) -> Value:
   form = f'--set={name}={text}: {kind}:LOW:HIGH is meant'
   low, high = _bounds(form, rest[0].split(':'), is_log=kind == 'loguniform')
   part = generator.random()
-  if kind == 'loguniform':
-    return _rounded(low * (high / low) ** part)
-  return _rounded(low + (high - low) * part)
+  value = (low * (high / low) ** part if kind == 'loguniform' else
+           low + (high - low) * part)
+  # More digits than above: two draws are to differ.
+  return _rounded(value, digits=6)
 
 
 def _bounds(form: str, numbers: Sequence[str], *, is_log: bool
@@ -167,6 +168,6 @@ def _bounds(form: str, numbers: Sequence[str], *, is_log: bool
   return low, high
 
 
-def _rounded(number: float) -> float:
-  """Four digits: a person can read and type them."""
-  return float(f'{number:.4g}')
+def _rounded(number: float, digits: int = 4) -> float:
+  """So few digits that a person can read and type them."""
+  return float(f'{number:.{digits}g}')

@@ -8,6 +8,7 @@ instead of starting them twice. Nothing here imports JAX.
 import collections
 import contextlib
 import dataclasses
+import itertools
 import os
 import pathlib
 import signal
@@ -107,7 +108,7 @@ def cpu_slots(runs_at_once: int) -> list[Slot]:
   if runs_at_once == 1:
     return [EVERYTHING]
   bounds = [len(cores) * i // runs_at_once for i in range(runs_at_once + 1)]
-  shares = [cores[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+  shares = [cores[a:b] for a, b in itertools.pairwise(bounds)]
   return [Slot(label=f'core {share[0]}' if len(share) == 1 else
                f'cores {share[0]}-{share[-1]}', cores=share)
           for share in shares]
@@ -150,7 +151,7 @@ def run(
   Returns:
     The tasks that did not finish: the others are not kept from running.
   """
-  is_done = is_done or (lambda task: record.state(task.workdir)[0] == 'finished')
+  is_done = is_done or _is_finished
   missing = [task for task in tasks if not is_done(task)]
   free = list(slots)
   running: list[_Running] = []
@@ -196,6 +197,10 @@ def run(
       _stop(running, received)
       raise
   return failed
+
+
+def _is_finished(task: Task) -> bool:
+  return record.state(task.workdir)[0] == 'finished'
 
 
 def _runs(task: Task) -> bool:

@@ -30,6 +30,7 @@ _REPORT = pathlib.Path('report') / 'metrics.json'
 _SHOWN = ('validation_loss', 'ab_distance', 'psnr', 'ssim', 'ciede2000',
           'best_of_k', 'bits_per_dim', 'fid_pytorch_fid', 'coverage_90')
 _MOST_NAMED_LINES = 8
+_MOST_NAMED_TICKS = 6
 _LOG_RATIO = 20
 
 
@@ -231,6 +232,9 @@ def _draw(panel: Any, rows: Sequence[_Row], flag: str, others: Sequence[str],
     where = dict(zip(values, numbers, strict=True))
     if min(numbers) > 0 and max(numbers) / min(numbers) >= _LOG_RATIO:
       panel.set_xscale('log')
+    if len(values) <= _MOST_NAMED_TICKS:
+      panel.set_xticks(numbers, values)
+      panel.minorticks_off()
   lines = _settings(rows, others)
   is_named = len(lines) <= _MOST_NAMED_LINES
   for setting, group in lines.items():

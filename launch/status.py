@@ -15,6 +15,17 @@ OVER = ('finished', 'failed')
 STARTED_AGAIN = ('waiting', 'lost', 'interrupted', 'preempted')
 """States of runs that `run` starts."""
 
+# What a batch system says of a run whose record says that it does not run, if
+# the run is still in its hands.
+_PHASES_UNDER_WAY = {
+    'waiting': ('pending', 'started'), 'lost': ('pending', 'started'),
+    'preempted': ('pending', 'started', 'ending'), 'interrupted': ('pending',)}
+
+_HEAD = ('run', 'state', 'step', 'left', 'best loss', 'on', 'reason')
+
+UNDER_WAY = ('queued', 'running', 'retrying')
+"""States that change without anybody's doing."""
+
 RETRIED = ('failed', 'lost', 'interrupted')
 """States of runs that `retry` starts."""
 
@@ -43,31 +54,34 @@ def read(sweep: Sweep, queue: Mapping[str, str] | None = None
 
   Args:
     sweep: the sweep.
-    queue: what a batch system says of the runs that are in its hands, by name:
-      'queued', or why it will not start them any more.
+    queue: what a batch system says of the runs that were given to it, by name:
+      see `slurm.queue`.
   """
   return [_standing(sweep, run, (queue or {}).get(run.name))
           for run in sweep.runs]
 
 
 def _standing(sweep: Sweep, run: Run, queued: str | None) -> Standing:
+  # What the work directory says counts; the queue is asked only about runs that
+  # say nothing, or that are to be gone on with.
   workdir = sweep.workdir(run)
   state, found = record.state(workdir)
   reason = found.reason if found is not None else ''
   if state == 'lost':
     reason = 'ended without a word: killed, or its machine was'
-  if queued == 'queued' and state in STARTED_AGAIN:
-    state, reason = 'queued', ''
-  elif queued and state == 'waiting':
-    state, reason = 'lost', queued
+  if state in STARTED_AGAIN and queued in _PHASES_UNDER_WAY[state]:
+    state = 'queued'
+  elif state == 'waiting' and queued == '':
+    state = 'lost'
+    reason = ('its job ended without a word; is the directory on a disk that '
+              'all nodes share? See slurm/ there')
   return Standing(run=run, state=state, record=found, reason=reason,
                   progress=progress.read(workdir))
 
 
 def table(standings: Sequence[Standing]) -> str:
   """A line for each run, and one that counts them."""
-  rows: list[tuple[str, ...]] = [('run', 'state', 'step', 'left', 'best loss', 'on',
-                                  'reason')]
+  rows: list[tuple[str, ...]] = [_HEAD]
   rows += [_row(standing) for standing in standings]
   widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
   lines = ['  '.join([*(cell.ljust(width) for cell, width in

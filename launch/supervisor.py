@@ -99,11 +99,19 @@ class Supervisor:
       signal for an interrupted one, and the code of the last crash otherwise.
     """
     task = self._task
-    before = record.read(task.workdir)
+    state, before = self._others()
+    if state == 'finished':
+      return 0
+    if state in ('running', 'retrying'):
+      print(f'{task.name}: runs already, started by another command')
+      return 0
     self._record = record.began(
         starts=before.starts + 1 if before else 1, place=task.place,
         crashes=before.crashes if before and before.state == 'preempted' else 0,
         from_step=progress.last_step(task.workdir))
+    if task.stop_file is not None and task.stop_file.exists():
+      return self._ends('interrupted', 128 + signal.SIGTERM,
+                        'the sweep was stopped before it began')
     while True:
       self._write()
       code = self._attempt()
@@ -130,6 +138,24 @@ class Supervisor:
       self._write(state='running', started=time.time(),
                   starts=self._record.starts + 1, reason='', exit_code=None,
                   from_step=progress.last_step(task.workdir))
+
+  def _others(self) -> tuple[str, Record | None]:
+    """How the run stands before this start of it.
+
+    A batch system starts a run again soon after its machine failed. Until its
+    sign of life is too old it could be running there still.
+    """
+    state, before = record.state(self._task.workdir)
+    until = time.monotonic() + 1.5 * record.LOST_SECONDS
+    while (self._keeps_record and state in ('running', 'retrying')
+           and time.monotonic() < until):
+      time.sleep(_STOP_SECONDS)
+      now, found = record.state(self._task.workdir)
+      if found is not None and before is not None and (
+          found.heartbeat > before.heartbeat):
+        return now, found
+      state, before = now, found
+    return ('waiting' if not self._keeps_record else state), before
 
   def ask(self, number: int) -> None:
     """Asks the run to save and end; a second time, to end at once."""

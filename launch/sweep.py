@@ -25,9 +25,17 @@ from typing import Any
 
 from colorjax import files
 from colorjax.errors import UserError
-from launch import dry_run, executors, flag_check, grid, manifest, status
+from launch import (
+  dry_run,
+  executors,
+  flag_check,
+  grid,
+  manifest,
+  slurm,
+  status,
+)
 from launch.executors import Options
-from launch.manifest import Sweep
+from launch.manifest import Run, Sweep
 from launch.status import Standing
 
 EXIT_FAILED = 1
@@ -230,8 +238,29 @@ def _start(sweep: Sweep, options: Options, states: Sequence[str],
     runs = [standing.run for standing in standings
             if standing.state in (*states, 'running', 'retrying')]
     print(status.counts(standings), flush=True)
-    executors.run_locally(sweep, runs, options, _say)
+    if options.executor == 'local':
+      executors.run_locally(sweep, runs, options, _say)
+    else:
+      _submit(sweep, [run for run in runs if run.name not in {
+          standing.run.name for standing in standings
+          if standing.state in status.UNDER_WAY}], options)
+  if options.executor == 'slurm':
+    if given.nowait:
+      return 0
+    try:
+      slurm.wait(sweep, _say)
+    except KeyboardInterrupt:
+      print('the runs go on under SLURM; `status` shows them, `stop` ends them',
+            file=sys.stderr)
+      return EXIT_STOPPED
   return _ended(sweep)
+
+
+def _submit(sweep: Sweep, runs: Sequence[Run], options: Options) -> None:
+  jobs = slurm.submit(sweep, runs, options)
+  if jobs:
+    print(f'{len(jobs)} runs submitted, job {jobs[0].partition("_")[0]}',
+          flush=True)
 
 
 def _say(line: str) -> None:
@@ -251,7 +280,7 @@ def _ended(sweep: Sweep) -> int:
 
 
 def _standings(sweep: Sweep) -> list[Standing]:
-  return status.read(sweep)
+  return status.read(sweep, slurm.queue(sweep))
 
 
 def _status(given: argparse.Namespace) -> int:
@@ -284,10 +313,11 @@ def _stop(given: argparse.Namespace) -> int:
   """`stop`."""
   sweep = manifest.load(given.sweepdir)
   files.write_text(sweep.stop_file, '')
+  slurm.cancel_pending(sweep)
   said = -1
   while True:
     running = [standing.run.name for standing in _standings(sweep)
-               if standing.state in ('running', 'retrying')]
+               if standing.state in status.UNDER_WAY]
     if not running:
       break
     if len(running) != said:
