@@ -1,9 +1,18 @@
 """SIGTERM and Ctrl-C, noted so that a run can end where it is whole."""
 
 import contextlib
+import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
+
+_SAME_SECONDS = 1.0
+"""A signal that comes again so soon is the same one.
+
+SLURM sends a signal to each process of a job, and a launcher in that job hands
+its own on: the run gets two.
+"""
 
 
 class Notice:
@@ -16,21 +25,25 @@ class Notice:
 def noticed() -> Iterator[Notice]:
   """Notes the first SIGINT or SIGTERM instead of dying of it.
 
-  The second one ends the process at once, without unwinding: checkpoints are
-  atomic, so there is nothing that a clean-up could save. The handlers found
-  are put back in the end. Outside the main thread, where Python allows no
-  handler, nothing is noted.
+  A second one, at least a second later, ends the process at once, without
+  unwinding: checkpoints are atomic, so there is nothing that a clean-up could
+  save. The handlers found are put back in the end. Outside the main thread,
+  where Python allows no handler, nothing is noted.
   """
   notice = Notice()
   if threading.current_thread() is not threading.main_thread():
     yield notice
     return
   numbers = (signal.SIGINT, signal.SIGTERM)
+  first = 0.0
 
   def note(number: int, frame: object) -> None:
-    notice.received = number
-    for each in numbers:
-      signal.signal(each, signal.SIG_DFL)
+    nonlocal first
+    if notice.received is None:
+      notice.received, first = number, time.monotonic()
+    elif time.monotonic() - first >= _SAME_SECONDS:
+      signal.signal(number, signal.SIG_DFL)
+      os.kill(os.getpid(), number)
 
   before = {number: signal.signal(number, note) for number in numbers}
   try:

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -103,12 +104,20 @@ def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, number):
           == (tmp_path / 'whole' / 'metrics.jsonl').read_bytes())
 
 
-def test_a_second_signal_is_not_held_back():
+def test_a_second_signal_is_not_held_back(monkeypatch):
+  sent = []
   with signals.noticed() as notice:
     os.kill(os.getpid(), signal.SIGINT)
     assert notice.received == signal.SIGINT
-    assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    # A launcher hands on what the whole job was sent: one and the same.
+    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(signals._SAME_SECONDS)
+    monkeypatch.setattr(os, 'kill', lambda *call: sent.append(call))
+    signal.raise_signal(signal.SIGTERM)
+    assert sent == [(os.getpid(), signal.SIGTERM)]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+  assert notice.received == signal.SIGINT
   assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
