@@ -1,8 +1,6 @@
 """From the runs of a sweep to tasks, and to the executor that starts them."""
 
 import dataclasses
-import os
-import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -107,16 +105,8 @@ def task_of(sweep: Sweep, run: Run, options: Options) -> Task:
           sweep.experiment, f'--flagfile={workdir / manifest.FLAGFILE}',
           f'--workdir={workdir}'),
       cwd=sweep.cwd, stop_file=sweep.stop_file.absolute(),
-      environment=compilation_cache(sweep.directory / 'compiled'),
+      environment=local.compilation_cache(sweep.directory / 'compiled'),
       max_retries=options.max_retries, backoff_seconds=options.backoff_seconds)
-
-
-def compilation_cache(directory: pathlib.Path) -> dict[str, str]:
-  """Variables that have runs share compiled programs: seeds have the same."""
-  return {
-      'JAX_COMPILATION_CACHE_DIR': os.environ.get(
-          'JAX_COMPILATION_CACHE_DIR', str(directory.absolute())),
-      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '1'}
 
 
 def slots(options: Options) -> list[local.Slot]:

@@ -132,7 +132,6 @@ def run(
     tasks: Sequence[Task],
     *,
     slots: Sequence[Slot] = (EVERYTHING,),
-    is_done: Callable[[Task], bool] | None = None,
     say: Callable[[str], None] = print,
 ) -> list[Task]:
   """Runs the tasks that are not done, as many at once as there are slots.
@@ -145,14 +144,12 @@ def run(
   Args:
     tasks: in the order in which they are begun.
     slots: what they run on.
-    is_done: whether the result of a task is there; None: what its record says.
     say: is told what begins, how it goes and what ends, a line at a time.
 
   Returns:
     The tasks that did not finish: the others are not kept from running.
   """
-  is_done = is_done or _is_finished
-  missing = [task for task in tasks if not is_done(task)]
+  missing = [task for task in tasks if not task.is_finished()]
   free = list(slots)
   running: list[_Running] = []
   waiting: collections.deque[Task] = collections.deque()
@@ -185,8 +182,8 @@ def run(
           running.remove(one)
           if one.slot in slots:
             free.append(one.slot)
-          ok = is_done(one.task) and not (one.process and
-                                          one.process.returncode)
+          ok = one.task.is_finished() and not (
+              one.process is not None and one.process.returncode)
           if not ok:
             failed.append(one.task)
           done = len(missing) - len(waiting) - len(running)
@@ -197,10 +194,6 @@ def run(
       _stop(running, received)
       raise
   return failed
-
-
-def _is_finished(task: Task) -> bool:
-  return record.state(task.workdir)[0] == 'finished'
 
 
 def _runs(task: Task) -> bool:
@@ -301,3 +294,11 @@ def _stop(running: Sequence[_Running], received: Sequence[int]) -> None:
 def python(module: str, *arguments: str) -> list[str]:
   """`python -m module arguments` with the interpreter that runs this."""
   return [sys.executable, '-m', module, *arguments]
+
+
+def compilation_cache(directory: pathlib.Path) -> dict[str, str]:
+  """Variables that have runs share compiled programs: seeds have the same."""
+  return {
+      'JAX_COMPILATION_CACHE_DIR': os.environ.get(
+          'JAX_COMPILATION_CACHE_DIR', str(directory.absolute())),
+      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '1'}

@@ -54,6 +54,8 @@ class Attempt:
     The others wait for the end of the job where they were interrupted, because
     an exit could end the first one while it saves.
     """
+    if self.task.is_finished():
+      return  # It ended while it was told to save, and was queued again.
     is_first = os.environ.get('SLURM_PROCID', '0') == '0'
     self._supervisor = Supervisor(self.task, keeps_record=is_first)
     with supervisor.handing_on(self._supervisor):

@@ -23,7 +23,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from launch import progress, record
 from launch.record import Record
@@ -54,6 +54,7 @@ class Task:
     stop_file: it is asked to save and end when this file appears.
     max_retries: how often it is started again after a crash.
     backoff_seconds: pause before the first of these, doubled for each next.
+    is_done: whether its result is there; None: what its record says.
   """
   name: str
   command: Sequence[str]
@@ -66,6 +67,13 @@ class Task:
   stop_file: pathlib.Path | None = None
   max_retries: int = 0
   backoff_seconds: float = 10.0
+  is_done: Callable[[], bool] | None = None
+
+  def is_finished(self) -> bool:
+    """Whether its result is there."""
+    if self.is_done is not None:
+      return self.is_done()
+    return record.state(self.workdir)[0] == 'finished'
 
 
 class Supervisor:
@@ -100,8 +108,6 @@ class Supervisor:
     """
     task = self._task
     state, before = self._others()
-    if state == 'finished':
-      return 0
     if state in ('running', 'retrying'):
       print(f'{task.name}: runs already, started by another command')
       return 0

@@ -8,7 +8,6 @@ only starts them; it uses no device until the table is made.
 import dataclasses
 import json
 import math
-import os
 import pathlib
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,8 @@ from colorjax.errors import UserError
 from colorjax.evaluation import answers
 from colorjax.evaluation.protocol import FOLDER
 from colorjax.runs.photographs import PhotoOptions
-from launch import jobs
+from launch import local, supervisor
+from launch.supervisor import Task
 
 REFERENCES = answers.REFERENCES
 """Rows of every table: `reference` of an evaluation."""
@@ -162,21 +162,19 @@ def _workdir(options: CompareOptions) -> pathlib.Path:
   return pathlib.Path(options.workdir).expanduser()
 
 
-def _run(options: CompareOptions, wanted: Sequence[jobs.Job]) -> None:
-  compiled = str((_workdir(options) / 'compiled').resolve())
+def _run(options: CompareOptions, wanted: Sequence[Task]) -> None:
+  slots = (local.gpu_slots(options.devices) if options.devices else
+           [local.EVERYTHING])
   try:
-    failed = jobs.run(wanted, devices=options.devices, environment={
-        # Seeds and evaluations of one method are the same programs.
-        'JAX_COMPILATION_CACHE_DIR': os.environ.get(
-            'JAX_COMPILATION_CACHE_DIR', compiled),
-        'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '1'})
+    failed = local.run(wanted, slots=slots)
   except OSError as error:  # the log of a job
     raise UserError(f'workdir={options.workdir}: {error.filename or "logs"} '
                     f'cannot be written: {error.strerror or error}') from error
   if failed:
+    first = failed[0]
     raise UserError(f'{len(failed)} of {len(wanted)} jobs failed; the first, '
-                    f'{failed[0].name}: {jobs.last_line(failed[0].log)} (all '
-                    f'of it is in {failed[0].log}). The same command goes on')
+                    f'{first.name}: {supervisor.last_line(first.log)} (all of '
+                    f'it is in {first.log}). The same command goes on')
 
 
 def _photo_flags(options: CompareOptions) -> list[str]:
@@ -189,11 +187,14 @@ def _rundir(options: CompareOptions, name: str, seed: int) -> pathlib.Path:
   return _workdir(options) / 'runs' / name / f'seed{seed}'
 
 
-def _job(options: CompareOptions, name: str, command: Sequence[str],
-         is_done: Callable[[], bool]) -> jobs.Job:
+def _job(options: CompareOptions, name: str, folder: pathlib.Path,
+         command: Sequence[str], is_done: Callable[[], bool]) -> Task:
   log = name.replace(' ', '_').replace('/', '_')
-  return jobs.Job(name=name, command=command, is_done=is_done,
-                  log=_workdir(options) / 'logs' / f'{log}.log')
+  return Task(
+      name=name, command=command, is_done=is_done, workdir=folder,
+      log=_workdir(options) / 'logs' / f'{log}.log',
+      # Seeds and evaluations of one method are the same programs.
+      environment=local.compilation_cache(_workdir(options) / 'compiled'))
 
 
 def _command(options: CompareOptions, name: str, run: pathlib.Path,
@@ -205,7 +206,7 @@ def _command(options: CompareOptions, name: str, run: pathlib.Path,
   shared = ['--undefok=embedding_dir',
             f'--embedding_dir={workdir / "embeddings"}']
   # No early end, for all have the same time; evaluations come afterwards.
-  return jobs.python(
+  return local.python(
       f'experiments.{options.methods[name]}',
       f'--flagfile={options.flagfile(name)}',
       f'--data={options.data}', f'--eval_data={options.eval_data}',
@@ -252,30 +253,30 @@ def _budget(options: CompareOptions, trained: Sequence[str]) -> dict[str, int]:
   return steps
 
 
-def _trial(options: CompareOptions, name: str) -> jobs.Job:
+def _trial(options: CompareOptions, name: str) -> Task:
   run = _workdir(options) / 'trials' / name
   # Two photographs are enough to evaluate what only the clock is read of.
-  return _job(options, f'{name} trial', _command(
+  return _job(options, f'{name} trial', run, _command(
       options, name, run, f'--num_steps={_TRIAL_STEPS}', '--schedule=constant',
       '--warmup_steps=0', '--eval_data=bundled'), lambda: _is_trained(run))
 
 
 def _training(options: CompareOptions, name: str, seed: int, run: pathlib.Path,
-              steps: int | None) -> jobs.Job:
+              steps: int | None) -> Task:
   # Two evaluations in all: what is compared is the end of training.
   length = [] if steps is None else [
       f'--num_steps={steps}', f'--warmup_steps={steps // 10}',
       f'--eval_every={-(-steps // 2)}', f'--checkpoint_every={-(-steps // 4)}']
-  return _job(options, f'{name} seed {seed}', _command(
+  return _job(options, f'{name} seed {seed}', run, _command(
       options, name, run, f'--seed={seed}', *length),
       lambda: _is_trained(run))
 
 
 def _baseline(options: CompareOptions, name: str, run: pathlib.Path
-              ) -> jobs.Job:
+              ) -> Task:
   size = _value_of('image_size', options.evaluate_flags)
   sizes = [] if size is None else [f'--image_size={size}']
-  return _job(options, name, jobs.python(
+  return _job(options, name, run, local.python(
       'experiments.baselines', f'--method={name}', *BASELINES[name], *sizes,
       f'--data={options.data}', f'--eval_data={options.eval_data}',
       *_photo_flags(options), f'--workdir={run}'),
@@ -320,7 +321,7 @@ def _paths(texts: Sequence[str]) -> list[pathlib.Path]:
 
 
 def _evaluation(options: CompareOptions, name: str, folder: pathlib.Path,
-                judged: str) -> jobs.Job:
+                judged: str) -> Task:
   # To count what is in the training set too, one row will do.
   drops = options.drop_near_duplicates
   train = ([f'--train_data={options.data}', f'--drop_near_duplicates={drops}']
@@ -333,7 +334,8 @@ def _evaluation(options: CompareOptions, name: str, folder: pathlib.Path,
     # A result of another flag is refused by the command itself.
     return (folder / _METRICS_FILE).is_file() and judged in _flags_of(folder)
 
-  return _job(options, f'evaluate {"/".join(folder.parts[-2:])}', jobs.python(
+  name = f'evaluate {"/".join(folder.parts[-2:])}'
+  return _job(options, name, folder, local.python(
       'experiments.evaluate', judged, f'--data={options.eval_data}', *train,
       *photos, *options.evaluate_flags, f'--workdir={folder}'), is_done)
 

@@ -1,5 +1,6 @@
-"""Jobs of a launcher: small programs, really run."""
+"""Tasks on this machine: small programs, really run."""
 
+import dataclasses
 import os
 import pathlib
 import signal
@@ -9,9 +10,10 @@ import time
 
 import pytest
 
-from launch import jobs
+from launch import local, record, supervisor
+from launch.supervisor import Task
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 
 # Notes when it begins and ends, and on which device.
 _NOTES = """
@@ -49,11 +51,13 @@ time.sleep(30)  # goes on after the signal
 
 _LAUNCHER = """
 import pathlib, sys
-from launch import jobs
+from launch import local
+from launch.supervisor import Task
 folder = pathlib.Path(sys.argv[1])
 try:
-  jobs.run([jobs.Job(
-      name=name, command=[sys.executable, '-c', sys.argv[2], sys.argv[1]],
+  local.run([Task(
+      name=name, workdir=folder / name,
+      command=[sys.executable, '-c', sys.argv[2], sys.argv[1]],
       log=folder / f'{name}.log', is_done=(folder / 'result').exists)
       for name in ('first', 'second')],
       say=lambda line: print(line, flush=True))
@@ -64,8 +68,9 @@ except KeyboardInterrupt:
 
 def _job(folder, name, program, *arguments, result=None):
   result = result or folder / f'{name}.done'
-  return jobs.Job(
-      name=name, log=folder / 'logs' / f'{name}.log', is_done=result.exists,
+  return Task(
+      name=name, workdir=folder / 'work' / name, is_done=result.exists,
+      log=folder / 'logs' / f'{name}.log',
       command=[sys.executable, '-c', program, *map(str, arguments)])
 
 
@@ -81,14 +86,14 @@ def _notes(folder):
 def test_what_is_done_is_not_run(tmp_path):
   (tmp_path / 'a.done').touch()
   said = []
-  assert jobs.run([_noting(tmp_path, 'a'), _noting(tmp_path, 'b')],
+  assert local.run([_noting(tmp_path, 'a'), _noting(tmp_path, 'b')],
                   say=said.append) == []
   assert {name for _, name, _ in _notes(tmp_path)} == {'b'}
   assert not (tmp_path / 'logs' / 'a.log').exists()
   assert said[0] == 'b: begins'
   assert said[1].startswith('b: done in ')
   assert said[1].endswith('; 1 of 1')
-  assert jobs.run([_noting(tmp_path, 'b')], say=said.append) == []
+  assert local.run([_noting(tmp_path, 'b')], say=said.append) == []
   assert len(said) == 2
 
 
@@ -102,7 +107,8 @@ def test_a_job_that_fails_is_said_and_the_others_run(tmp_path):
               tmp_path / 'late.done')
   good = _noting(tmp_path, 'good')
   said = []
-  assert jobs.run([bad, idle, late, good], say=said.append) == [bad, idle, late]
+  failed = local.run([bad, idle, late, good], say=said.append)
+  assert failed == [bad, idle, late]
   assert good.is_done()
   (line,) = (line for line in said if line.startswith('bad: FAILED'))
   assert line.startswith(
@@ -111,17 +117,27 @@ def test_a_job_that_fails_is_said_and_the_others_run(tmp_path):
   assert 'about' not in said[-1], 'nothing is left'
 
 
+def test_a_program_that_is_not_there(tmp_path):
+  lost = Task(name='lost', workdir=tmp_path / 'lost', max_retries=3,
+              command=['/no/such/program'], log=tmp_path / 'lost.log')
+  assert local.run([lost], say=lambda line: None) == [lost]
+  found = record.read(lost.workdir)
+  assert (found.state, found.exit_code, found.starts) == ('failed', 2, 1)
+  assert found.reason.startswith('error: /no/such/program: ')
+
+
 def test_one_at_a_time_in_order(tmp_path, monkeypatch):
   monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '7')
-  assert jobs.run([_noting(tmp_path, name) for name in 'ba'],
+  assert local.run([_noting(tmp_path, name) for name in 'ba'],
                   say=lambda line: None) == []
   assert _notes(tmp_path) == [['begin', 'b', '7'], ['end', 'b', '7'],
                               ['begin', 'a', '7'], ['end', 'a', '7']]
 
 
 def test_as_many_at_once_as_there_are_devices(tmp_path):
-  assert jobs.run([_noting(tmp_path, name) for name in 'abc'],
-                  devices=('4', '5'), say=lambda line: None) == []
+  assert local.run([_noting(tmp_path, name) for name in 'abc'],
+                  slots=local.gpu_slots(['4', '5']),
+                  say=lambda line: None) == []
   notes = _notes(tmp_path)
   running, most, shared = {}, 0, []
   for what, name, device in notes:
@@ -141,23 +157,24 @@ def test_jobs_have_the_environment(tmp_path, monkeypatch):
   monkeypatch.setenv('INHERITED', 'x')
   job = _job(tmp_path, 'job', 'import os; '
              'print(os.environ["INHERITED"], os.environ["GIVEN"])')
-  jobs.run([job], environment={'GIVEN': 'y'}, say=lambda line: None)
-  assert jobs.last_line(job.log) == 'x y'
+  job = dataclasses.replace(job, environment={'GIVEN': 'y'})
+  local.run([job], say=lambda line: None)
+  assert supervisor.last_line(job.log) == 'x y'
   assert 'GIVEN' not in os.environ
 
 
 def test_ctrl_c_of_the_terminal_reaches_the_launcher_alone(tmp_path):
   job = _job(tmp_path, 'job', 'import os; '
-             'print(os.getsid(0) == os.getpgrp() == os.getpid())')
-  jobs.run([job], say=lambda line: None)
-  assert jobs.last_line(job.log) == 'True'
+             'print(os.getsid(0) == os.getpgrp() == os.getppid())')
+  local.run([job], say=lambda line: None)
+  assert supervisor.last_line(job.log) == 'True'
 
 
 def test_a_log_is_added_to(tmp_path):
   job = _job(tmp_path, 'job', 'import sys; print("out", flush=True); '
              'print("err", file=sys.stderr)')
   for _ in range(2):
-    assert jobs.run([job], say=lambda line: None) == [job]
+    assert local.run([job], say=lambda line: None) == [job]
   lines = job.log.read_text().splitlines()
   assert [line for line in lines if line in ('out', 'err')] == [
       'out', 'err'] * 2
@@ -171,10 +188,10 @@ def test_a_log_is_added_to(tmp_path):
 def test_last_line(tmp_path, content, last):
   log = tmp_path / 'log'
   log.write_text(content, newline='')
-  assert jobs.last_line(log) == last
+  assert supervisor.last_line(log) == last
   log.write_bytes(b'\xff\xfe' + content.encode())
-  assert jobs.last_line(log)
-  assert jobs.last_line(tmp_path / 'none') == 'no output'
+  assert supervisor.last_line(log)
+  assert supervisor.last_line(tmp_path / 'none') == 'no output'
 
 
 def _launch(folder, program, *, before='', until='ready'):
@@ -210,7 +227,7 @@ def test_an_interruption_is_handed_on_and_waits(tmp_path, number, before):
   said, _ = launcher.communicate(timeout=20)
   assert launcher.returncode == 0, said
   assert said.splitlines() == [
-      'first: begins', 'interrupted: 1 running jobs save and end',
+      'first: begins', 'interrupted: 1 running tasks save and end',
       'launcher ends; saved: True']
   assert not (tmp_path / 'second.log').exists()
 
@@ -243,18 +260,19 @@ def test_whatever_ends_the_launcher_ends_its_jobs(tmp_path):
   handlers = [signal.getsignal(number) for number in (
       signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
   good = _job(tmp_path, 'good', _SAVES, tmp_path)
-  lost = jobs.Job(name='lost', command=['/no/such/program'],
-                  log=tmp_path / 'lost.log', is_done=lambda: False)
+  next_one = _noting(tmp_path, 'next')
 
   def say(line):
+    if line.startswith('next'):
+      raise OSError('nobody listens')
     _wait_for(tmp_path / 'ready')
 
-  with pytest.raises(FileNotFoundError):
-    jobs.run([good, lost], devices='01', say=say)
+  with pytest.raises(OSError, match='nobody listens'):
+    local.run([good, next_one], slots=local.gpu_slots(['0', '1']), say=say)
   assert (tmp_path / 'saved').exists()
   assert handlers == [signal.getsignal(number) for number in (
       signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
 
 
 def test_commands_are_of_this_interpreter():
-  assert jobs.python('a.b', '--c=1') == [sys.executable, '-m', 'a.b', '--c=1']
+  assert local.python('a.b', '--c=1') == [sys.executable, '-m', 'a.b', '--c=1']
