@@ -187,8 +187,6 @@ def _check_run(defined: Any, words: Sequence[str], values: Any) -> None:
   from absl.testing import flagsaver
 
   with flagsaver.flagsaver():
-    for flag in values:
-      defined[flag].value = defined[flag].default
     defined.unparse_flags()
     try:
       _parse(defined, [*words, '--workdir=.'] if 'workdir' in defined

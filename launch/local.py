@@ -48,6 +48,8 @@ EVERYTHING = Slot()
 
 def gpus() -> list[str]:
   """Numbers of the GPUs that may be used here; [] without a GPU."""
+  if os.environ.get('JAX_PLATFORMS') == 'cpu':
+    return []
   visible = os.environ.get('CUDA_VISIBLE_DEVICES')
   if visible is not None:
     return [gpu.strip() for gpu in visible.split(',') if gpu.strip()]
@@ -165,10 +167,16 @@ def run(
     try:
       while waiting or running:
         while waiting and free and not received:
-          running.append(_start(waiting.popleft(), free.pop(0)))
-          where = running[-1].slot.label
-          say(f'{running[-1].task.name}: begins'
-              + (f' on {where}' if where else ''))
+          slot, task = free.pop(0), waiting.popleft()
+          try:
+            running.append(_start(task, slot))
+          except OSError as error:  # a full disk: the others may have room
+            free.append(slot)
+            failed.append(task)
+            say(f'{task.name}: FAILED ({error.filename}: {error.strerror})')
+            continue
+          say(f'{task.name}: begins'
+              + (f' on {slot.label}' if slot.label else ''))
         time.sleep(_POLL_SECONDS)
         if not received and any(_is_stopped(task) for task in missing):
           received.append(signal.SIGTERM)

@@ -12,10 +12,12 @@ keeps its record. What is special here:
 """
 
 import contextlib
+import dataclasses
 import getpass
 import io
 import os
 import pathlib
+import platform
 import shlex
 import signal
 import subprocess
@@ -57,7 +59,11 @@ class Attempt:
     if self.task.is_finished():
       return  # It ended while it was told to save, and was queued again.
     is_first = os.environ.get('SLURM_PROCID', '0') == '0'
-    self._supervisor = Supervisor(self.task, keeps_record=is_first)
+    job = os.environ.get('SLURM_ARRAY_JOB_ID', os.environ.get('SLURM_JOB_ID'))
+    part = os.environ.get('SLURM_ARRAY_TASK_ID')
+    place = f'SLURM {job}{"_" + part if part else ""} on {platform.node()}'
+    self._supervisor = Supervisor(
+        dataclasses.replace(self.task, place=place), keeps_record=is_first)
     with supervisor.handing_on(self._supervisor):
       code = self._supervisor.run()
     if code and is_first:

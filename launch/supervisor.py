@@ -244,9 +244,10 @@ class Supervisor:
       yield None  # what the process itself prints to
       return
     self._task.log.parent.mkdir(parents=True, exist_ok=True)
-    # Paths need not be UTF-8.
+    # Paths need not be UTF-8. A full disk ends the run, and not this process.
     with self._task.log.open('a', errors='surrogateescape') as log:
-      print('+', *self._task.command, file=log, flush=True)
+      with contextlib.suppress(OSError):
+        print('+', *self._task.command, file=log, flush=True)
       yield log
 
   def _wait(self, seconds: float | None) -> None:

@@ -276,6 +276,8 @@ def _ended(sweep: Sweep) -> int:
     print(f'{standing.run.name}: {standing.state}: {standing.reason}')
   if any(standing.state == 'failed' for standing in bad):
     print(f'`retry --sweepdir={sweep.directory}` runs again what failed')
+  if bad and sweep.stop_file.exists():
+    return EXIT_STOPPED
   return EXIT_FAILED if bad else 0
 
 

@@ -295,3 +295,22 @@ def test_a_damaged_record_is_named(place):
   (place.path('seed=0') / 'launch.json').write_text('{')
   said = place.sweep('status', rc=2)
   assert f'{pathlib.Path("out/runs/seed=0/launch.json")} is damaged' in said
+
+
+def test_a_real_experiment(place):
+  """Its own flags, two runs, and figures without a report."""
+  (place.folder / 'tiny.flags').write_text(
+      '--num_steps=2\n--batch_size=2\n--image_size=16\n--filters=16\n'
+      '--filters=16\n--prior_width=8\n--noreport\n--warmup_steps=1\n')
+  said = place.run('--experiment=mbm', '--flagfile=tiny.flags',
+                   '--set=num_components=2,3', '--set=filters=[8,8]')
+  assert said.splitlines()[-1] == '2 runs: 2 finished'
+  flags = (place.path('num_components=2+filters=8-8') / 'flags.txt').read_text()
+  assert '--num_components=2\n' in flags
+  assert '--filters=8\n--filters=8\n' in flags
+  assert '16' not in ''.join(line for line in flags.splitlines()
+                             if 'filters' in line)
+  assert '2/2' in place.sweep('status')
+  assert 'validation_loss' in place.sweep('results')
+  said = place.run('--experiment=mbm', '--set=num_componets=2', rc=2)
+  assert 'did you mean num_components?' in said
