@@ -22,6 +22,7 @@ from absl import flags
 
 from colorjax.errors import UserError
 from experiments import common
+from launch.options import from_words
 
 common.define_photo_flags()
 flags.adopt_module_key_flags(common)
@@ -61,8 +62,10 @@ flags.DEFINE_bool('drop_near_duplicates', True, 'Leave photographs of '
                   '--eval_data out that are in --data too.')
 flags.DEFINE_bool('mixed_protocols', False, 'Allow rows of other protocols or '
                   'photographs; they are marked.')
-flags.DEFINE_list('devices', [], 'Numbers of GPUs: as many jobs run at once, '
-                  'each on one. None: one job at a time.')
+flags.DEFINE_string(
+    'launch', '', 'Where jobs are started, in flags of launch.sweep with '
+    'blanks between: --gpus=0,1, or --executor=slurm --partition=gpu. By '
+    'default one job at a time on each GPU, or one with all processors.')
 flags.DEFINE_string(
     'evaluate_flags', '', 'More flags for experiments.evaluate, with blanks '
     'between: --protocol, --num_samples, files of weights.')
@@ -71,7 +74,7 @@ flags.DEFINE_string(
 # What may differ when a comparison is gone on with: which rows there are, and
 # what is shown of them. What a row is made with may not.
 _HARMLESS = frozenset({
-    'workdir', 'data_dir', 'engine', 'num_threads', 'devices', 'methods',
+    'workdir', 'data_dir', 'engine', 'num_threads', 'launch', 'methods',
     'seeds', 'runs', 'outputs', 'evaluations', 'metrics', 'against',
     'mixed_protocols'})
 
@@ -92,11 +95,12 @@ def main(argv: Sequence[str]) -> int:
 
   values: dict[str, Any] = {name: flags.FLAGS[name].value for name in (
       'workdir', 'data', 'eval_data', 'flagfiles', 'budget_seconds', 'against',
-      'metrics', 'drop_near_duplicates', 'mixed_protocols', 'devices')}
+      'metrics', 'drop_near_duplicates', 'mixed_protocols')}
   options = CompareOptions(
       **values, methods=methods, seeds=_seeds(), runs=_grouped('runs'),
       outputs=_outputs(), evaluations=_grouped('evaluations'),
       evaluate_flags=split_words(flags.FLAGS.evaluate_flags),
+      launch=from_words(split_words(flags.FLAGS.launch, name='launch')),
       photos=common.photo_options())
   # Wrong names are found now, and not after an hour.
   comparison_report.check(options)

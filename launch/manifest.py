@@ -81,6 +81,10 @@ class Sweep:
     """The work directory of a run."""
     return self.directory / 'runs' / run.name
 
+  def workdirs(self) -> dict[str, pathlib.Path]:
+    """The work directories of all runs by name."""
+    return {run.name: self.workdir(run) for run in self.runs}
+
   @property
   def stop_file(self) -> pathlib.Path:
     """The file whose presence ends the sweep."""

@@ -126,13 +126,13 @@ def write(sweep: Sweep, *, metrics: str | None = None) -> str:
 
 def _rows(sweep: Sweep) -> list[_Row]:
   rows = []
-  for standing in status.read(sweep):
+  standings = status.read(sweep.workdirs())
+  for run, standing in zip(sweep.runs, standings, strict=True):
     is_finished = standing.state == 'finished'
     rows.append(_Row(
-        name=standing.run.name, state=standing.state,
-        values={flag: sweep.value(standing.run, flag) for flag in sweep.swept},
-        metrics=metrics_of(sweep.workdir(standing.run)) if is_finished
-        else {}))
+        name=run.name, state=standing.state,
+        values={flag: sweep.value(run, flag) for flag in sweep.swept},
+        metrics=metrics_of(sweep.workdir(run)) if is_finished else {}))
   return rows
 
 

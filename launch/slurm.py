@@ -28,12 +28,13 @@ from typing import Any
 
 from colorjax import files
 from colorjax.errors import UserError
-from launch import executors, status, supervisor
-from launch.executors import Options
-from launch.manifest import Run, Sweep
+from launch import status, supervisor
+from launch.options import Options
 from launch.supervisor import Supervisor, Task
 
-_FOLDER = 'slurm'
+FOLDER = 'slurm'
+"""Name of the folder of a sweep for scripts and logs of SLURM."""
+
 _SUBMITTED = 'submitted.json'
 _POLL_SECONDS = 1.0
 _PHASES = {'RUNNING': 'started', 'COMPLETING': 'ending', 'COMPLETED': '',
@@ -84,37 +85,39 @@ class Attempt:
     return DelayedSubmission(Attempt(self.task))
 
 
-def submit(sweep: Sweep, runs: Sequence[Run], options: Options) -> list[str]:
-  """Submits runs as one job array.
+def submit(folder: pathlib.Path, tasks: Sequence[Task], options: Options
+           ) -> list[str]:
+  """Submits tasks as one job array.
 
   Args:
-    sweep: the sweep.
-    runs: those to submit; none of them is in the queue.
+    folder: where scripts, logs and the names of jobs are kept; on a disk that
+      all nodes share.
+    tasks: those to submit, started in one directory; none of them is in the
+      queue.
     options: of the executor.
 
   Returns:
-    The job of each run.
+    The job of each task.
 
   Raises:
     UserError: SLURM or submitit is not there, or SLURM refuses the job.
   """
-  if not runs:
+  if not tasks:
     return []
-  folder = sweep.directory.absolute() / _FOLDER
+  folder = folder.absolute()
   executor = _executor(folder, options)
-  tasks = [executors.task_of(sweep, run, options) for run in runs]
   try:
     # What sbatch says is in the error; submitit prints it too.
-    with (_in_directory(sweep.cwd), contextlib.redirect_stderr(io.StringIO()),
-          executor.batch()):
+    with (_in_directory(tasks[0].cwd or '.'),
+          contextlib.redirect_stderr(io.StringIO()), executor.batch()):
       jobs = [executor.submit(Attempt(task)) for task in tasks]
   except (OSError, subprocess.SubprocessError, RuntimeError) as error:
     raise UserError('SLURM refuses the job: '
                     f'{" ".join(str(error).split())[:500]}') from error
   identities = [str(job.job_id) for job in jobs]
   files.write_json(folder / _SUBMITTED, {
-      **_submitted(sweep),
-      **{run.name: job for run, job in zip(runs, identities, strict=True)}})
+      **_submitted(folder),
+      **{task.name: job for task, job in zip(tasks, identities, strict=True)}})
   return identities
 
 
@@ -135,7 +138,7 @@ def _executor(folder: pathlib.Path, options: Options) -> Any:
   setup = [f'export PYTHONPATH={shlex.quote(os.pathsep.join(paths))}',
            *options.setup]
   given: dict[str, Any] = {
-      'job_name': f'sweep-{folder.parent.name}',
+      'job_name': folder.parent.name,
       'time': options.time, 'nodes': options.nodes_per_run,
       'ntasks_per_node': 1, 'signal_delay_s': options.signal_seconds,
       'array_parallelism': options.array_parallelism, 'setup': setup,
@@ -167,25 +170,25 @@ def _in_directory(path: str) -> Iterator[None]:
     os.chdir(before)
 
 
-def _submitted(sweep: Sweep) -> dict[str, str]:
-  """The last job of each run that was submitted."""
-  path = sweep.directory / _FOLDER / _SUBMITTED
+def _submitted(folder: pathlib.Path) -> dict[str, str]:
+  """The last job of each task that was submitted."""
+  path = folder / _SUBMITTED
   return files.read_json(path) if path.is_file() else {}
 
 
-def queue(sweep: Sweep) -> dict[str, str]:
-  """What SLURM says of the runs that were submitted.
+def queue(folder: pathlib.Path) -> dict[str, str]:
+  """What SLURM says of the tasks that were submitted.
 
   Args:
-    sweep: the sweep.
+    folder: see `submit`.
 
   Returns:
-    By run: 'pending', 'started' or 'ending', which may be followed by
+    By name: 'pending', 'started' or 'ending', which may be followed by
     'pending'; '' for a job that it no longer knows.
-    Where SLURM does not answer, every run counts as pending, so that none is
+    Where SLURM does not answer, every task counts as pending, so that none is
     submitted twice.
   """
-  submitted = _submitted(sweep)
+  submitted = _submitted(folder)
   if not submitted:
     return {}
   states = _squeue()
@@ -211,26 +214,34 @@ def _squeue() -> dict[str, str] | None:
   return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
 
 
-def wait(sweep: Sweep, say: Callable[[str], None]) -> None:
-  """Says how runs come along until none is queued or runs."""
+def wait(folder: pathlib.Path, workdirs: Mapping[str, pathlib.Path],
+         say: Callable[[str], None]) -> None:
+  """Says how tasks come along until none is queued or runs.
+
+  Args:
+    folder: see `submit`.
+    workdirs: their work directories by name.
+    say: is told what changes, a line at a time.
+  """
   known: Mapping[str, str] = {}
   while True:
-    standings = status.read(sweep, queue(sweep))
+    standings = status.read(workdirs, queue(folder))
     for standing in standings:
-      name, state = standing.run.name, standing.state
+      name, state = standing.name, standing.state
       if known.get(name, state) != state:
         reason = f' ({standing.reason})' if standing.reason else ''
         say(f'{name}: {state}{reason}')
-    known = {standing.run.name: standing.state for standing in standings}
+    known = {standing.name: standing.state for standing in standings}
     if not any(standing.state in status.UNDER_WAY for standing in standings):
       return
     time.sleep(_POLL_SECONDS)
 
 
-def cancel_pending(sweep: Sweep) -> None:
+def cancel_pending(folder: pathlib.Path) -> None:
   """Takes the jobs out of the queue that have not started."""
-  jobs = [job for run, job in _submitted(sweep).items()
-          if queue(sweep).get(run) == 'pending']
+  queued = queue(folder)
+  jobs = [job for name, job in _submitted(folder).items()
+          if queued.get(name) == 'pending']
   if jobs:
     with contextlib.suppress(OSError, subprocess.SubprocessError):
       subprocess.run(['scancel', '--state=PENDING', *jobs], check=False,

@@ -1,11 +1,11 @@
 """How each run of a sweep stands, as a table."""
 
 import dataclasses
+import pathlib
 import time
 from collections.abc import Mapping, Sequence
 
 from launch import progress, record
-from launch.manifest import Run, Sweep
 from launch.progress import Progress
 from launch.record import Record
 
@@ -35,36 +35,35 @@ class Standing:
   """How one run stands.
 
   Attributes:
-    run: of the sweep.
+    name: of the run.
     state: see `record.state`; or 'queued' by a batch system.
     record: None for a run that never started.
     progress: how far it has come.
     reason: why it is as it is, '' where there is nothing to say.
   """
-  run: Run
+  name: str
   state: str
   record: Record | None
   progress: Progress
   reason: str = ''
 
 
-def read(sweep: Sweep, queue: Mapping[str, str] | None = None
-         ) -> list[Standing]:
+def read(workdirs: Mapping[str, pathlib.Path],
+         queue: Mapping[str, str] | None = None) -> list[Standing]:
   """How all runs stand.
 
   Args:
-    sweep: the sweep.
+    workdirs: their work directories by name.
     queue: what a batch system says of the runs that were given to it, by name:
       see `slurm.queue`.
   """
-  return [_standing(sweep, run, (queue or {}).get(run.name))
-          for run in sweep.runs]
+  return [_standing(name, workdir, (queue or {}).get(name))
+          for name, workdir in workdirs.items()]
 
 
-def _standing(sweep: Sweep, run: Run, queued: str | None) -> Standing:
+def _standing(name: str, workdir: pathlib.Path, queued: str | None) -> Standing:
   # What the work directory says counts; the queue is asked only about runs that
   # say nothing, or that are to be gone on with.
-  workdir = sweep.workdir(run)
   state, found = record.state(workdir)
   reason = found.reason if found is not None else ''
   if state == 'lost':
@@ -75,7 +74,7 @@ def _standing(sweep: Sweep, run: Run, queued: str | None) -> Standing:
     state = 'lost'
     reason = ('its job ended without a word; is the directory on a disk that '
               'all nodes share? See slurm/ there')
-  return Standing(run=run, state=state, record=found, reason=reason,
+  return Standing(name=name, state=state, record=found, reason=reason,
                   progress=progress.read(workdir))
 
 
@@ -109,7 +108,7 @@ def _row(standing: Standing) -> tuple[str, ...]:
   reason = standing.reason
   if standing.record is not None and standing.record.starts > 1:
     reason = f'{reason} (start {standing.record.starts})'.strip()
-  return (standing.run.name, standing.state, step, left, best, place, reason)
+  return (standing.name, standing.state, step, left, best, place, reason)
 
 
 def stamp() -> str:

@@ -31,11 +31,12 @@ from launch import (
   flag_check,
   grid,
   manifest,
+  options,
   slurm,
   status,
 )
-from launch.executors import Options
-from launch.manifest import Run, Sweep
+from launch.manifest import Sweep
+from launch.options import Options
 from launch.status import Standing
 
 EXIT_FAILED = 1
@@ -98,8 +99,8 @@ def _parser() -> argparse.ArgumentParser:
                    'are drawn.')
   run.add_argument('--sample_seed', type=int, default=0,
                    help='Of these draws.')
-  _add_options(run)
-  _add_options(command(
+  _add_executor(run)
+  _add_executor(command(
       'retry', _retry, 'Run again what failed or was lost; options that are '
       'not given are those of the last time.'))
   shown = command('status', _status, 'Show how each run stands.')
@@ -114,49 +115,11 @@ def _parser() -> argparse.ArgumentParser:
   return parser
 
 
-def _add_options(parser: argparse.ArgumentParser) -> None:
-  """The fields of `Options`; those not given are None."""
-  texts = {
-      'executor': 'local, slurm, or dry_run, which prints the commands.',
-      'max_retries': 'How often a run starts again after a crash; one that '
-                     'failed for its own reasons never does.',
-      'backoff_seconds': 'Pause before the first of these, then doubled.',
-      'gpus_per_run': 'GPUs of one run, over all its nodes.',
-      'gpus': 'local: numbers of the GPUs, or none; all if not given.',
-      'runs_per_gpu': 'local: runs that share one GPU and its memory.',
-      'runs_at_once': 'local, without GPUs: runs that share the processors.',
-      'array_parallelism': 'slurm: runs at once.',
-      'nodes_per_run': 'slurm: nodes of one run, one process on each.',
-      'cpus_per_run': 'slurm: processors of each process.',
-      'partition': 'slurm: where to run.',
-      'account': 'slurm: who pays.',
-      'qos': 'slurm: quality of service.',
-      'constraint': 'slurm: features that nodes must have.',
-      'time': 'slurm: minutes after which a run saves and is queued again.',
-      'signal_seconds': 'slurm: so long before that it is told to save.',
-  }
-  group = parser.add_argument_group('executor')
-  for field in dataclasses.fields(Options):
-    if field.name in ('setup', 'sbatch'):
-      continue
-    default = '' if field.default == '' else f' Default: {field.default}.'
-    group.add_argument(f'--{field.name}', type=type(field.default),
-                       help=texts[field.name] + default)
-  group.add_argument('--setup', action='append', help='slurm: a line of shell '
-                     'before each run, such as "module load cuda".')
-  group.add_argument('--sbatch', action='append', metavar='NAME=VALUE',
-                     help='slurm: any other option of sbatch.')
-  group.add_argument('--nowait', action='store_true',
-                     help='slurm: submit, and do not wait.')
-
-
-def _options(given: argparse.Namespace, before: dict[str, Any]) -> Options:
-  """Those given on the command line, over those of the last time."""
-  values = {field.name: getattr(given, field.name)
-            for field in dataclasses.fields(Options)}
-  return executors.options_from(
-      {**before, **{name: value for name, value in values.items()
-                    if value is not None}})
+def _add_executor(parser: argparse.ArgumentParser) -> None:
+  """How runs are started."""
+  options.add_flags(parser)
+  parser.add_argument('--nowait', action='store_true',
+                      help='slurm: submit, and do not wait.')
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -167,24 +130,24 @@ def _run(given: argparse.Namespace) -> int:
     if new:
       raise UserError('--experiment: is needed to begin a sweep or to add runs')
     sweep = manifest.load(given.sweepdir)
-    options = _options(given, dict(sweep.launch))
+    how = options.from_flags(given, sweep.launch)
   else:
-    options = _options(given, {})
+    how = options.from_flags(given, {})
     experiment = (given.experiment if '.' in given.experiment else
                   f'experiments.{given.experiment}')
     words = [*(f'--flagfile={path}' for path in given.flagfile), *given.flags]
     checked = flag_check.check(experiment, words, grid.axes(
         given.sets, num_samples=given.num_samples,
         sample_seed=given.sample_seed, listed=_listed(given.listed)))
-    if options.executor == 'dry_run':
+    if how.executor == 'dry_run':
       return _dry_run(given, experiment, checked, words)
-    if options.executor == 'local':
-      executors.slots(options)  # Wrong options are found before anything else.
+    if how.executor == 'local':
+      executors.slots(how)  # Wrong options are found before anything else.
     with manifest.claimed(given.sweepdir):
       sweep = manifest.extend(
           given.sweepdir, experiment=experiment, cwd=os.getcwd(),
-          checked=checked, launch=dataclasses.asdict(options))
-  return _start(sweep, options, status.STARTED_AGAIN, given)
+          checked=checked, launch=dataclasses.asdict(how))
+  return _start(sweep, how, status.STARTED_AGAIN, given)
 
 
 def _listed(path: str | None) -> list[dict[str, str]]:
@@ -223,44 +186,38 @@ def _dry_run(given: argparse.Namespace, experiment: str,
 def _retry(given: argparse.Namespace) -> int:
   """`retry`."""
   sweep = manifest.load(given.sweepdir)
-  options = _options(given, dict(sweep.launch))
-  return _start(sweep, options, status.RETRIED, given)
+  how = options.from_flags(given, sweep.launch)
+  return _start(sweep, how, status.RETRIED, given)
 
 
-def _start(sweep: Sweep, options: Options, states: Sequence[str],
+def _start(sweep: Sweep, how: Options, states: Sequence[str],
            given: argparse.Namespace) -> int:
   """Starts the runs of certain states, waits, and says how it went."""
-  if options.executor == 'dry_run':
-    raise UserError('--executor=dry_run: only where a sweep is begun')
+  if how.executor == 'dry_run':
+    raise UserError('--executor=dry_run: needs the --experiment and the sets')
+  folder = sweep.directory / slurm.FOLDER
   with manifest.claimed(sweep.directory):
     sweep.stop_file.unlink(missing_ok=True)
     standings = _standings(sweep)
-    runs = [standing.run for standing in standings
-            if standing.state in (*states, 'running', 'retrying')]
+    wanted = {standing.name for standing in standings
+              if standing.state in (*states, *status.UNDER_WAY)}
+    tasks = [executors.task_of(sweep, run, how) for run in sweep.runs
+             if run.name in wanted]
     print(status.counts(standings), flush=True)
-    if options.executor == 'local':
-      executors.run_locally(sweep, runs, options, _say)
+    if how.executor == 'local':
+      executors.run(tasks, how, folder, _say)
     else:
-      _submit(sweep, [run for run in runs if run.name not in {
-          standing.run.name for standing in standings
-          if standing.state in status.UNDER_WAY}], options)
-  if options.executor == 'slurm':
+      executors.submit(tasks, how, folder, _say)
+  if how.executor == 'slurm':
     if given.nowait:
       return 0
     try:
-      slurm.wait(sweep, _say)
+      slurm.wait(folder, sweep.workdirs(), _say)
     except KeyboardInterrupt:
       print('the runs go on under SLURM; `status` shows them, `stop` ends them',
             file=sys.stderr)
       return EXIT_STOPPED
   return _ended(sweep)
-
-
-def _submit(sweep: Sweep, runs: Sequence[Run], options: Options) -> None:
-  jobs = slurm.submit(sweep, runs, options)
-  if jobs:
-    print(f'{len(jobs)} runs submitted, job {jobs[0].partition("_")[0]}',
-          flush=True)
 
 
 def _say(line: str) -> None:
@@ -273,7 +230,7 @@ def _ended(sweep: Sweep) -> int:
   print(status.counts(standings))
   bad = [standing for standing in standings if standing.state != 'finished']
   for standing in bad:
-    print(f'{standing.run.name}: {standing.state}: {standing.reason}')
+    print(f'{standing.name}: {standing.state}: {standing.reason}')
   if any(standing.state == 'failed' for standing in bad):
     print(f'`retry --sweepdir={sweep.directory}` runs again what failed')
   if bad and sweep.stop_file.exists():
@@ -282,7 +239,8 @@ def _ended(sweep: Sweep) -> int:
 
 
 def _standings(sweep: Sweep) -> list[Standing]:
-  return status.read(sweep, slurm.queue(sweep))
+  return status.read(sweep.workdirs(),
+                     slurm.queue(sweep.directory / slurm.FOLDER))
 
 
 def _status(given: argparse.Namespace) -> int:
@@ -315,10 +273,10 @@ def _stop(given: argparse.Namespace) -> int:
   """`stop`."""
   sweep = manifest.load(given.sweepdir)
   files.write_text(sweep.stop_file, '')
-  slurm.cancel_pending(sweep)
+  slurm.cancel_pending(sweep.directory / slurm.FOLDER)
   said = -1
   while True:
-    running = [standing.run.name for standing in _standings(sweep)
+    running = [standing.name for standing in _standings(sweep)
                if standing.state in status.UNDER_WAY]
     if not running:
       break

@@ -17,7 +17,8 @@ from colorjax.errors import UserError
 from colorjax.evaluation import answers
 from colorjax.evaluation.protocol import FOLDER
 from colorjax.runs.photographs import PhotoOptions
-from launch import local, supervisor
+from launch import executors, local, supervisor
+from launch.options import Options
 from launch.supervisor import Task
 
 REFERENCES = answers.REFERENCES
@@ -56,8 +57,8 @@ class CompareOptions:
     drop_near_duplicates: whether photographs of `eval_data` that are in `data`
       too are left out.
     mixed_protocols: whether rows of other protocols or photographs may join.
-    devices: numbers of GPUs, each for one job at a time; none for one job at a
-      time with all that there is.
+    launch: where jobs are started; by default one at a time on each GPU, or
+      one at a time with all processors.
     evaluate_flags: more flags for `experiments.evaluate`, a word each.
     photos: how photographs are read.
   """
@@ -76,7 +77,7 @@ class CompareOptions:
   metrics: Sequence[str] = ('ab_distance', 'psnr', 'ssim')
   drop_near_duplicates: bool = True
   mixed_protocols: bool = False
-  devices: Sequence[str] = ()
+  launch: Options = dataclasses.field(default_factory=Options)
   evaluate_flags: Sequence[str] = ()
   photos: PhotoOptions = dataclasses.field(default_factory=PhotoOptions)
 
@@ -163,10 +164,9 @@ def _workdir(options: CompareOptions) -> pathlib.Path:
 
 
 def _run(options: CompareOptions, wanted: Sequence[Task]) -> None:
-  slots = (local.gpu_slots(options.devices) if options.devices else
-           [local.EVERYTHING])
   try:
-    failed = local.run(wanted, slots=slots)
+    failed = executors.run(wanted, options.launch,
+                           _workdir(options) / 'slurm')
   except OSError as error:  # the log of a job
     raise UserError(f'workdir={options.workdir}: {error.filename or "logs"} '
                     f'cannot be written: {error.strerror or error}') from error
@@ -365,9 +365,17 @@ def _session(line: str) -> dict:
   return session if isinstance(session, dict) else {}
 
 
-def split_words(text: str) -> list[str]:
-  """The words of a command line; UserError where a quote is not closed."""
+def split_words(text: str, *, name: str = 'evaluate_flags') -> list[str]:
+  """The words of a command line.
+
+  Args:
+    text: the command line.
+    name: of the argument that it was given by, for the error.
+
+  Raises:
+    UserError: a quote is not closed.
+  """
   try:
     return shlex.split(text)
   except ValueError as error:
-    raise UserError(f'evaluate_flags={text!r}: {error}') from error
+    raise UserError(f'{name}={text!r}: {error}') from error

@@ -50,7 +50,7 @@ SlurmdDebug=verbose
 ReturnToService=2
 SlurmdTimeout=5
 InactiveLimit=0
-KillWait=5
+KillWait=30
 MinJobAge=300
 {plugins}
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} State=UNKNOWN

@@ -300,15 +300,16 @@ def test_a_damaged_record_is_named(place):
 def test_a_real_experiment(place):
   """Its own flags, two runs, and figures without a report."""
   (place.folder / 'tiny.flags').write_text(
-      '--num_steps=2\n--batch_size=2\n--image_size=16\n--filters=16\n'
-      '--filters=16\n--prior_width=8\n--noreport\n--warmup_steps=1\n')
+      '--num_steps=2\n--batch_size=2\n--image_size=16\n--filters=32\n'
+      '--filters=32\n--prior_width=8\n--noreport\n--warmup_steps=1\n')
   said = place.run('--experiment=mbm', '--flagfile=tiny.flags',
-                   '--set=num_components=2,3', '--set=filters=[8,8]')
+                   '--set=num_components=2,3', '--set=filters=[16,16]')
   assert said.splitlines()[-1] == '2 runs: 2 finished'
-  flags = (place.path('num_components=2+filters=8-8') / 'flags.txt').read_text()
+  workdir = place.path('num_components=2+filters=16-16')
+  flags = (workdir / 'flags.txt').read_text()
   assert '--num_components=2\n' in flags
-  assert '--filters=8\n--filters=8\n' in flags
-  assert '16' not in ''.join(line for line in flags.splitlines()
+  assert '--filters=16\n--filters=16\n' in flags
+  assert '32' not in ''.join(line for line in flags.splitlines()
                              if 'filters' in line)
   assert '2/2' in place.sweep('status')
   assert 'validation_loss' in place.sweep('results')
