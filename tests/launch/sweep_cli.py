@@ -32,7 +32,11 @@ class Place:
   def sweep(self, command, *words, rc=0):
     """What a command prints, which must end with this exit code."""
     process = self.begin(command, *words)
-    out, err = process.communicate(timeout=120)
+    try:
+      out, err = process.communicate(timeout=300)
+    except subprocess.TimeoutExpired:
+      process.terminate()  # its runs save and end
+      raise
     assert process.returncode == rc, out + err
     assert 'Traceback' not in err
     return err if rc == 2 else out
