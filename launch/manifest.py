@@ -208,8 +208,8 @@ def _compare(before: Sweep, experiment: str, checked: Checked) -> None:
 
 
 def _name(values: Mapping[str, str | list[str]], taken: set[str]) -> str:
-  """A name of a directory that a person can read: flag=value+flag=value."""
-  name = '+'.join(
+  """A name of a directory that a person can read: flag=value__flag=value."""
+  name = '__'.join(
       f'{flag}={"-".join(value) if isinstance(value, list) else value}'
       for flag, value in values.items()) or 'run'
   plain = re.sub(r'[^A-Za-z0-9._=+-]+', '-', name).strip('-')

@@ -107,7 +107,6 @@ def write(workdir: pathlib.Path, record: Record) -> None:
     with contextlib.suppress(OSError), path.open('r+b') as file:
       size = path.stat().st_size
       file.write(json.dumps(dataclasses.asdict(record)).encode().ljust(size))
-      file.truncate()
 
 
 def began(**fields: Any) -> Record:

@@ -42,15 +42,15 @@ def test_runs_are_all_combinations_and_only_the_missing_start(place):
   said = place.run('--set=rate=0.1,1e-1,2', '--set=seed=0,1')
   assert said.splitlines()[-1] == '4 runs: 4 finished'
   # 0.1 and 1e-1 are one value.
-  assert place.names() == ['rate=0.1+seed=0', 'rate=0.1+seed=1',
-                           'rate=2.0+seed=0', 'rate=2.0+seed=1']
-  assert (place.path('rate=2.0+seed=1') / 'launch.flags').read_text() == (
+  assert place.names() == ['rate=0.1__seed=0', 'rate=0.1__seed=1',
+                           'rate=2.0__seed=0', 'rate=2.0__seed=1']
+  assert (place.path('rate=2.0__seed=1') / 'launch.flags').read_text() == (
       '--rate=2.0\n--seed=1\n')
-  before = place.record('rate=0.1+seed=0')
+  before = place.record('rate=0.1__seed=0')
   said = place.run('--set=rate=2,0.1,3', '--set=seed=0,1')
   assert [line for line in said.splitlines() if 'begins' in line] == [
-      'rate=3.0+seed=0: begins', 'rate=3.0+seed=1: begins']
-  assert place.record('rate=0.1+seed=0') == before
+      'rate=3.0__seed=0: begins', 'rate=3.0__seed=1: begins']
+  assert place.record('rate=0.1__seed=0') == before
   said = place.sweep('run')
   assert said.splitlines() == ['6 runs: 6 finished'] * 2
 
@@ -167,9 +167,9 @@ def test_flags_that_take_several_values(place):
   (place.folder / 'base.flags').write_text('--width=8\n--width=9\n--tags=a,b\n')
   place.run('--flagfile=base.flags', '--set=width=[3,4],5', '--set=flip=true',
             '--set=tags=[x,y]')
-  assert place.names() == ['width=3-4+flip=true+tags=x-y-' + name[-6:]
+  assert place.names() == ['width=3-4__flip=true__tags=x-y-' + name[-6:]
                            for name in place.names()[:1]] + [
-                               'width=5+flip=true+tags=x-y-' + name[-6:]
+                               'width=5__flip=true__tags=x-y-' + name[-6:]
                                for name in place.names()[1:]]
   assert place.place(place.names()[0])['widths'] == [3, 4]
   assert place.place(place.names()[1])['widths'] == [5]
@@ -235,7 +235,7 @@ def test_listed_runs(place):
   (place.folder / 'runs.txt').write_text(
       '# two runs\n--rate=1 --seed=3\n\n--rate=2 --seed=4\n')
   place.run('--list=runs.txt')
-  assert place.names() == ['rate=1.0+seed=3', 'rate=2.0+seed=4']
+  assert place.names() == ['rate=1.0__seed=3', 'rate=2.0__seed=4']
 
 
 def test_results(place):
@@ -305,7 +305,7 @@ def test_a_real_experiment(place):
   said = place.run('--experiment=mbm', '--flagfile=tiny.flags',
                    '--set=num_components=2', '--set=filters=[16,16]')
   assert said.splitlines()[-1] == '1 runs: 1 finished'
-  workdir = place.path('num_components=2+filters=16-16')
+  workdir = place.path('num_components=2__filters=16-16')
   flags = (workdir / 'flags.txt').read_text()
   assert '--num_components=2\n' in flags
   assert '--filters=16\n--filters=16\n' in flags
