@@ -21,6 +21,8 @@ _PHASES_UNDER_WAY = {
     'waiting': ('pending', 'started'), 'lost': ('pending', 'started'),
     'preempted': ('pending', 'started', 'ending'), 'interrupted': ('pending',)}
 
+_LONGEST_REASON = 80  # all of it is in launch.json
+
 _HEAD = ('run', 'state', 'step', 'left', 'best loss', 'on', 'reason')
 
 UNDER_WAY = ('queued', 'running', 'retrying')
@@ -108,6 +110,8 @@ def _row(standing: Standing) -> tuple[str, ...]:
   reason = standing.reason
   if standing.record is not None and standing.record.starts > 1:
     reason = f'{reason} (start {standing.record.starts})'.strip()
+  if len(reason) > _LONGEST_REASON:
+    reason = f'{reason[:_LONGEST_REASON]}...'
   return (standing.name, standing.state, step, left, best, place, reason)
 
 

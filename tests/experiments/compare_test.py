@@ -124,6 +124,8 @@ def test_what_is_finished_is_not_done_again(finished, flags, place):
     (['--methods=other=mbm'], 'other_small.flags is no file'),
     (['--seeds=one'], '--seeds=one: whole numbers'),
     (['--outputs=somewhere'], '--outputs=somewhere: NAME=PATH is meant'),
+    (['--launch=--executor=cloud'], '--executor=cloud: one of local, slurm'),
+    (['--launch=--nothing=1'], 'unrecognized arguments: --nothing=1'),
     (['--against=nobody'], 'against=nobody: there are the rows truth'),
     (['--metrics=beauty'], "there is no metric 'beauty'"),
     (['--evaluations=odd={place}/out'], 'holds no metrics.json')])
