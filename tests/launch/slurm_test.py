@@ -165,6 +165,14 @@ def test_options_reach_sbatch(place):
   assert 'partition' in said
 
 
+def test_a_job_that_leaves_no_record(place):
+  """As where the nodes do not see the directory, or cannot start Python."""
+  said = _submit(place, '--set=seed=0', '--setup=exit 3', rc=1)
+  assert 'seed=0: lost: its job ended without a word; is the directory' in said
+  assert place.sweep('retry', '--setup=true').splitlines()[-1] == (
+      '1 runs: 1 finished')
+
+
 def test_without_slurm_it_is_said(tmp_path):
   place = sweep_cli.Place(tmp_path)
   place.environment['PATH'] = '/nowhere'
