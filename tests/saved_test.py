@@ -44,7 +44,7 @@ def test_options_of_asking_reach_the_method(path):
   assert saved.Record.load(path).asking == {'num_components': 2}
   with pytest.raises(UserError, match='method of 2'):
     saved.Record.load(path).build().propose(
-        {'params': {'chroma': 1.0}}, jnp.zeros((1, 8, 8, 1)), 3)
+        {'params': {'chroma': 1.0}}, {'lightness': jnp.zeros((1, 8, 8, 1))}, 3)
 
 
 def test_a_record_without_a_version_is_read_by_rules(path):
@@ -98,7 +98,7 @@ def test_load(tmp_path):
   assert image_size == 48
   assert variables['params']['chroma'] == 40
   with pytest.raises(UserError, match='method of 3'):
-    colorizer.propose(variables, jnp.zeros((1, 8, 8, 1)), 4)
+    colorizer.propose(variables, {'lightness': jnp.zeros((1, 8, 8, 1))}, 4)
 
 
 def test_load_refuses(tmp_path):

@@ -135,7 +135,7 @@ def _open(builder: tfds.core.DatasetBuilder, name: str, split: str | None, *,
   # A data set is prepared as a whole: all its photographs have one stamp.
   folder = pathlib.Path(builder.data_dir)
   prepared = ', '.join(f'{path.name} {stamp_of_file(path)}'
-                       for path in sorted(folder.iterdir()))
+                       for path in sorted(folder.glob('*')))
 
   return Source(name=name, size=size, read=read, label=label,
                 stamp=lambda index: f'{name}[{index}] of {prepared}',

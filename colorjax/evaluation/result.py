@@ -61,7 +61,7 @@ def write(folder: pathlib.Path, result: EvaluationResult) -> None:
   files.write_text(folder / PHOTOGRAPHS_FILE, _table(result))
   files.write_json(folder / PROTOCOL_FILE, result.record.as_json())
   files.write_json(folder / METRICS_FILE, {
-      name: _fields(value)
+      name: interval_fields(value)
       for name, value in result.summary.items()})
 
 
@@ -134,7 +134,12 @@ def _table(result: EvaluationResult) -> str:
   return text.getvalue()
 
 
-def _fields(interval: Interval) -> dict:
+def interval_fields(interval: Interval) -> dict[str, float | int | None]:
+  """An interval as `metrics.json` holds it.
+
+  Numbers that are not finite become None, because JSON has none of them, and
+  `num_undefined` is left out where it is 0.
+  """
   fields = dataclasses.asdict(interval)
   if not interval.num_undefined:
     del fields['num_undefined']

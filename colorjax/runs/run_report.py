@@ -10,7 +10,7 @@ import numpy as np
 from colorjax import color, files, inference, photo
 from colorjax.colorizer import Colorizer, Variables
 from colorjax.data import region_sources
-from colorjax.evaluation import catalogue, region_metrics
+from colorjax.evaluation import catalogue, region_metrics, result
 from colorjax.metrics.bootstrap import Interval
 from colorjax.report import page, sheets
 from colorjax.runs import photographs
@@ -164,7 +164,7 @@ def _table(feed: Feed, regions: str, summary: Summary) -> page.Table:
 def _write_figures(path: pathlib.Path, summaries: Mapping[str, Summary]
                    ) -> None:
   files.write_json(path, {
-      f'{regions}/{name}' if regions else name: dataclasses.asdict(value)
+      f'{regions}/{name}' if regions else name: result.interval_fields(value)
       for regions, summary in summaries.items()
       for name, value in summary.items()})
 

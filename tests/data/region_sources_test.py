@@ -52,7 +52,8 @@ def example(pixels=None, *, turn=0, number=0, index=0, view=None):
 
 
 def make(spec, photos=None):
-  return region_sources.parse(spec).open(photos or sources.from_arrays([photograph()]))
+  return region_sources.parse(spec).open(
+      photos or sources.from_arrays([photograph()]))
 
 
 class TestPublished:

@@ -153,8 +153,8 @@ def test_a_line_that_was_cut_off_is_no_record(tmp_path):
 
 def test_methods_are_the_scripts_that_train():
   assert compare.training_scripts() == [
-      'classification', 'inception_fusion', 'mask_gan', 'mbm',
-      'residual_autoencoder', 'xception_fusion']
+      'classification', 'fusion', 'inception_fusion', 'mask_gan', 'mbm',
+      'regression', 'residual_autoencoder', 'xception_fusion']
 
 
 def test_rows_that_are_named_where_jax_is_not_imported():
