@@ -106,7 +106,8 @@ def test_add_a_method(copy, tmp_path):
   assert before in script
   script = script.replace(before, before[:-3] + """16,
       optimizing=options.Optimizing(warmup_steps=4), batch_size=8,
-      num_steps=40, eval_every=20, num_proposals=2, report_photos=2)""").replace('[32, 64, 128]', '[16, 16]')
+      num_steps=40, eval_every=20, num_proposals=2, report_photos=2)""")
+  script = script.replace('[32, 64, 128]', '[16, 16]')
   (tmp_path / 'notebook.py').write_text(script)
   done = subprocess.run(
       [sys.executable, str(tmp_path / 'notebook.py')], cwd=copy, text=True,
