@@ -22,21 +22,21 @@ _MAX_NAMED = 3  # photographs that an error message names
 
 
 def check(workdir: pathlib.Path, sources: Mapping[str, Source], *,
-          is_begun: bool) -> None:
+          has_checkpoint: bool) -> None:
   """Records the photographs of a new run, or compares those of a resumed one.
 
   Args:
     workdir: work directory of the run.
     sources: photographs by the name of the option that selects them.
-    is_begun: whether the run has a checkpoint. If not, the photographs are
-      recorded again.
+    has_checkpoint: whether the run has a checkpoint. If not, the photographs
+      are recorded again.
 
   Raises:
     UserError: photographs were added, removed or replaced.
   """
   path = workdir / FILE
   found = {name: _describe(source) for name, source in sources.items()}
-  if not is_begun or not path.exists():
+  if not has_checkpoint or not path.exists():
     files.write_json(path, found)
     return
   before = files.read_json(path)

@@ -45,8 +45,8 @@ def of_training(colorizer: Colorizer, options: TrainOptions) -> Plan:
     UserError: a file of weights cannot be read, or an option is wrong.
   """
   # A run that is resumed has the weights in its checkpoints.
-  is_begun = bool(steps(options.directory / DIRECTORY))
-  weights = {} if is_begun else pretrained.find(
+  has_checkpoint = bool(steps(options.directory / DIRECTORY))
+  weights = {} if has_checkpoint else pretrained.find(
       colorizer, options.backbone_weights)
   variables = pretrained.load(
       colorizer, initial_variables(colorizer, options), weights)

@@ -210,16 +210,17 @@ def _run(
   if configuration is None:
     configuration = _configuration(record, options, feeds)
   with claim_workdir(workdir, configuration, harmless=harmless):
-    is_begun = bool(steps(workdir / DIRECTORY))
+    has_checkpoint = bool(steps(workdir / DIRECTORY))
     is_reported = (workdir / run_report.METRICS_FILE).exists()
     if not is_reported:
       photo_stamps.check(workdir, {
           'data': feeds.train.photos.source,
-          'eval_data': feeds.validation.photos.source}, is_begun=is_begun)
-    _write_record(workdir / saved.FILE, record, is_begun=is_begun)
+          'eval_data': feeds.validation.photos.source},
+                         has_checkpoint=has_checkpoint)
+    _write_record(workdir / saved.FILE, record, has_checkpoint=has_checkpoint)
     if embed_photos is not None and not is_reported:
       # A run that is resumed has its frozen network in its checkpoints only.
-      variables = (restore_variables(workdir, which='latest') if is_begun
+      variables = (restore_variables(workdir, which='latest') if has_checkpoint
                    else plan.variables)
       feeds = feeds_lib.with_embeddings(
           feeds, embed_photos, colorizer, variables, options)
@@ -269,8 +270,8 @@ def _configuration(record: saved.Record, options: TrainOptions,
   return text_of(options, more)
 
 
-def _write_record(path: pathlib.Path, record: saved.Record, *, is_begun: bool
-                  ) -> None:
+def _write_record(path: pathlib.Path, record: saved.Record, *,
+                  has_checkpoint: bool) -> None:
   """Writes the record of a run.
 
   `claim_workdir` has compared the configuration, but that may name files, and
@@ -279,7 +280,7 @@ def _write_record(path: pathlib.Path, record: saved.Record, *, is_begun: bool
   Raises:
     UserError: the run was started with another method or other settings.
   """
-  if not is_begun or not path.exists():
+  if not has_checkpoint or not path.exists():
     record.save(path)
     return
   before = saved.Record.load(path)

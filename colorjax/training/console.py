@@ -67,8 +67,8 @@ class Progress:
     """Remaining time as text; empty until a step has been timed."""
     if self._start is None or step == self._start[1]:
       return ''
-    begun, first = self._start
-    left = (now - begun) / (step - first) * (self._num_steps - step)
+    start, first = self._start
+    left = (now - start) / (step - first) * (self._num_steps - step)
     return f'{tqdm.tqdm.format_interval(left)} left, '
 
   def close(self) -> None:

@@ -259,9 +259,9 @@ class RunLog:
   @contextlib.contextmanager
   def paused(self) -> Iterator[None]:
     """Excludes the time spent inside from the speed of training."""
-    begun = time.monotonic()
+    start = time.monotonic()
     yield
-    seconds = time.monotonic() - begun
+    seconds = time.monotonic() - start
     self._paused += seconds
     if self._since is not None:
       self._since += seconds

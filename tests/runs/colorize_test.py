@@ -274,10 +274,10 @@ def test_help_is_quick():
     times = os.times()
     return times.children_user + times.children_system
 
-  begun = seconds()
+  start = seconds()
   done = run('--help')
   assert '--checkpoint' in done.stdout
-  assert seconds() - begun < 2
+  assert seconds() - start < 2
 
 
 RGB = skimage.data.astronaut()[:40, 150:200]
