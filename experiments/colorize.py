@@ -28,6 +28,9 @@ from absl import flags
 
 from experiments import common, script
 
+common.define_ask_flag()
+flags.adopt_module_key_flags(common)
+
 _CHECKPOINT = flags.DEFINE_string(
     'checkpoint', None, 'Work directory of a training run.', required=True)
 _INPUT = flags.DEFINE_string(
@@ -56,8 +59,6 @@ _REFERENCE = flags.DEFINE_string(
     'methods that use one: welsh and reinhard of experiments.baselines.')
 _OVERWRITE = flags.DEFINE_bool(
     'overwrite', False, 'Color photographs again whose colorings exist.')
-
-common.define_ask_flag()
 
 
 def main(argv: Sequence[str]) -> int:

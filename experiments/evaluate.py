@@ -22,6 +22,7 @@ from absl import flags
 from experiments import common, script
 
 common.define_photo_flags()
+common.define_ask_flag()
 flags.adopt_module_key_flags(common)
 
 flags.DEFINE_string(
@@ -79,8 +80,6 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     'inception_torchvision', None, 'File for FID and KID with the weights of '
     'torchvision, also as in DDColor: inception_v3_google-*.pth.')
-
-common.define_ask_flag()
 
 
 def main(argv: Sequence[str]) -> int:

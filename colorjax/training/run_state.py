@@ -43,7 +43,12 @@ class Cadence:
         raise UserError(f'{field.name}={value}: must be at least 1')
 
   def due(self, step: int, every: int) -> bool:
-    """Whether what happens `every` so many steps is due after this step."""
+    """Whether an action is due after this step, or after the last one.
+
+    Args:
+      step: number of the step, from 1.
+      every: steps between two actions, one of the attributes.
+    """
     return step % every == 0 or step == self.num_steps
 
 
