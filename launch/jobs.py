@@ -1,8 +1,8 @@
-"""Commands run one after the other, or one on each device, with logs.
+"""Runs commands one after the other, or one on each device, with logs.
 
-Nothing here imports JAX. A job says by itself whether it is done, so that a
-stopped launcher started again runs what is missing; jobs that can go on where
-they were stopped do so.
+Nothing here imports JAX. Each job knows whether it is done, so a launcher that
+is started again runs only the jobs that are not done. Jobs that can be resumed
+are resumed.
 """
 
 import collections
@@ -22,14 +22,13 @@ _SECONDS_BETWEEN_LINES = 60.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
-  """A command.
+  """A command to run.
 
   Attributes:
-    name: for people.
+    name: name for the printed lines.
     command: the program and its arguments.
-    log: file that receives all that it prints; an earlier log is kept and
-      added to.
-    is_done: whether its result is there already.
+    log: file for its stdout and stderr; they are appended to an existing log.
+    is_done: returns whether its result exists.
   """
   name: str
   command: Sequence[str]
@@ -41,9 +40,9 @@ class Job:
 class _Running:
   job: Job
   process: subprocess.Popen
-  slot: str | None
-  begun: float
-  said: float
+  device: str | None
+  start: float  # time.monotonic() at the start
+  reported: float  # time.monotonic() at the last printed line
 
 
 def run(jobs: Sequence[Job], *, devices: Sequence[str] = (),
@@ -51,35 +50,41 @@ def run(jobs: Sequence[Job], *, devices: Sequence[str] = (),
         say: Callable[[str], None] = print) -> list[Job]:
   """Runs the jobs that are not done.
 
-  Ctrl-C, SIGTERM and SIGHUP are handed on: each running job is asked by SIGINT
-  to save and end, and is waited for, before KeyboardInterrupt is raised. A
-  second one kills the jobs. Whatever else ends this function ends them too.
+  After Ctrl-C, SIGTERM or SIGHUP, each running job receives SIGINT, so that it
+  can save and end. When all have ended, KeyboardInterrupt is raised. A second
+  signal kills the jobs. If this function ends by any other exception, the jobs
+  are stopped in the same way.
 
   Args:
-    jobs: in the order in which they are begun.
-    devices: GPUs by their numbers; a job is given one by CUDA_VISIBLE_DEVICES,
-      and as many run at once. None: one job at a time, with all that there is.
-    environment: set for each job.
-    say: is told what begins, how it goes and what ends, a line at a time.
+    jobs: the jobs, in the order in which they are started.
+    devices: numbers of GPUs. One job at a time runs on each, selected by
+      CUDA_VISIBLE_DEVICES. If empty, one job at a time runs on all devices.
+    environment: environment variables to set for each job.
+    say: called with a line when a job starts or ends, and from time to time
+      while it runs.
 
   Returns:
-    The jobs that failed: the others are not kept from running.
+    The jobs that failed. The other jobs are run nevertheless.
+
+  Raises:
+    KeyboardInterrupt: a signal was received; all jobs have ended.
+    OSError: a job cannot be started, or its log cannot be written.
   """
   missing = [job for job in jobs if not job.is_done()]
   waiting = collections.deque(missing)
   free: list[str | None] = list(devices) or [None]
   running: list[_Running] = []
   failed: list[Job] = []
-  begun = time.monotonic()
+  start = time.monotonic()
   with _noticed() as received:
     try:
       while waiting or running:
         while waiting and free:
           running.append(_start(waiting.popleft(), free.pop(0), environment))
-          say(f'{running[-1].job.name}: begins')
+          say(f'{running[-1].job.name}: started')
         time.sleep(_POLL_SECONDS)
         if received:
-          say(f'interrupted: {len(running)} running jobs save and end')
+          say(f'interrupted: waiting for {len(running)} running jobs to save')
           raise KeyboardInterrupt
         for one in list(running):
           code = one.process.poll()
@@ -87,13 +92,13 @@ def run(jobs: Sequence[Job], *, devices: Sequence[str] = (),
             _report(one, say)
             continue
           running.remove(one)
-          free.append(one.slot)
-          ok = code == 0 and one.job.is_done()
-          if not ok:
+          free.append(one.device)
+          is_ok = code == 0 and one.job.is_done()
+          if not is_ok:
             failed.append(one.job)
           done = len(missing) - len(waiting) - len(running)
-          left = (time.monotonic() - begun) / done * (len(missing) - done)
-          say(f'{_outcome(one, ok)}; {done} of {len(missing)}'
+          left = (time.monotonic() - start) / done * (len(missing) - done)
+          say(f'{_outcome(one, is_ok)}; {done} of {len(missing)}'
               + (f', about {left / 60:.0f} min left' if left else ''))
     except BaseException:
       _stop(running, received)
@@ -102,9 +107,13 @@ def run(jobs: Sequence[Job], *, devices: Sequence[str] = (),
 
 
 def last_line(log: pathlib.Path) -> str:
-  """The last line of a log, without what a progress bar wrote over."""
+  """Returns the last line of a log that is not blank.
+
+  If a progress bar has overwritten its line, the latest version is returned;
+  'no output' if there is no line.
+  """
   try:
-    # Read as text, a carriage return ends a line too.
+    # read_text also ends a line at a carriage return.
     lines = log.read_text(errors='replace').split('\n')
   except OSError:
     return 'no output'
@@ -112,41 +121,44 @@ def last_line(log: pathlib.Path) -> str:
               'no output')
 
 
-def _start(job: Job, slot: str | None, environment: Mapping[str, str] | None
+def _start(job: Job, device: str | None, environment: Mapping[str, str] | None
            ) -> _Running:
   job.log.parent.mkdir(parents=True, exist_ok=True)
   env = {**os.environ, **(environment or {})}
-  if slot is not None:
-    env['CUDA_VISIBLE_DEVICES'] = slot
+  if device is not None:
+    env['CUDA_VISIBLE_DEVICES'] = device
   # Paths need not be UTF-8.
   with job.log.open('a', errors='surrogateescape') as log:
     print('+', *job.command, file=log, flush=True)
-    # A session of its own: Ctrl-C reaches it once, by us, and not by the
-    # terminal too.
+    # In its own session, so that Ctrl-C in the terminal does not reach the job
+    # directly: it receives SIGINT from us only.
     process = subprocess.Popen(
         job.command, stdout=log, stderr=subprocess.STDOUT, env=env,
         stdin=subprocess.DEVNULL, start_new_session=True)
   now = time.monotonic()
-  return _Running(job, process, slot, now, now)
+  return _Running(job, process, device, now, now)
 
 
 def _report(one: _Running, say: Callable[[str], None]) -> None:
   now = time.monotonic()
-  if now - one.said >= _SECONDS_BETWEEN_LINES:
-    one.said = now
+  if now - one.reported >= _SECONDS_BETWEEN_LINES:
+    one.reported = now
     say(f'{one.job.name}: {last_line(one.job.log)[:120]}')
 
 
-def _outcome(one: _Running, ok: bool) -> str:
-  if ok:
-    return f'{one.job.name}: done in {time.monotonic() - one.begun:.0f} s'
-  return (f'{one.job.name}: FAILED ({last_line(one.job.log)}); all of it is in '
+def _outcome(one: _Running, is_ok: bool) -> str:
+  if is_ok:
+    return f'{one.job.name}: done in {time.monotonic() - one.start:.0f} s'
+  return (f'{one.job.name}: FAILED ({last_line(one.job.log)}); see '
           f'{one.job.log}')
 
 
 @contextlib.contextmanager
 def _noticed() -> Iterator[list[int]]:
-  """The signals that ask to end, as they come: none is lost between jobs."""
+  """Yields a list to which the signals that end a process are appended.
+
+  Signals that this process ignores (nohup ignores SIGHUP) stay ignored.
+  """
   received: list[int] = []
 
   def note(number: int, frame: object) -> None:
@@ -157,8 +169,9 @@ def _noticed() -> Iterator[list[int]]:
     if signal.getsignal(number) != signal.SIG_IGN:
       before[number] = signal.signal(number, note)
     elif number == signal.SIGINT:
-      # A shell has what it starts in the background ignore Ctrl-C. Jobs would
-      # inherit that, and could then not be asked to end.
+      # Shells start background processes with SIGINT ignored. Jobs would
+      # inherit that, and SIGINT could not end them. So it gets a handler that
+      # does nothing.
       before[number] = signal.signal(number, lambda *_: None)
   try:
     yield received
@@ -168,17 +181,17 @@ def _noticed() -> Iterator[list[int]]:
 
 
 def _stop(running: Sequence[_Running], received: Sequence[int]) -> None:
-  """Asks jobs to save and end, waits for them; kills at the next signal."""
+  """Sends SIGINT to all jobs and waits; kills them at the next signal."""
   for one in running:
     one.process.send_signal(signal.SIGINT)
-  heard = len(received)
+  num_received = len(received)
   while any(one.process.poll() is None for one in running):
-    if len(received) > heard:
+    if len(received) > num_received:
       for one in running:
         one.process.kill()
     time.sleep(_POLL_SECONDS)
 
 
 def python(module: str, *arguments: str) -> list[str]:
-  """`python -m module arguments` with the interpreter that runs this."""
+  """Returns the command `python -m module arguments`, with this interpreter."""
   return [sys.executable, '-m', module, *arguments]

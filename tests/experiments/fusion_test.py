@@ -1,4 +1,4 @@
-"""What the fusion experiments add to the shared trainer."""
+"""The fusion experiments: row titles of reports, and errors."""
 
 import json
 import pathlib
@@ -34,7 +34,7 @@ class _Method:
     return logits
 
 
-def test_titles_of_a_report(tmp_path):
+def test_class_titles_of_a_report(tmp_path):
   path = tmp_path / 'imagenet_class_index.json'
   path.write_text(json.dumps(
       {str(k): [f'n{k:08}', f'class_{k}'] for k in range(1000)}))
