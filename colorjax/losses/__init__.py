@@ -1,8 +1,8 @@
-"""Losses: pure functions, unreduced, batched over any leading axes.
+"""Losses: pure, unreduced functions, batched over any leading axes.
 
-The mixture likelihoods are named here; `regression`, `formula` (sums of
-regression losses as text), `classification` and `adversarial` are modules
-beside them.
+This package exports the mixture likelihoods. The other losses are in the
+modules `regression`, `formula` (sums of regression losses, written as text),
+`classification` and `adversarial`.
 """
 
 from colorjax.losses.families import (

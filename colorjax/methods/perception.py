@@ -40,9 +40,9 @@ class Perception:
       UserError: the network or one of the stages does not exist.
     """
     self.pretrained: Mapping[str, Pretrained] = {}
-    if loss.pretrained is None:
+    if loss.perceptual_term is None:
       return
-    name = loss.pretrained.settings['network']
+    name = loss.perceptual_term.settings['network']
     stages = [stage for term in loss.terms if term.needs_features
               for stage in term.settings['stages']]
     whole = backbones.build(name, top=False)

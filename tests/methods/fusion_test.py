@@ -298,7 +298,7 @@ PRIOR = [1 / 313] * 313
 @pytest.mark.parametrize(('settings', 'message'), [
     ({'backbone': 'vgg19'}, 'backbone=vgg19: choose one of xception'),
     ({'embedding': 'pool'}, 'embedding=pool: choose one of logits'),
-    ({'loss': 'l2'}, 'loss=l2: no loss l2: choose one of mse'),
+    ({'loss': 'l2'}, 'loss=l2: there is no loss l2: choose one of mse'),
     ({'embedding_size': 70}, 'xception sees at least 71'),
     ({'backbone': 'inception_resnet_v2', 'embedding_size': 74},
      'sees at least 75'),

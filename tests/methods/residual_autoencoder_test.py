@@ -162,7 +162,7 @@ def test_weights_of_a_file_take_the_backbones_place(variables, monkeypatch):
 
 
 @pytest.mark.parametrize(('settings', 'message'), [
-    ({'loss': 'l2'}, 'loss=l2: no loss l2: choose one of mse, l1'),
+    ({'loss': 'l2'}, 'loss=l2: there is no loss l2: choose one of mse, l1'),
     ({'loss': "mse+perceptual(network='vgg')"}, "no backbone 'vgg'"),
     ({'loss': "perceptual(stages=['conv1'])"}, "vgg16 has no stage 'conv1'"),
     ({'enlargement': 'cubic'}, 'enlargement=cubic: choose one of bilinear')])
