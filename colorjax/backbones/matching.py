@@ -141,24 +141,25 @@ def _legacy_names(contents: Contents, layers: Sequence[tensor_names.Layer]
   names: dict[tensor_names.Tensor, str] = {}
   for layer in layers:
     if layer.keras is not None and layer.keras in named:
-      names.update(_weights(layer, by_name[layer.keras]))
+      names.update(_pair_tensors(layer, by_name[layer.keras]))
   for kind in _CLASSES:
-    rest = [entry for entry in contents.layers
-            if entry[0] not in named and _kind(contents, entry) == kind]
-    wanted = [layer for layer in layers
-              if layer.keras not in named and layer.kind == kind]
-    for layer, entry in _aligned(contents, wanted, rest):
-      names.update(_weights(layer, entry))
+    entries = [entry for entry in contents.layers
+               if entry[0] not in named and _kind(contents, entry) == kind]
+    unnamed = [layer for layer in layers
+               if layer.keras not in named and layer.kind == kind]
+    for layer, entry in _align(contents, unnamed, entries):
+      names.update(_pair_tensors(layer, entry))
   return names
 
 
 def _kind(contents: Contents, entry: FileLayer) -> str:
+  """The kind of a layer in a file of the legacy layout."""
   ranks = tuple(len(contents.tensors[key].shape) for key in entry[1]
                 if key in contents.tensors)
   return _KINDS.get(ranks, 'norm')
 
 
-def _aligned(
+def _align(
     contents: Contents, layers: Sequence[tensor_names.Layer],
     entries: Sequence[FileLayer]
 ) -> list[tuple[tensor_names.Layer, FileLayer | None]]:
@@ -167,21 +168,21 @@ def _aligned(
   If their numbers differ, the shapes of neighboring layers show which one is
   missing or extra, so that a missing layer does not shift all later pairs.
   """
-  wanted = [tuple(_file_shape(t, 'legacy') for t in layer.tensors)
-            for layer in layers]
-  held = [tuple(tuple(contents.tensors[key].shape) for key in keys
-                if key in contents.tensors) for _, keys in entries]
+  in_network = [tuple(_file_shape(t, 'legacy') for t in layer.tensors)
+                for layer in layers]
+  in_file = [tuple(tuple(contents.tensors[key].shape) for key in keys
+                   if key in contents.tensors) for _, keys in entries]
   pairs = []
   for _, i, j, k, m in difflib.SequenceMatcher(
-      None, wanted, held, autojunk=False).get_opcodes():
+      None, in_network, in_file, autojunk=False).get_opcodes():
     pairs += [(layer, entry) for layer, entry
               in itertools.zip_longest(layers[i:j], entries[k:m])
               if layer is not None]
   return pairs
 
 
-def _weights(layer: tensor_names.Layer, entry: FileLayer | None
-             ) -> Mapping[tensor_names.Tensor, str]:
+def _pair_tensors(layer: tensor_names.Layer, entry: FileLayer | None
+                  ) -> Mapping[tensor_names.Tensor, str]:
   """Tensors of a layer with their names in the file, in order."""
   name, keys = entry or (layer.keras or '/'.join(layer.path), ())
   if len(keys) != len(layer.tensors):

@@ -22,8 +22,6 @@ from colorjax.losses.likelihood import (
   responsibilities,
 )
 from colorjax.losses.readout import (
-  component_means,
-  component_modes,
   mixture_mean,
   mixture_mode,
   mixture_sample,
@@ -37,8 +35,6 @@ __all__ = [
   'bernoulli',
   'bernoulli_mixture_log_prob',
   'bits_per_dim',
-  'component_means',
-  'component_modes',
   'continuous_bernoulli',
   'discretized_logistic',
   'gaussian',

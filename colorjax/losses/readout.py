@@ -22,18 +22,6 @@ def _as_params(component_params) -> list[jax.Array]:
       mixture_axes.as_floats(component_params, 'component params'))
 
 
-def component_means(component_params: Sequence[jax.Array], *, family: Family
-                    ) -> jax.Array:
-  """The mean of each component, in the params' shape."""
-  return family.mean(*_as_params(component_params))
-
-
-def component_modes(component_params: Sequence[jax.Array], *, family: Family
-                    ) -> jax.Array:
-  """The mode of each component, in the params' shape."""
-  return family.mode(*_as_params(component_params))
-
-
 def mixture_mean(component_params: Sequence[jax.Array],
                  mixing_logits: jax.Array, *, family: Family,
                  event_axes: Sequence[int], component_axis: int = 1

@@ -28,11 +28,11 @@ class Trunk(Protocol):
 
   @property
   def stride(self) -> int:
-    """See the class."""
+    """The ratio of the photograph's sides to those of the features."""
 
   @property
   def divisor(self) -> int:
-    """See the class."""
+    """The photograph's sides must be multiples of it."""
 
   def encode(self, inputs: jax.Array, conditioning: jax.Array | None = None,
              *, train: bool) -> Sequence[jax.Array]:

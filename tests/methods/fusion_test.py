@@ -118,12 +118,12 @@ def test_the_backbone_sees_a_grey_photograph_at_its_own_size(plain):
   lab = skimage.color.rgb2lab(images)
   lab[..., 1:] = 0
   grey = skimage.color.lab2rgb(lab)
-  seen = np.stack([skimage.transform.resize(
+  resized = np.stack([skimage.transform.resize(
       x, (SIZE, SIZE), order=1, mode='edge', anti_aliasing=False)
       for x in grey])
   expected = SmallClassifier().apply(
       plain.variables['model_state'][FROZEN]['backbone'],
-      jnp.float32(seen * 2 - 1))
+      jnp.float32(resized * 2 - 1))
   embedding = plain.embed(plain.variables, lightness_of(images))
   assert embedding.shape == (BATCH, 6)
   np.testing.assert_allclose(embedding, expected['logits'], atol=1e-4)

@@ -291,11 +291,11 @@ def test_learns_to_read_the_region():
 
   @jax.jit
   def train(variables):
-    def turn(player, carry, keys, seen):
+    def update(player, carry, keys, example):
       params, state, opt = carry
       loss = colorizer.players[player]
       gradient, aux = jax.grad(lambda own: loss(
-          {**params, player: own}, state, seen, keys, step=0, train=True),
+          {**params, player: own}, state, example, keys, step=0, train=True),
                                has_aux=True)(params[player])
       updates, own_opt = optimizer.update(gradient, opt[player])
       params = {**params, player: optax.apply_updates(
@@ -303,9 +303,9 @@ def test_learns_to_read_the_region():
       return params, aux.model_state, {**opt, player: own_opt}
 
     def step(carry, number):
-      seen = {**batch, 'region': region(number)}
+      example = {**batch, 'region': region(number)}
       for player in colorizer.players:
-        carry = turn(player, carry, _keys(number), seen)
+        carry = update(player, carry, _keys(number), example)
       return carry, None
 
     params = variables['params']

@@ -157,7 +157,7 @@ def test_transposed_convolutions_are_aligned_with_strided_ones():
 
 
 def test_skip_connections_exist_at_the_inner_scales():
-  """With a decoder of zeros, only the skip connections pass on gradients."""
+  """With up_0 set to zero, gradients reach down_0 only, through its skip."""
   net = mask_gan.Generator(SMALL, stem_width=4)
   inputs = _inputs()
   variables = _init(net, *inputs)
