@@ -55,7 +55,7 @@ def test_titles_need_a_file_of_names(tmp_path):
 
 
 @pytest.mark.parametrize(('name', 'flag', 'message'), [
-    ('inception', '--embedding_size=74', 'sees at least 75'),
+    ('inception', '--embedding_size=74', 'needs at least 75'),
     ('xception', '--image_size=60',
      '--image_size=60 x 60: this network needs sides divisible by 8'),
     ('xception', '--prior=no.json', '--prior=no.json: there is no such file'),

@@ -205,9 +205,9 @@ def _fails(variant, path, *parts):
 def test_files_of_the_other_variant(files):
   for variant in ('torchvision', 'ddcolor'):
     _fails(variant, files['pytorch_fid'], 'inception_v3_google-1a9a5a14.pth',
-           '2 of another shape', 'fc.weight is [1008, 2048] and not [1000,')
+           '2 of the wrong shape', 'fc.weight is [1008, 2048] instead of')
   _fails('pytorch_fid', files['torchvision'],
-         'pt_inception-2015-12-05-6726825d.pth', '[1000, 2048] and not [1008,')
+         'pt_inception-2015-12-05-6726825d.pth', '[1000, 2048] instead of')
 
 
 def test_files_that_are_not_it(files, tmp_path):
@@ -218,16 +218,16 @@ def test_files_that_are_not_it(files, tmp_path):
   safetensors.numpy.save_file(state | extra, path)
   _fails('torchvision', path,
          '1 missing: Mixed_6c.branch7x7dbl_4.bn.running_var',
-         '1 too many: Mixed_8a.conv.weight')
+         '1 unexpected: Mixed_8a.conv.weight')
   name = 'Mixed_6c.branch7x7dbl_4.bn.running_var'
   safetensors.numpy.save_file(state | {name: lost[:-1]}, path)
-  _fails('torchvision', path, f'{name} is [159] and not [160]')
+  _fails('torchvision', path, f'{name} is [159] instead of [160]')
   safetensors.numpy.save_file({'features.0.weight': lost}, path)
-  _fails('torchvision', path, '472 missing', '1 too many: features.0.weight')
+  _fails('torchvision', path, '472 missing', '1 unexpected: features.0.weight')
   _fails('torchvision', tmp_path / 'none.pth', 'no such weights file')
   with h5py.File(tmp_path / 'k.h5', 'w') as file:
     file.attrs['layer_names'] = []
-  _fails('torchvision', tmp_path / 'k.h5', "a file of Keras's: wanted is torch")
+  _fails('torchvision', tmp_path / 'k.h5', 'is a Keras file: give torch')
 
 
 def test_other_variants_are_refused():

@@ -219,14 +219,14 @@ def test_heads_that_are_not_it(net, files, tmp_path):
   network, path = files / f'{net}.safetensors', tmp_path / 'h.safetensors'
   other = files / ('vgg_heads' if net == 'alex' else 'alex_heads')
   other = other.with_suffix('.safetensors')
-  _fails(net, network, other, str(other), f'{net}.pth', 'of another shape',
+  _fails(net, network, other, str(other), f'{net}.pth', 'of the wrong shape',
          'lin1.model.1.weight')
   _fails(net, network, network, str(network), '5 missing: lin0')
   heads = _heads(net)
   less = {k: v for k, v in heads.items() if 'lin3' not in k}
   _fails(net, network, _saved(path, less), '1 missing: lin3.model.1.weight')
   more = heads | {'lin5.model.1.weight': np.ones(4, np.float32)}
-  _fails(net, network, _saved(path, more), '1 too many: lin5')
+  _fails(net, network, _saved(path, more), '1 unexpected: lin5')
   wrong = heads | {'lin2.model.1.weight': -heads['lin2.model.1.weight']}
   _fails(net, network, _saved(path, wrong), str(path), 'negative')
 
@@ -243,12 +243,12 @@ def test_networks_that_are_not_it(files, tmp_path):
          '1 missing: features.8.bias')
   more = _network('alex') | {'features.12.bias': np.zeros(9, np.float32)}
   _fails('alex', _saved(path, more), heads['alex'],
-         '1 too many: features.12.bias')
+         '1 unexpected: features.12.bias')
   _fails('alex', tmp_path / 'none.pth', heads['alex'], 'no such')
   with h5py.File(tmp_path / 'k.h5', 'w') as file:
     file.attrs['layer_names'] = []
   _fails('alex', tmp_path / 'k.h5', heads['alex'],
-         "k.h5 is a file of Keras's: wanted is torchvision's AlexNet")
+         "k.h5 is a Keras file: give torchvision's AlexNet")
   _fails('vgg', tmp_path / 'k.h5', heads['vgg'], 'k.h5: LPIPS is defined with')
 
 
