@@ -59,7 +59,7 @@ def write_odd_files(folder):
 
 
 def write_broken_files(folder):
-  """Writes files that cannot be read; returns their names."""
+  """Writes damaged files; returns their names."""
   before = set(folder.iterdir())
   data = io.BytesIO()
   Image.fromarray(skimage.data.coffee()).save(data, 'jpeg')
