@@ -37,7 +37,7 @@ def prepare(root, file_format='tfrecord', features=None, counts=None):
           data_dir=str(folder), module_name='test'),
       features=features or tfds.features.FeaturesDict({
           'image': tfds.features.Image(shape=(None, None, 3)),
-          'padding_mask': tfds.features.Image(shape=(None, None, 1)),
+          'mask': tfds.features.Image(shape=(None, None, 1)),
           'label': tfds.features.ClassLabel(num_classes=3),
           'file_name': tfds.features.Text()}))
   writer = tfds.core.SequentialWriter(info, max_examples_per_shard=3,
@@ -49,7 +49,7 @@ def prepare(root, file_format='tfrecord', features=None, counts=None):
     examples = []
     for _ in range(count):
       example = {'image': io.BytesIO(encoded(number)), 'label': number % 3,
-                 'padding_mask': np.zeros((2, 2, 1), np.uint8),
+                 'mask': np.zeros((2, 2, 1), np.uint8),
                  'file_name': f'photo {number}.png'}
       examples.append({key: example[key] for key in info.features})
       number += 1

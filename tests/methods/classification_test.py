@@ -228,10 +228,10 @@ def test_a_few_steps_bring_the_loss_down(small):
     ({'filters': (16, 24)}, 'filters=24: channels of the U-Net are'),
     ({'network': 'published'}, r'filters=\[16, 32\]: the published'),
     ({'num_neighbors': 26}, 'num_neighbors=26: there are 25 bins'),
-    ({'bins': [[0, 3]]}, 'no color bins: bins lie at multiples of 10'),
+    ({'bins': [[0, 3]]}, 'no color bins: bins must lie at multiples'),
     ({'rebalance': 0.5}, 'rebalance=0.5: give the prior'),
     ({'rebalance': 0.5, 'prior': PRIOR[1:]}, 'prior of 24 bins does not fit'),
-    ({'rebalance': 2., 'prior': PRIOR}, r'rebalance=2.0: lambda is in')])
+    ({'rebalance': 2., 'prior': PRIOR}, r'rebalance=2.0: lambda must be in')])
 def test_settings_that_do_not_fit(settings, message):
   with pytest.raises(UserError, match=message):
     classification.build(**SMALL | settings)
