@@ -61,7 +61,7 @@ def mean_interval(values: np.ndarray, *, level: float = 0.95,
 
 
 def interval(figure: float, resampled: np.ndarray, n: int, *,
-             level: float = 0.95, recentre: bool = False) -> Interval:
+             level: float = 0.95, recenter: bool = False) -> Interval:
   """An Interval from replicates.
 
   Args:
@@ -69,7 +69,7 @@ def interval(figure: float, resampled: np.ndarray, n: int, *,
     resampled: what `replicates` gave, [R].
     n: number of photographs.
     level: coverage.
-    recentre: shift the ends by what the replicates lie beside the figure in
+    recenter: shift the ends by what the replicates lie beside the figure in
       the mean. A resample holds each photograph more than once or not at all,
       which biases what is no mean of photographs: the FID of a resample is too
       large.
@@ -88,7 +88,7 @@ def interval(figure: float, resampled: np.ndarray, n: int, *,
     low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2],
                             method='inverted_cdf')
     return Interval(figure, float(low), float(high), n)
-  if recentre:
+  if recenter:
     resampled = recentered(resampled, figure)
   low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
   return Interval(figure, float(low), float(high), n)

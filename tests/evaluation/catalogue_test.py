@@ -66,4 +66,4 @@ def test_resamples_at_once_are_those_of_each_alone(name):
       features, metric.reduce, num_resamples=metric.resamples)
   np.testing.assert_allclose(
       catalogue.replicates(name, features), alone, rtol=1e-6, atol=1e-9)
-  assert json.dumps(catalogue.figure(name, features))
+  assert json.dumps(catalogue.value(name, features))

@@ -99,7 +99,7 @@ def test_the_table_has_every_row(finished, place):
   assert float(cells['truth', 'ab_distance']['mean']) == 0
   assert float(tiny['seconds']) >= 0
   # The photograph of the training set is said, and not among them.
-  assert '1 photographs were in the training set too (left out)' in (
+  assert '1 photographs are also in the training set (left out)' in (
       finished.stdout)
   assert str(out) in finished.stdout
 

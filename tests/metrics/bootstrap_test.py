@@ -86,7 +86,7 @@ def test_recentring_takes_the_bias_away(values):
   # The largest of a resample is at most that of the set.
   found = bootstrap.replicates(values, np.max)
   plain = bootstrap.interval(values.max(), found, 80)
-  shifted = bootstrap.interval(values.max(), found, 80, recentre=True)
+  shifted = bootstrap.interval(values.max(), found, 80, recenter=True)
   bias = found.mean() - values.max()
   assert bias < -0.1
   assert shifted.mean == plain.mean == values.max()
