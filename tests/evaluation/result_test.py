@@ -34,11 +34,11 @@ def test_a_result_is_read_as_it_was_written(tmp_path):
 
 
 @pytest.mark.parametrize(('file', 'content', 'message'), [
-    (result.METRICS_FILE, None, 'holds no metrics.json'),
-    (result.METRICS_FILE, '[]', 'metrics.json holds no JSON object'),
-    (result.METRICS_FILE, '{"psnr": 3}', 'no file of metrics'),
+    (result.METRICS_FILE, None, 'has no metrics.json'),
+    (result.METRICS_FILE, '[]', 'metrics.json is not a JSON object'),
+    (result.METRICS_FILE, '{"psnr": 3}', 'not a metrics file'),
     (result.PROTOCOL_FILE, '{', 'protocol.json: is not valid JSON'),
-    (result.PROTOCOL_FILE, '{"data": ""}', 'no record of an evaluation'),
+    (result.PROTOCOL_FILE, '{"data": ""}', 'not a record of an evaluation'),
     (result.STATISTICS_FILE, 'x', 'statistics.npz cannot be read')])
 def test_damaged_results_are_refused(tmp_path, file, content, message):
   statistics = {'psnr': np.array([19.0, 20.0])}
@@ -75,7 +75,8 @@ def test_statistics_of_no_photograph(written):
   folder, _ = written
   for value in (np.float64(3), np.zeros(499)):
     (folder / result.STATISTICS_FILE).write_bytes(result.pack({'psnr': value}))
-    with pytest.raises(UserError, match='psnr is not of the 500 photographs'):
+    with pytest.raises(UserError, match='psnr does not have a row for '
+                       'each of the 500 photographs'):
       result.load(folder)
 
 
@@ -84,7 +85,7 @@ def test_a_record_without_photographs(written):
   path = folder / result.PROTOCOL_FILE
   path.write_text(json.dumps(
       json.loads(path.read_text()) | {'photographs': None}))
-  with pytest.raises(UserError, match='no record of an evaluation'):
+  with pytest.raises(UserError, match='not a record of an evaluation'):
     result.load(folder)
 
 
@@ -98,5 +99,5 @@ def test_metrics_do_not_vouch_for_files_that_are_being_replaced(
   monkeypatch.setattr('os.fsync', full)
   with pytest.raises(UserError, match=r'cannot be written: No space left'):
     result.write(folder, found)
-  with pytest.raises(UserError, match=r'holds no metrics\.json'):
+  with pytest.raises(UserError, match=r'has no metrics\.json'):
     result.load(folder)

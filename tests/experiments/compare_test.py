@@ -126,7 +126,7 @@ def test_what_is_finished_is_not_done_again(finished, flags, place):
     (['--outputs=somewhere'], '--outputs=somewhere: NAME=PATH is meant'),
     (['--against=nobody'], 'against=nobody: there are the rows truth'),
     (['--metrics=beauty'], "there is no metric 'beauty'"),
-    (['--evaluations=odd={place}/out'], 'holds no metrics.json')])
+    (['--evaluations=odd={place}/out'], 'has no metrics.json')])
 def test_wrong_usage_is_one_line(finished, flags, place, changes, message):
   done = _run(*flags, *(change.format(place=place) for change in changes))
   assert done.returncode == 2
