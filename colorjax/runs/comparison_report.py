@@ -7,7 +7,12 @@ import numpy as np
 
 from colorjax import files, photo
 from colorjax.errors import UserError
-from colorjax.evaluation import catalogue, comparison, result
+from colorjax.evaluation import (
+  catalogue,
+  comparison,
+  comparison_table,
+  result,
+)
 from colorjax.report import evaluation, page, sheets
 from colorjax.runs import compare, evaluation_report
 from colorjax.runs.compare import CompareOptions, EvaluatedRow
@@ -51,11 +56,12 @@ def write(options: CompareOptions, evaluated: Sequence[EvaluatedRow], *,
   columns, against = options.metrics, options.against
   workdir = options.directory
   table = comparison.compare(rows, against=against)
-  text = comparison.markdown(table, rows, columns, against=against)
+  text = comparison_table.markdown(table, rows, columns, against=against)
   for name, content in (
       ('table.md', text),
-      ('table.tex', comparison.latex(table, rows, columns, against=against)),
-      ('table.csv', comparison.as_csv(table, rows))):
+      ('table.tex', comparison_table.latex(
+          table, rows, columns, against=against)),
+      ('table.csv', comparison_table.as_csv(table, rows))):
     files.write_text(workdir / name, content)
   figures = _pictures(workdir, evaluated, rows, table)
   page.write_index(
@@ -75,12 +81,12 @@ def _seconds(runs: Sequence[pathlib.Path]) -> float | None:
 def _page_table(table: comparison.Table,
                 rows: Sequence[comparison.ComparedMethod],
                 columns: Sequence[str], against: str) -> page.Table:
-  header, lines = comparison.texts(table, rows, columns)
+  header, lines = comparison_table.texts(table, rows, columns)
   return page.Table(
       caption='Mean and 95 % interval; table.csv has every metric',
       header=header, rows=[[_in_two_lines(text) for text in line]
                            for line in lines],
-      notes=comparison.notes(rows, columns, against=against))
+      notes=comparison_table.notes(rows, columns, against=against))
 
 
 def _in_two_lines(text: str) -> str:

@@ -16,9 +16,7 @@ from colorjax.evaluation import (
   answers,
   catalogue,
   measuring,
-  protocol,
   region_metrics,
-  result,
 )
 from colorjax.photo import painting
 
@@ -366,69 +364,6 @@ def test_a_miscalibrated_model_is_found_out(calibrations, width):
   else:
     assert wrong['coverage_90'].mean > 0.97
     assert wrong['coverage_50'].mean > 0.75
-
-
-def _record(**changes):
-  fields = {
-      'protocol': protocol.folder(16, 'crop'), 'data': 'folder:x',
-      'photographs': ('a', 'b'), 'pixels': '00', 'num_proposals': 8,
-      'num_samples': 8, 'num_draws': 19, 'seed': 0, 'density': '',
-      'left_out': (), 'num_grey': 0, 'near_duplicates': None,
-      'drops_near_duplicates': False, 'judged': 'x', 'weights': '',
-      'networks': {}}
-  return protocol.Record(**(fields | changes))
-
-
-@pytest.mark.parametrize(('changes', 'said'), [
-    ({}, []), ({'data': 'folder:y', 'judged': 'z', 'seed': 1}, []),
-    ({'protocol': protocol.folder(32, 'crop')},
-     ['protocol image_size 16 and 32']),
-    ({'protocol': protocol.PROTOCOLS['imagenet_val5k']},
-     ['protocol name folder and imagenet_val5k',
-      'protocol image_size 16 and 256']),
-    ({'pixels': '01'}, ['other pixels']),
-    ({'photographs': ('a',), 'pixels': '01'}, ['2 and 1 photographs']),
-    ({'num_samples': 4}, ['num_samples 8 and 4']),
-    ({'weights': '12', 'networks': {'lpips_vgg': '2'}}, []),
-    ({'networks': {'lpips_alex': '2'}}, ['other weights of lpips_alex'])])
-def test_results_that_do_not_compare(changes, said):
-  record = _record(networks={'lpips_alex': '1'})
-  assert protocol.differences(record, _record(**changes)) == said
-
-
-def test_a_result_is_read_as_it_was_written(tmp_path):
-  statistics = {'psnr': np.array([np.inf, 20.0]),
-                'auc_rebalanced': np.ones((2, 2, 313))}
-  written = result.EvaluationResult(_record(), statistics,
-                          catalogue.summarize(statistics))
-  result.write(tmp_path, written)
-  read = result.load(tmp_path)
-  assert read.record == written.record
-  assert read.summary['psnr'] == written.summary['psnr']
-  assert read.summary['psnr'].num_undefined == 1
-  assert read.summary['auc_rebalanced'] == written.summary['auc_rebalanced']
-  np.testing.assert_array_equal(read.statistics['psnr'], [np.inf, 20.0])
-  assert (tmp_path / result.PHOTOGRAPHS_FILE).read_text() == (
-      'photograph,psnr\na,inf\nb,20\n')
-
-
-@pytest.mark.parametrize(('file', 'content', 'message'), [
-    (result.METRICS_FILE, None, 'holds no metrics.json'),
-    (result.METRICS_FILE, '[]', 'metrics.json holds no JSON object'),
-    (result.METRICS_FILE, '{"psnr": 3}', 'no file of metrics'),
-    (result.PROTOCOL_FILE, '{', 'protocol.json: is not valid JSON'),
-    (result.PROTOCOL_FILE, '{"data": ""}', 'no record of an evaluation'),
-    (result.STATISTICS_FILE, 'x', 'statistics.npz cannot be read')])
-def test_damaged_results_are_refused(tmp_path, file, content, message):
-  statistics = {'psnr': np.array([19.0, 20.0])}
-  result.write(tmp_path, result.EvaluationResult(_record(), statistics,
-                                       catalogue.summarize(statistics)))
-  if content is None:
-    (tmp_path / file).unlink()
-  else:
-    (tmp_path / file).write_text(content)
-  with pytest.raises(UserError, match=message):
-    result.load(tmp_path)
 
 
 @pytest.mark.parametrize('size', [1, 2, 5])

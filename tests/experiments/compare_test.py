@@ -99,7 +99,7 @@ def test_the_table_has_every_row(finished, place):
   assert float(cells['truth', 'ab_distance']['mean']) == 0
   assert float(tiny['seconds']) >= 0
   # The photograph of the training set is reported and left out.
-  assert '1 photographs were in the training set too (left out)' in (
+  assert '1 photographs are also in the training set (left out)' in (
       finished.stdout)
   assert str(out) in finished.stdout
 
@@ -128,7 +128,7 @@ def test_finished_jobs_are_not_repeated(finished, flags, place):
     (['--against=nobody'],
      'against=nobody: there is no such row; choose from truth'),
     (['--metrics=beauty'], "there is no metric 'beauty'"),
-    (['--evaluations=odd={place}/out'], 'holds no metrics.json')])
+    (['--evaluations=odd={place}/out'], 'has no metrics.json')])
 def test_wrong_usage_is_one_line(finished, flags, place, changes, message):
   done = _run(*flags, *(change.format(place=place) for change in changes))
   assert done.returncode == 2

@@ -212,7 +212,7 @@ def test_pictures_of_other_photographs_give_a_warning(photos, tmp_path):
   swapped = evaluate.evaluate(make_options(
       photos, tmp_path / 'swapped', outputs=str(folder)))
   warning, = swapped.record.warnings
-  assert warning.startswith('1 of 3 pictures do not have the lightness')
+  assert warning.startswith('the lightness of 1 of 3 pictures differs')
   assert warning.endswith('b.png')
 
 
