@@ -1,4 +1,4 @@
-"""S5: trains the fusion network with Inception-ResNet-v2 as its backbone.
+"""Trains the fusion network with Inception-ResNet-v2 as its backbone.
 
     python -m experiments.inception_fusion \\
         --flagfile=launch/flags/inception_fusion.flags --workdir=runs/inception

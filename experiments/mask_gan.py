@@ -1,4 +1,4 @@
-"""S3: trains the mask-conditioned colorization GAN.
+"""Trains the mask-conditioned colorization GAN.
 
     python -m experiments.mask_gan \\
         --flagfile=launch/flags/mask_gan_small.flags \\

@@ -1,4 +1,4 @@
-"""S1: trains a mixture density network over whole-image colorings.
+"""Trains a mixture density network over whole-image colorings.
 
     python -m experiments.mbm --flagfile=launch/flags/quickstart.flags \\
         --workdir=runs/quickstart

@@ -1,4 +1,4 @@
-"""S2: trains the residual autoencoder on VGG-19, a regression method.
+"""Trains the residual autoencoder on VGG-19, a regression method.
 
     python -m experiments.residual_autoencoder \\
         --flagfile=launch/flags/residual_autoencoder.flags \\

@@ -1,4 +1,4 @@
-"""S4: trains the fusion network with Xception as its backbone.
+"""Trains the fusion network with Xception as its backbone.
 
     python -m experiments.xception_fusion \\
         --flagfile=launch/flags/xception_fusion.flags --workdir=runs/xception

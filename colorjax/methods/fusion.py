@@ -1,9 +1,9 @@
-"""S4, S5: regression of ab with a global embedding of the photograph.
+"""Regression of ab with a global embedding of the photograph.
 
 An encoder and a decoder predict ab. Between them, every position receives the
 same embedding of the grey photograph, computed by a network pretrained on
-ImageNet: Xception (S4), or Inception-ResNet-v2 ("Deep Koalarization",
-Baldassarre, Gonzalez Morin and Rodes-Guirao 2017, arXiv:1712.03400; S5). The
+ImageNet: Xception, or Inception-ResNet-v2 ("Deep Koalarization",
+Baldassarre, Gonzalez Morin and Rodes-Guirao 2017, arXiv:1712.03400). The
 pretrained network is not trained, so the embedding can be computed once for
 each photograph with `embed` and given to the loss as batch['embedding'].
 
@@ -68,7 +68,7 @@ SYSTEMS = {
     'xception': System(((256, 128), (64, 64), (32,)), 71),
     'inception_resnet_v2': System(((128,), (64, 64), (32,)), 75),
 }
-"""The published systems S4 and S5, by their backbone."""
+"""The published systems, by their backbone."""
 
 
 def build(

@@ -1,4 +1,4 @@
-"""S3: a mask-conditioned GAN with color inside a region and grey outside.
+"""A mask-conditioned GAN with color inside a region and grey outside.
 
 The generator G takes lightness x and a region m. The discriminator D takes a
 picture (network lightness and network ab) and the region. Their losses are

@@ -1,4 +1,4 @@
-"""S1: one mixture of K whole-image colorings (multivariate Bernoulli mixture).
+"""One mixture of K whole-image colorings (multivariate Bernoulli mixture).
 
     p(y | x) = sum_k alpha_k(x) prod_d f(y_d; theta_kd(x))
 

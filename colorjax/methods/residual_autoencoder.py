@@ -1,4 +1,4 @@
-"""S2: regression of ab with a residual autoencoder on VGG-19.
+"""Regression of ab with a residual autoencoder on VGG-19.
 
 It predicts one coloring for each photograph. The published loss is the mean
 squared error, which is minimized by the mean of all plausible colors.

@@ -1,4 +1,4 @@
-"""Encoder and decoder with a fusion layer for a global embedding (S4, S5).
+"""Encoder and decoder with a fusion layer for a global embedding.
 
 An ImageNet classifier gives one embedding vector for the photograph. It is
 repeated at every position of the encoder's features and combined with them by a

@@ -1,4 +1,4 @@
-"""Networks of the mask-conditioned colorization GAN (S3).
+"""Networks of the mask-conditioned colorization GAN .
 
 The generator maps network lightness and a region to network ab. A discriminator
 maps a picture (network lightness and ab) and the same region to logits, whose

@@ -55,7 +55,7 @@ def split_components(
 
 
 class PublishedMBM(nn.Module):
-  """The published network (S1): encoder and decoder without skip connections.
+  """The published network: encoder and decoder without skip connections.
 
   Each encoder stage has two 3x3 convolutions with stride 1 and one with stride
   2, all with ReLU. The decoder mirrors it with transposed convolutions of

@@ -1,4 +1,4 @@
-"""VGG-19 as the encoder, and a decoder that adds its higher stages (S2).
+"""VGG-19 as the encoder, and a decoder that adds its higher stages.
 
 The decoder has three transposed convolutions. The outputs of the first two are
 added to pool4 and pool3 of the encoder. Only these higher stages are used: they

@@ -7,8 +7,8 @@ import pytest
 
 from colorjax.models import fusion
 
-S4 = ((256, 128), (64, 64), (32,))
-S5 = ((128,), (64, 64), (32,))
+XCEPTION = ((256, 128), (64, 64), (32,))
+INCEPTION = ((128,), (64, 64), (32,))
 E = 1000
 
 
@@ -31,7 +31,7 @@ def _parameters(decoder):
 
 
 @pytest.mark.parametrize(('decoder', 'row'), [
-    (S4, [256, 128, 64, 64, 32]), (S5, [128, 64, 64, 32])])
+    (XCEPTION, [256, 128, 64, 64, 32]), (INCEPTION, [128, 64, 64, 32])])
 def test_published_parameters(decoder, row):
   shapes = jax.eval_shape(
       fusion.Fusion(decoder=decoder).init, jax.random.key(0),
@@ -43,7 +43,7 @@ def test_published_parameters(decoder, row):
 @pytest.fixture(name='net', scope='module')
 def _net():
   """A narrow network, its variables, and its compiled apply."""
-  net = fusion.Fusion(decoder=S5, width=1 / 16)
+  net = fusion.Fusion(decoder=INCEPTION, width=1 / 16)
   shapes = jax.eval_shape(net.init, jax.random.key(0),
                           jnp.zeros((1, 8, 8, 1)), jnp.zeros((1, 5)))
   rng = np.random.default_rng(2)
@@ -94,7 +94,7 @@ def test_fusion_equals_concatenating_the_repeated_embedding(net):
   x = double(relu(convolve(x, params['Conv_10'])))
   x = relu(convolve(x, params['Conv_11']))
   expected = double(np.tanh(convolve(x, params['ab'])))
-  assert module.decoder == S5
+  assert module.decoder == INCEPTION
   np.testing.assert_allclose(
       apply(variables, lightness, embedding), expected, atol=1e-5)
 
@@ -111,7 +111,7 @@ def test_an_embedding_affects_all_of_its_own_photograph_only(net):
 
 def test_bfloat16_computes_low_and_returns_float32(net):
   _, variables, apply = net
-  narrow = fusion.Fusion(decoder=S5, width=1 / 16, dtype=jnp.bfloat16)
+  narrow = fusion.Fusion(decoder=INCEPTION, width=1 / 16, dtype=jnp.bfloat16)
   inputs = _lightness(1, 8, 24), jnp.ones((1, 5))
   shapes = jax.eval_shape(narrow.init, jax.random.key(0), *inputs)
   assert {x.dtype for x in jax.tree.leaves(shapes)} == {jnp.dtype('float32')}
