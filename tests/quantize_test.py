@@ -127,7 +127,7 @@ def test_invalid_bins_are_refused(bins, message):
 
 
 def test_too_many_neighbors_are_refused():
-  with pytest.raises(ValueError, match='must be in 1 to 2, .* got 5'):
+  with pytest.raises(ValueError, match=r'must be in 1 to 2, .* got 5'):
     quantize.soft_encode(jnp.zeros((1, 2)), BINS[:2])
 
 
