@@ -424,7 +424,7 @@ def test_the_library_call(workdir, tmp_path):
   assert deep.proposals == []
   assert deep.probabilities is None
   for image in (RGB.astype(float), RGB[None], RGB[:0]):
-    with pytest.raises(UserError, match='image has to be'):
+    with pytest.raises(UserError, match='image must be'):
       colorjax.colorize(image, checkpoint=workdir)
   with pytest.raises(UserError, match='region is'):
     colorjax.colorize(RGB, checkpoint=workdir, region=np.ones((3, 3), bool))
