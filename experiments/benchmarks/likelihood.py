@@ -1,15 +1,16 @@
-"""Time and memory of the mixture likelihood, against numpyro and plain forms.
+"""Compares the mixture likelihood with numpyro and other implementations.
 
     python -m experiments.benchmarks.likelihood --batch=32 --components=16
 
-One row a form: the forward pass, the value with its gradient by all params and
-mixing logits, the temporary memory of that compiled program, and its speed
-relative to numpyro's Bernoulli mixture. Forms take turns in one process, so
-that a busy machine slows all of them alike; times are medians.
+Each row is an implementation: the time of the forward pass, the time of the
+value with its gradient with respect to all parameters and mixing logits, the
+temporary memory of the latter, and its speed relative to numpyro's Bernoulli
+mixture. Implementations take turns in one process, so that other load on the
+machine affects all of them equally. Times are medians.
 
-Memory is counted in units of one logits array. Traffic is the least that any
-program must move for a value with its gradient: params read once forward and
-once backward, gradients written once.
+Memory is in units of one logits array. Memory traffic is the minimum for a
+value with its gradient: parameters are read once in the forward and once in the
+backward pass, and gradients are written once.
 """
 
 import dataclasses
@@ -26,33 +27,37 @@ from absl import flags
 from colorjax.errors import UserError
 from experiments import common
 
-_BATCH = flags.DEFINE_integer('batch', 32, 'Events.', lower_bound=1)
+_BATCH = flags.DEFINE_integer(
+    'batch', 32, 'Number of events.', lower_bound=1)
 _COMPONENTS = flags.DEFINE_integer(
-    'components', 16, 'Components of the mixture.', lower_bound=1)
+    'components', 16, 'Number of components of the mixture.', lower_bound=1)
 _DIMS = flags.DEFINE_integer(
-    'dims', 8192, 'Numbers in an event: height x width x 2.', lower_bound=1)
+    'dims', 8192, 'Dimensions of an event: height x width x 2.', lower_bound=1)
 _REPEATS = flags.DEFINE_integer(
-    'repeats', 20, 'Turns; times are medians over them.', lower_bound=1)
+    'repeats', 20, 'Number of repetitions; times are medians.', lower_bound=1)
 _DTYPE = flags.DEFINE_enum(
-    'dtype', 'float32', ['float32', 'bfloat16'], 'Of targets and params.')
+    'dtype', 'float32', ['float32', 'bfloat16'],
+    'Type of targets and parameters.')
 _OUTPUT = flags.DEFINE_string(
-    'output', None, 'Write the figures to this file, .json or .md.')
+    'output', None, 'File for the table, .json or .md.')
 
 REFERENCE = 'bernoulli, numpyro'
 
 
 @dataclasses.dataclass
 class Timing:
-  """Figures of one form; None where the form cannot run.
+  """The measurements of an implementation: one row of the table.
 
   Attributes:
-    form: which family, written how.
-    nats: mean log-likelihood; forms of one family must agree.
-    forward_ms: the value alone.
-    gradient_ms: the value and its gradient.
-    temporaries: memory beside inputs and outputs of the latter, in logits.
-    gigabytes_per_s: least traffic of the latter over its time.
-    speed: time of numpyro's Bernoulli mixture over that of the latter.
+    form: family and implementation.
+    nats: mean log-likelihood, equal for implementations of the same family.
+    forward_ms: time of the value, in milliseconds.
+    gradient_ms: time of the value with its gradient, in milliseconds.
+    temporaries: temporary memory of the value with its gradient, in units of
+      one logits array; NaN if it is unknown.
+    gigabytes_per_s: minimum memory traffic divided by `gradient_ms`.
+    speed: `gradient_ms` of numpyro's Bernoulli mixture divided by
+      `gradient_ms`; None without numpyro.
   """
   form: str
   nats: float
@@ -65,7 +70,16 @@ class Timing:
 
 @dataclasses.dataclass
 class Form:
-  """A likelihood compiled both ways, with the arrays it is called on."""
+  """An implementation, compiled for given arrays.
+
+  Attributes:
+    name: family and implementation.
+    forward: the compiled value.
+    gradient: the compiled value with its gradient.
+    args: arguments of both: parameters, mixing logits, targets.
+    traffic: minimum memory traffic of `gradient`, in bytes.
+    times: times of `forward` and of `gradient`, in seconds.
+  """
   name: str
   forward: Any
   gradient: Any
@@ -76,7 +90,12 @@ class Form:
 
 
 def bernoulli_forms() -> dict[str, Callable[..., Any]]:
-  """Other ways to write the Bernoulli mixture: `(targets, params, mixing)`."""
+  """Other implementations of the Bernoulli mixture.
+
+  Returns:
+    Functions `(targets, params, mixing) -> log-likelihood [B]` by name; numpyro
+    only if it is installed.
+  """
   import jax
   import jax.numpy as jnp
 
@@ -102,8 +121,8 @@ def bernoulli_forms() -> dict[str, Callable[..., Any]]:
   try:
     import numpyro.distributions as dist
   except ModuleNotFoundError:
-    print('numpyro is not installed: no speed relative to it; it comes with '
-          "pip install -e '.[dev]'")
+    print('numpyro is not installed, so there is no relative speed; install it '
+          "with pip install -e '.[dev]'")
     return forms
 
   def numpyro(x, params, mixing):
@@ -119,7 +138,7 @@ def bernoulli_forms() -> dict[str, Callable[..., Any]]:
 
 
 def all_forms() -> dict[str, tuple[int, Callable[..., Any]]]:
-  """Name to (number of params, log-likelihood)."""
+  """All implementations: (number of parameters, log-likelihood) by name."""
   from colorjax import losses
 
   def ours(family):
@@ -139,7 +158,17 @@ def all_forms() -> dict[str, tuple[int, Callable[..., Any]]]:
 
 def compile_form(name: str, num_params: int, log_prob: Callable[..., Any],
                  batch: int, components: int, dims: int, dtype: str) -> Form:
-  """Compiles a likelihood for random arrays of the given size."""
+  """Compiles a log-likelihood for random arrays.
+
+  Args:
+    name: name of the implementation.
+    num_params: number of parameter arrays, each [batch, components, dims].
+    log_prob: `(targets, params, mixing) -> [batch]`.
+    batch: number of events.
+    components: number of components.
+    dims: dimensions of an event.
+    dtype: type of targets and parameters.
+  """
   import jax
 
   def loss(params, mixing, targets):
@@ -158,8 +187,8 @@ def compile_form(name: str, num_params: int, log_prob: Callable[..., Any],
       traffic=3 * sum(p.nbytes for p in params) + 2 * args[-1].nbytes)
 
 
-def take_turns(forms: list[Form], repeats: int) -> None:
-  """Times every form, one call each a turn."""
+def measure_times(forms: list[Form], repeats: int) -> None:
+  """Appends `repeats` times to each form; forms take turns."""
   import jax
   for turn in range(repeats + 1):
     for form in forms:
@@ -167,23 +196,23 @@ def take_turns(forms: list[Form], repeats: int) -> None:
           (form.forward, form.gradient), form.times, strict=True):
         start = time.perf_counter()
         jax.block_until_ready(program(*form.args))
-        if turn:  # the first touches memory for the first time
+        if turn:  # the first turn is for warm-up
           times.append(time.perf_counter() - start)
 
 
-def figures(form: Form) -> Timing:
-  """The row of a form that has been timed."""
+def summarize(form: Form) -> Timing:
+  """The row of a form whose times have been measured."""
   forward, gradient = (statistics.median(times) for times in form.times)
   analysis = form.gradient.memory_analysis()
   temporaries = (math.nan if analysis is None else
                  analysis.temp_size_in_bytes / form.args[0][0].nbytes)
   nats = float(form.forward(*form.args)) / form.args[-1].shape[0]
   return Timing(form.name, nats, 1e3 * forward, 1e3 * gradient, temporaries,
-             form.traffic / gradient / 1e9)
+                form.traffic / gradient / 1e9)
 
 
 def table(rows: list[Timing]) -> str:
-  """The rows as Markdown."""
+  """The rows as a Markdown table."""
   lines = ['| form | nats | forward ms | value + gradient ms '
            '| temporaries / logits | GB/s | speed / numpyro |',
            '|---|--:|--:|--:|--:|--:|--:|']
@@ -197,21 +226,22 @@ def table(rows: list[Timing]) -> str:
 
 
 def main(argv: Sequence[str]) -> None:
-  """Runs the benchmark and prints, and writes, its table."""
+  """Runs the benchmark, prints its table and writes it to --output."""
   del argv
   output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None
   if output and output.suffix not in ('.json', '.md'):
     raise UserError(f'--output={output} must end in .json or .md')
   if output and not output.parent.is_dir():
-    raise UserError(f'--output={output}: there is no folder {output.parent}')
+    raise UserError(f'--output={output}: there is no folder {output.parent}; '
+                    'create it')
   import jax
 
   forms = [
       compile_form(name, num_params, log_prob, _BATCH.value,
                    _COMPONENTS.value, _DIMS.value, _DTYPE.value)
       for name, (num_params, log_prob) in all_forms().items()]
-  take_turns(forms, _REPEATS.value)
-  rows = [figures(form) for form in forms]
+  measure_times(forms, _REPEATS.value)
+  rows = [summarize(form) for form in forms]
   reference = [row.gradient_ms for row in rows if row.form == REFERENCE]
   for row in rows:
     row.speed = reference[0] / row.gradient_ms if reference else None

@@ -1,12 +1,13 @@
-"""Images a second of a training step, and what the XLA flag is worth on a CPU.
+"""Measures the images per second of a training step.
 
     python -m experiments.benchmarks.training [--image_size=64 --batch_size=32]
 
-The step is that of the default MBM network: forward, backward, AdamW, moving
-average, on random pictures. It is timed in processes of their own, as XLA comes
-and with the flag of `common.prepare_xla`, in turns, so that a busy machine
-slows both alike. On an accelerator that flag changes nothing; --measure prints
-the one speed.
+The step trains the default MBM network on random pictures: forward and backward
+pass, AdamW and moving average. It is measured with the default flags of XLA and
+with the flag that `common.prepare_xla` sets for CPUs. The two settings take
+turns in separate processes, so that other load on the machine affects both
+equally. On an accelerator this flag has no effect: use --measure, which prints
+a single speed.
 """
 
 import os
@@ -21,25 +22,25 @@ from absl import flags
 from experiments import common
 
 _BATCH_SIZE = flags.DEFINE_integer(
-    'batch_size', 32, 'Pictures a step.', lower_bound=1)
+    'batch_size', 32, 'Number of pictures in a step.', lower_bound=1)
 _IMAGE_SIZE = flags.DEFINE_integer(
-    'image_size', 64, 'Side of the pictures.', lower_bound=16)
+    'image_size', 64, 'Side of the pictures, in pixels.', lower_bound=16)
 _STEPS = flags.DEFINE_integer(
-    'steps', 10, 'Steps timed in each turn.', lower_bound=1)
+    'steps', 10, 'Number of steps to time in each process.', lower_bound=1)
 _TURNS = flags.DEFINE_integer(
-    'turns', 3, 'Processes for each setting.', lower_bound=1)
+    'turns', 3, 'Number of processes for each setting.', lower_bound=1)
 _DTYPE = flags.DEFINE_enum(
     'dtype', 'float32', ['float32', 'bfloat16'], 'Compute type.')
 _MEASURE = flags.DEFINE_bool(
-    'measure', False, 'Time this process alone and print its images a second.')
+    'measure', False,
+    'Measure in this process only, and print the images per second.')
 
-
-# As the user gave them: `common.run` adds to them before main begins.
+# Flags of the user: `common.run` adds flags before it calls main.
 _XLA_FLAGS = os.environ.get('XLA_FLAGS', '')
 
 
 def images_per_second() -> float:
-  """Median speed over the timed steps of this process."""
+  """Images per second in this process, from the median time of a step."""
   import jax
   import numpy as np
 
@@ -62,7 +63,7 @@ def images_per_second() -> float:
       0, 256, (batch_size, size, size, 3), np.uint8)
   batch = {'image': images, 'padding_mask': np.ones(batch_size, np.float32)}
   times = []
-  for _ in range(_STEPS.value + 2):  # two to compile and to touch memory
+  for _ in range(_STEPS.value + 2):  # two steps for compilation and warm-up
     start = time.perf_counter()
     state, metrics = step(state, batch)
     jax.block_until_ready(metrics)
@@ -70,8 +71,8 @@ def images_per_second() -> float:
   return batch_size / statistics.median(times[2:])
 
 
-def _in_a_process(setting: str) -> float:
-  """The speed that a process of its own measures with one more flag."""
+def _measure_in_process(setting: str) -> float:
+  """Images per second in a separate process, with one more flag."""
   command = [sys.executable, '-m', 'experiments.benchmarks.training',
              *sys.argv[1:], '--measure', setting]
   done = subprocess.run(
@@ -81,22 +82,22 @@ def _in_a_process(setting: str) -> float:
 
 
 def main(argv: Sequence[str]) -> int:
-  """Prints one speed (--measure), or the table of both settings."""
+  """Prints a single speed (--measure), or a table of both settings."""
   del argv
   if _MEASURE.value:
     print(images_per_second())
     return 0
-  settings = {'as XLA comes': '--notune_xla', 'set to nothing': '--tune_xla'}
+  settings = {'not set': '--notune_xla', 'set to nothing': '--tune_xla'}
   speeds: dict[str, list[float]] = {name: [] for name in settings}
   for _ in range(_TURNS.value):
     for name, setting in settings.items():
-      speeds[name].append(_in_a_process(setting))
+      speeds[name].append(_measure_in_process(setting))
   print(f'| XLA flag {common.YNN_FLAG} | images/s, median of {_TURNS.value} |\n'
         '|---|--:|')
   for name, values in speeds.items():
     print(f'| {name} | {statistics.median(values):.1f} |')
   ratios = [b / a for a, b in zip(*speeds.values(), strict=True)]
-  print(f'\nspeed-up, turn by turn: {", ".join(f"{r:.2f}" for r in ratios)}')
+  print(f'\nspeed-up in each turn: {", ".join(f"{r:.2f}" for r in ratios)}')
   return 0
 
 

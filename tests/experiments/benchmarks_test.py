@@ -1,4 +1,4 @@
-"""The benchmarks run, and what they compare is one likelihood."""
+"""The benchmarks run, and the implementations agree on the likelihood."""
 
 import json
 import re
@@ -8,9 +8,9 @@ import sys
 import pytest
 
 
-def run(*flags, script='benchmarks'):
+def run(*flags, script='likelihood'):
   return subprocess.run(
-      [sys.executable, '-m', f'experiments.{script}', *flags],
+      [sys.executable, '-m', f'experiments.benchmarks.{script}', *flags],
       capture_output=True, text=True, check=False)
 
 
@@ -28,7 +28,8 @@ def test_table_of_all_forms(tmp_path):
   for form, row in rows.items():
     assert f'| {form} | {row["nats"]:.1f} |' in done.stdout
     assert row['forward_ms'] > 0
-    # Least traffic: params read twice and written once, targets read twice.
+    # Minimum traffic: parameters are read twice and written once, targets are
+    # read twice.
     num_params = 2 if form.startswith(('gaussian', 'discretized')) else 1
     traffic = 4 * 600 * (3 * num_params * 6 + 2 * 2)
     assert row['gigabytes_per_s'] * row['gradient_ms'] * 1e6 == (
@@ -37,18 +38,18 @@ def test_table_of_all_forms(tmp_path):
 
 
 @pytest.mark.parametrize('output', ['table.xlsx', 'no/such/folder/table.md'])
-def test_unusable_output_is_refused_before_the_work(output):
+def test_unusable_output_is_rejected_before_the_benchmark(output):
   done = run(f'--output={output}')
   assert done.returncode == 2
   assert done.stderr.count('\n') == 1
   assert output in done.stderr
 
 
-def test_an_evaluation_is_timed():
-  done = run('--num_photos=3', '--image_size=32', script='benchmark_evaluation')
+def test_time_of_an_evaluation():
+  done = run('--num_photos=3', '--image_size=32', script='evaluation')
   assert done.returncode == 0, done.stderr
-  said = re.fullmatch(
-      r'3 photographs of 32 x 32 on \d+ processors: (\d+\.\d) s, (\d) a '
+  printed = re.fullmatch(
+      r'3 photographs of 32 x 32 on \d+ processors: (\d+\.\d) s, (\d) per '
       r'second\n', done.stdout)
-  assert said, done.stdout
-  assert abs(3 / float(said[1]) - int(said[2])) <= 0.6
+  assert printed, done.stdout
+  assert abs(3 / float(printed[1]) - int(printed[2])) <= 0.6
