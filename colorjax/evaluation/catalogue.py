@@ -28,8 +28,8 @@ from colorjax.metrics import (
 )
 from colorjax.photo import painting
 
-# Numbers of resamples for metrics of sets that are costly to compute.
-_FEWER, _FEW = 200, 50
+# Numbers of resamples for metrics that are costly or very costly to reduce.
+_COSTLY, _VERY_COSTLY = 200, 50
 
 
 class Metric(NamedTuple):
@@ -166,7 +166,7 @@ METRICS: Mapping[str, Metric] = {
     'auc_rebalanced': Metric(
         lambda a: accuracy.rebalanced_auc_statistics(a.picture_ab, a.ab),
         'auc with equal weight for each of the 313 colors that occur, %',
-        'higher', reduce=accuracy.rebalanced_auc, resamples=_FEWER,
+        'higher', reduce=accuracy.rebalanced_auc, resamples=_COSTLY,
         recenter=True),
     'lpips_alex': Metric(
         _lpips('alex'), 'LPIPS v0.1 with AlexNet', network='lpips_alex'),
@@ -231,13 +231,13 @@ METRICS: Mapping[str, Metric] = {
     # The set of colorings against the set of the same photographs.
     **{f'fid_{variant}': Metric(
         _features(variant), f'FID with {variant} features (bias of order 1/n)',
-        network=f'inception_{variant}', resamples=_FEW, recenter=True,
+        network=f'inception_{variant}', resamples=_VERY_COSTLY, recenter=True,
         reduce=_paired(frechet.frechet_distance),
         resample=_paired_resample(frechet.resampled_frechet_distance))
        for variant in inception_features.VARIANTS},
     **{f'kid_{variant}': Metric(
         f'fid_{variant}', f'KID of all pictures with {variant} features',
-        network=f'inception_{variant}', resamples=_FEW, recenter=True,
+        network=f'inception_{variant}', resamples=_VERY_COSTLY, recenter=True,
         reduce=_paired(frechet.kernel_distance),
         resample=_paired_resample(frechet.resampled_kernel_distance))
        for variant in inception_features.VARIANTS},
@@ -286,24 +286,24 @@ METRICS: Mapping[str, Metric] = {
         'energy score of the draws in the ab plane, Lab units', needs=_DRAWS),
     'pit_error': Metric(
         _pit, 'calibration error of the rank of the true value among draws',
-        needs=_DRAWS, reduce=calibration.pit_error, resamples=_FEWER,
+        needs=_DRAWS, reduce=calibration.pit_error, resamples=_COSTLY,
         recenter=True),
     'coverage_50': Metric(
         'pit_error', 'fraction of true values in the central 50 % of the draws',
-        '', needs=_DRAWS, reduce=_coverage(0.5), resamples=_FEWER),
+        '', needs=_DRAWS, reduce=_coverage(0.5), resamples=_COSTLY),
     'coverage_90': Metric(
         'pit_error', 'fraction of true values in the central 90 % of the draws',
-        '', needs=_DRAWS, reduce=_coverage(0.9), resamples=_FEWER),
+        '', needs=_DRAWS, reduce=_coverage(0.9), resamples=_COSTLY),
     'expected_calibration_error': Metric(
         lambda a: calibration.bin_reliability(a.draws, a.field),
         'expected calibration error of the most probable ab bin',
         needs=_DRAWS, reduce=calibration.expected_calibration_error,
-        resamples=_FEWER, recenter=True),
+        resamples=_COSTLY, recenter=True),
     'hpd_coverage_90': Metric(
         lambda a: calibration.hpd_level(a.nats, a.nats_of_draws),
         'fraction of photographs in the 90 % highest-density set', '',
         needs=('nats_of_draws',), reduce=_hpd_coverage(0.9),
-        resamples=_FEWER),
+        resamples=_COSTLY),
 }
 """Every metric by name, in the order in which tables list them."""
 

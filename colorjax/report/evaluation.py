@@ -317,7 +317,7 @@ def _histogram(axes: Axes, title: str, numbers: np.ndarray,
 
 
 def _with_color_bar(sheet: np.ndarray, scale: Normalize,
-                     colors: matplotlib.colors.Colormap) -> np.ndarray:
+                    colors: matplotlib.colors.Colormap) -> np.ndarray:
   """Adds a color bar of the same width below the sheet."""
   background = sheet[0, 0]
   width = sheet.shape[1]

@@ -40,11 +40,11 @@ def test_texts(table, rows):
   assert not lines[1][1].endswith('*'), 'no difference from itself'
   assert lines[2][0] == 'my_mbm'
   assert lines[2][2].endswith(') *')
-  assert lines[2][4].endswith(')'), 'nothing to compare it with'
+  assert lines[2][4].endswith(')'), 'the chosen row has no value'
   assert lines[2][-1] == '61'
 
 
-def test_a_finite_figure_without_an_interval(rows):
+def test_a_finite_value_without_an_interval(rows):
   cell = comparison.TableEntry(
       interval=bootstrap.Interval(2.0, np.nan, np.nan, NUM_PHOTOS))
   _, lines = comparison_table.texts(
@@ -80,7 +80,7 @@ _COMMANDS = (r'\\(toprule|midrule|bottomrule|infty|dagger|textbackslash\{\}|'
              r'\\(begin|end)\{tabular\}(\{lr*\})?')
 
 
-def test_latex_is_escaped_and_even(table, rows):
+def test_latex_is_escaped_and_has_equal_rows(table, rows):
   odd = r'50%_#1 & $x$ {~^\}'
   renamed = [dataclasses.replace(row, name=row.name.replace('truth', odd))
              for row in rows]
@@ -133,7 +133,7 @@ def test_csv_has_every_metric_of_every_row(table, rows):
     assert line['note'] == ''
 
 
-def test_notes_say_what_must_be_known(rows):
+def test_notes_describe_protocol_and_settings(rows):
   text = '\n'.join(comparison_table.notes(rows, COLUMNS, against='grey'))
   for part in (
       '60 photographs, protocol folder version 1, 16 x 16 crop; ',
@@ -145,7 +145,7 @@ def test_notes_say_what_must_be_known(rows):
       '3 photographs grey by nature; 1 left out.',
       'Resolution of the ab field of bits_per_dim: 4 x 4, exact (my_mbm); '):
     assert part in text
-  assert 'in the training set' not in text, 'none was named'
+  assert 'in the training set' not in text, 'no training set was given'
   assert '†' not in text
   without = comparison_table.notes(rows, ['psnr'], against='grey')
   assert not any('bits_per_dim' in line for line in without)
@@ -158,13 +158,13 @@ def test_notes_say_what_must_be_known(rows):
     (('x', 'y'), True, '2 photographs are also in the training set (left'),
     (('x', 'y'), False, '2 photographs are also in the training set (not left'),
     ((), True, '0 photographs are also in the training set')])
-def test_notes_say_what_was_trained_on(distance, found, drops, said):
+def test_notes_count_near_duplicates(distance, found, drops, said):
   row = make_row('a', {'ab_distance': distance}, near_duplicates=found,
              drops_near_duplicates=drops)
   assert said in comparison_table.notes([row], [], against='a')[-1]
 
 
-def test_rows_of_one_kind_are_named_together(rows):
+def test_rows_with_the_same_property_are_grouped(rows):
   again = dataclasses.replace(rows[-1], name='another_mbm')
   text = comparison_table.notes([*rows, again], COLUMNS, against='grey')
   assert '(2 of my_mbm, another_mbm).' in text[0]

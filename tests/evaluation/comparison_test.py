@@ -41,7 +41,7 @@ def table(rows):
     ({'photographs': ('a',)}, '60 and 1 photographs'),
     ({'num_draws': 9, 'num_proposals': 2},
      'num_proposals 8 and 2; num_draws 19 and 9')])
-def test_rows_that_do_not_compare(distance, changes, said):
+def test_rows_that_are_not_comparable(distance, changes, said):
   number = len(changes.get('photographs', distance))
   base, same = (make_row(name, {'ab_distance': distance})
                 for name in ('base', 'ours'))
@@ -53,7 +53,7 @@ def test_rows_that_do_not_compare(distance, changes, said):
       'in the same way, or set mixed_protocols=True')
 
 
-def test_seeds_that_do_not_compare(distance):
+def test_seeds_that_are_not_comparable(distance):
   statistics = {'ab_distance': distance}
   row = comparison.ComparedMethod(name='ours', results=[
       make_result(statistics), make_result(statistics, pixels='ff'),
@@ -63,7 +63,7 @@ def test_seeds_that_do_not_compare(distance):
     comparison.check([row], mixed=False)
 
 
-def test_rows_that_do_not_compare_are_marked_if_wanted(distance):
+def test_rows_that_are_not_comparable_get_a_note_with_mixed(distance):
   worse = {'ab_distance': distance + 5}
   few = {'ab_distance': distance[:7]}
   rows = comparison.check([
@@ -89,19 +89,19 @@ def test_rows_that_do_not_compare_are_marked_if_wanted(distance):
           '† seeds is not comparable with base: other pixels.\n') in text
 
 
-def test_two_rows_of_one_name(distance):
+def test_two_rows_with_the_same_name(distance):
   row = make_row('ours', {'ab_distance': distance})
   with pytest.raises(UserError, match='two rows have the name ours'):
     comparison.check([row, row], mixed=True)
 
 
-def test_an_unknown_row_to_be_against(rows):
+def test_an_unknown_row_for_differences(rows):
   with pytest.raises(UserError, match=r'^against=gray: there is no such row; '
                      r'choose one of truth, grey, my_mbm$'):
     comparison.compare(rows, against='gray')
 
 
-def test_figures_by_hand(table, distance):
+def test_metrics_by_hand(table, distance):
   assert list(table) == ['truth', 'grey', 'my_mbm']
   assert set(table['truth']) == {'psnr', 'ab_distance'}
   grey, ours = table['grey']['ab_distance'], table['my_mbm']['ab_distance']
@@ -111,7 +111,7 @@ def test_figures_by_hand(table, distance):
   assert ours.interval.n == NUM_PHOTOS
   np.testing.assert_allclose(ours.seed_std, np.std([2.0, 4.0], ddof=1))
   np.testing.assert_allclose(ours.difference.mean, -3)
-  # Photographs are paired: what is left is which seeds are drawn.
+  # Photographs are paired, so only the drawn seeds vary.
   np.testing.assert_allclose(
       [ours.difference.low, ours.difference.high], [-4, -2])
   assert ours.interval.high - ours.interval.low > 2.5
@@ -144,13 +144,13 @@ def test_a_small_difference_is_found_by_pairing(distance):
   assert alike.difference.low < 0 < alike.difference.high
 
 
-def test_figures_of_sets_are_reduced(distance):
+def test_metrics_of_sets_are_reduced(distance):
   rng = np.random.default_rng(3)
   truth = rng.uniform(20, 40, NUM_PHOTOS)
   pairs = np.stack([truth + rng.choice([-9.0, 9.0], NUM_PHOTOS) + 1, truth], -1)
   statistics = {'delta_colorfulness_of_means': pairs,
                 'auc_rebalanced': np.zeros((NUM_PHOTOS, 2, 313))}
-  # One bin with little area on many pixels, one with much on few.
+  # One bin has a small area and many pixels, the other the opposite.
   statistics['auc_rebalanced'][:, 1, 5], statistics['auc_rebalanced'][
       :, 0, 5] = 99, 99 * 30
   statistics['auc_rebalanced'][:, 1, 7], statistics['auc_rebalanced'][
@@ -167,8 +167,8 @@ def test_figures_of_sets_are_reduced(distance):
       cells['auc_rebalanced'].interval.mean, 100 * (30 + 120) / 2 / 150)
 
 
-def test_differences_of_fid_are_about_the_figure():
-  """FID of a resample is too large, which the photographs' own 0 is not."""
+def test_differences_of_fid_are_recentered():
+  """The FID of a resample is biased, unless it is 0."""
   rng = np.random.default_rng(4)
   truth = rng.normal(size=(NUM_PHOTOS, 20))
   answer = rng.normal(0.5, 1, (NUM_PHOTOS, 20))
@@ -186,7 +186,7 @@ def test_differences_of_fid_are_about_the_figure():
     (('4 x 4, exact', '4 x 4, exact'), True),
     (('4 x 4, exact', '8 x 8, exact'), False),
     (('4 x 4, exact', '4 x 4, lower bound'), False)])
-def test_bits_compare_where_they_are_of_one_field(densities, compared):
+def test_bits_are_comparable_for_the_same_field(densities, compared):
   statistics = {'bits_per_dim': np.linspace(4, 6, NUM_PHOTOS),
                 'ab_distance': np.linspace(4, 6, NUM_PHOTOS)}
   rows = comparison.check([
@@ -197,7 +197,7 @@ def test_bits_compare_where_they_are_of_one_field(densities, compared):
   assert cells['ab_distance'].difference is not None
 
 
-def test_infinite_figures(table, rows):
+def test_infinite_values(table, rows):
   cell = table['truth']['psnr']
   assert np.isposinf(cell.interval.mean)
   assert cell.difference is None, 'of infinity'
@@ -213,8 +213,8 @@ def test_infinite_figures(table, rows):
   assert lines == [['a', '-∞', '']]
 
 
-def test_differences_are_over_photographs_that_both_rows_keep():
-  """A photograph that a row has exactly right does not count against it."""
+def test_differences_are_over_photographs_that_both_rows_include():
+  """An exactly reproduced photograph is left out of both rows."""
   base = np.linspace(20, 30, NUM_PHOTOS)
   base[0] = 60  # nearly right
   ours = base + 1

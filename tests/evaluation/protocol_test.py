@@ -1,4 +1,4 @@
-"""Which results may stand in one table."""
+"""Differences that make results not comparable."""
 
 import pytest
 from example_results import make_record
@@ -18,6 +18,6 @@ from colorjax.evaluation import protocol
     ({'num_samples': 2}, ['num_samples 4 and 2']),
     ({'weights': '12', 'networks': {'lpips_vgg': '2'}}, []),
     ({'networks': {'lpips_alex': '2'}}, ['other weights of lpips_alex'])])
-def test_results_that_do_not_compare(changes, said):
+def test_differences(changes, said):
   record = make_record(networks={'lpips_alex': '1'})
   assert protocol.differences(record, make_record(**changes)) == said

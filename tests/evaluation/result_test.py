@@ -18,7 +18,7 @@ def written(tmp_path):
   return tmp_path, found
 
 
-def test_a_result_is_read_as_it_was_written(tmp_path):
+def test_load_returns_what_was_written(tmp_path):
   statistics = {'psnr': np.array([np.inf, 20.0]),
                 'auc_rebalanced': np.ones((2, 2, 313))}
   written = make_result(statistics, photographs=('a', 'b'))
@@ -40,7 +40,7 @@ def test_a_result_is_read_as_it_was_written(tmp_path):
     (result.PROTOCOL_FILE, '{', 'protocol.json: is not valid JSON'),
     (result.PROTOCOL_FILE, '{"data": ""}', 'not a record of an evaluation'),
     (result.STATISTICS_FILE, 'x', 'statistics.npz cannot be read')])
-def test_damaged_results_are_refused(tmp_path, file, content, message):
+def test_damaged_results_are_rejected(tmp_path, file, content, message):
   statistics = {'psnr': np.array([19.0, 20.0])}
   result.write(tmp_path, make_result(statistics, photographs=('a', 'b')))
   if content is None:
@@ -51,7 +51,7 @@ def test_damaged_results_are_refused(tmp_path, file, content, message):
     result.load(tmp_path)
 
 
-def test_one_byte_changed_on_the_disk(written):
+def test_one_changed_byte_is_detected(written):
   folder, _ = written
   path = folder / result.STATISTICS_FILE
   content = path.read_bytes()
@@ -62,7 +62,7 @@ def test_one_byte_changed_on_the_disk(written):
       result.load(folder)
 
 
-def test_compressed_bytes_that_make_no_sense(written):
+def test_invalid_compressed_bytes_are_detected(written):
   folder, _ = written
   path = folder / result.STATISTICS_FILE
   content = path.read_bytes()
@@ -71,7 +71,7 @@ def test_compressed_bytes_that_make_no_sense(written):
     result.load(folder)
 
 
-def test_statistics_of_no_photograph(written):
+def test_statistics_of_another_number_of_photographs(written):
   folder, _ = written
   for value in (np.float64(3), np.zeros(499)):
     (folder / result.STATISTICS_FILE).write_bytes(result.pack({'psnr': value}))
@@ -89,7 +89,7 @@ def test_a_record_without_photographs(written):
     result.load(folder)
 
 
-def test_metrics_do_not_vouch_for_files_that_are_being_replaced(
+def test_an_interrupted_write_leaves_no_metrics_file(
     written, monkeypatch):
   folder, found = written
 
