@@ -56,7 +56,8 @@ def test_a_notebook_trains_measures_and_colors(finished):
       (outcome.workdir / 'report/metrics.json').read_text())
   assert metrics['ab_distance']['n'] == 3
   colorizer, variables, size = saved.load(outcome.workdir)
-  ab = colorizer.predict(variables, np.full((1, size, size, 1), 50, np.float32))
+  ab = colorizer.predict(
+      variables, {'lightness': np.full((1, size, size, 1), 50, np.float32)})
   assert ab.shape == (1, 16, 16, 2)
   configuration = (outcome.workdir / 'flags.txt').read_text()
   assert 'num_steps=2\n' in configuration
