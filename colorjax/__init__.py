@@ -4,7 +4,11 @@ __version__ = '0.1.0'
 
 
 def __getattr__(name: str):
-  """`colorjax.colorize`, without JAX for those who only ask the version."""
+  """Imports `colorjax.colorize` on first use, so that JAX is not always loaded.
+
+  Raises:
+    AttributeError: the package has no such attribute.
+  """
   if name == 'colorize':
     from colorjax.inference import colorize_image
 

@@ -1,10 +1,10 @@
-"""The error that a person can act on."""
+"""The error for mistakes that the user can correct."""
 
 
 class UserError(ValueError):
-  """Something the user can mend: a file, a flag, a shape.
+  """A mistake that the user can correct, in a file, a setting or a shape.
 
-  The message is one line that names the thing and says what to do. Experiment
-  scripts print it without a traceback; every other exception is a bug and
-  keeps its traceback.
+  The message is one line that names the file, the setting or the shape and says
+  what to do. Experiment scripts print it without a traceback. Any other
+  exception is a bug and keeps its traceback.
   """

@@ -1,11 +1,12 @@
-"""What every method can do, whatever it knows: regions and hints.
+"""Regions and hints for methods that do not support them.
 
-One piece of code does for a method what the method itself does not do, so that
-evaluation, `colorize` and reports need not ask:
+With these fallbacks, evaluation, `colorize` and reports can use regions and
+hints with every method:
 
-  region              the answer of the whole photograph, grey outside
-  hint_ab, hint_mask  the answer, corrected at the hints and along the lightness
-                      around them (`propagation.correct`)
+  region              the method colors the whole photograph, and ab is set to 0
+                      outside the region
+  hint_ab, hint_mask  the coloring is corrected at the hints and, along the
+                      lightness, around them (`propagation.correct`)
 """
 
 import dataclasses
@@ -22,20 +23,19 @@ from colorjax.colorizer import Colorizer, Inputs, Variables, passes_options
 from colorjax.errors import UserError
 
 HINTS = frozenset({'hint_ab', 'hint_mask'})
-"""The two inputs that hints are made of."""
+"""The two inputs of hints."""
 
 
 def with_fallbacks(colorizer: Colorizer) -> Colorizer:
-  """The method, accepting regions and hints.
+  """Adds regions and hints to a method that does not accept them itself.
 
   Args:
     colorizer: any method.
 
   Returns:
-    A record whose `predict`, `sample` and `propose` accept region and hints
-    beside all that the method accepts itself, and raise UserError for an input
-    that it does not accept. `log_prob` and `draw` are the method's own; they
-    too refuse what it does not accept.
+    A method whose `predict`, `sample` and `propose` accept regions, hints and
+    the inputs of the original method. `log_prob` and `draw` accept only the
+    inputs of the original method. All of them raise UserError for other inputs.
   """
   predict, sample, propose = (
       colorizer.predict, colorizer.sample, colorizer.propose)
@@ -45,47 +45,50 @@ def with_fallbacks(colorizer: Colorizer) -> Colorizer:
 
   @passes_options(predict)
   def predict_all(variables, inputs, **options):
-    own, rest = split(inputs)
-    return _finish(predict(variables, own, **options)[None], inputs, rest)[0]
+    supported, rest = split(inputs)
+    ab = predict(variables, supported, **options)
+    return _apply_fallbacks(ab[None], inputs, rest)[0]
 
   @passes_options(sample)
   def sample_all(variables, inputs, keys, n, **options):
-    own, rest = split(inputs)
-    return _finish(sample(variables, own, keys, n, **options), inputs, rest)
+    supported, rest = split(inputs)
+    ab = sample(variables, supported, keys, n, **options)
+    return _apply_fallbacks(ab, inputs, rest)
 
   @passes_options(propose)
   def propose_all(variables, inputs, k, **options):
-    own, rest = split(inputs)
-    ab, probability = propose(variables, own, k, **options)
-    return _finish(ab, inputs, rest), probability
+    supported, rest = split(inputs)
+    ab, probability = propose(variables, supported, k, **options)
+    return _apply_fallbacks(ab, inputs, rest), probability
 
   return dataclasses.replace(
       colorizer, predict=predict_all, sample=sample_all, propose=propose_all,
-      log_prob=_refusing(colorizer.log_prob, colorizer.accepts),
-      draw=_refusing(colorizer.draw, colorizer.accepts), accepts=accepts)
+      log_prob=_with_check(colorizer.log_prob, colorizer.accepts),
+      draw=_with_check(colorizer.draw, colorizer.accepts), accepts=accepts)
 
 
 def _split(inputs: Inputs, *, accepts: frozenset[str],
            missing: frozenset[str]) -> tuple[Inputs, Inputs]:
-  """What the method itself takes, and what is done for it."""
+  """Splits inputs into those for the method and those for the fallbacks."""
   _check(inputs, accepts)
-  own = {name: x for name, x in inputs.items() if name not in missing}
-  return own, {name: x for name, x in inputs.items() if name in missing}
+  supported = {name: x for name, x in inputs.items() if name not in missing}
+  return supported, {name: x for name, x in inputs.items() if name in missing}
 
 
 def _check(inputs: Inputs, accepts: frozenset[str]) -> None:
-  """UserError for an input that is not accepted, or that lacks its partner."""
+  """Raises UserError for an unknown input, or for one of two hint inputs."""
   for name in inputs:
     if name != 'lightness' and name not in accepts:
       raise UserError(
-          f'{name}: this method takes no such input; it takes '
-          f'{", ".join(sorted(accepts)) or "lightness alone"}')
+          f'{name}: this method does not accept this input; it accepts '
+          f'{", ".join(sorted(accepts)) or "lightness only"}')
   if len(HINTS & inputs.keys()) == 1:
-    raise UserError('hint_ab and hint_mask belong together: give both')
+    raise UserError('hint_ab and hint_mask must be given together')
 
 
-def _refusing(function: Callable[..., Any] | None, accepts: frozenset[str]
-              ) -> Callable[..., Any] | None:
+def _with_check(function: Callable[..., Any] | None, accepts: frozenset[str]
+                ) -> Callable[..., Any] | None:
+  """Adds a check of the inputs to a prediction function."""
   if function is None:
     return None
 
@@ -97,8 +100,8 @@ def _refusing(function: Callable[..., Any] | None, accepts: frozenset[str]
   return checked
 
 
-def _finish(ab: jax.Array, inputs: Inputs, rest: Inputs) -> jax.Array:
-  """Answers [k, B, H, W, 2] with the inputs that the method does not know."""
+def _apply_fallbacks(ab: jax.Array, inputs: Inputs, rest: Inputs) -> jax.Array:
+  """Applies the hints and the region in `rest` to colorings [k, B, H, W, 2]."""
   if 'hint_ab' in rest:
     ab = jax.pure_callback(
         _correct_all, jax.ShapeDtypeStruct(ab.shape, jnp.float32),
@@ -110,7 +113,7 @@ def _finish(ab: jax.Array, inputs: Inputs, rest: Inputs) -> jax.Array:
 
 
 def _correct_all(lightness, ab, hint_ab, hint_mask) -> np.ndarray:
-  """`propagation.correct` for each photograph."""
+  """Applies `propagation.correct` to each photograph, on the host."""
   lightness, ab, hint_ab, hint_mask = map(
       np.asarray, (lightness, ab, hint_ab, hint_mask))
   return np.stack([

@@ -1,10 +1,10 @@
-"""Files that are written whole or not at all, and JSON.
+"""Atomic writing of files, and reading and writing of JSON.
 
-The content goes to a temporary file in the same folder, which then takes the
-name of the file. A reader sees the old file or the new one, never a part, also
-where the process is killed, the disk is full or the power fails. The name of
-the temporary file is short, so every legal name can be written. Nothing here
-imports JAX or NumPy.
+The content is written to a temporary file in the same folder, which is then
+renamed. A reader sees either the old file or the new one, never a part, even if
+the process is killed, the disk is full or the power fails. The name of the
+temporary file is short, so that files with names of maximum length can be
+written. This module imports neither JAX nor NumPy.
 """
 
 import contextlib
@@ -19,27 +19,27 @@ from colorjax.errors import UserError
 
 PathLike = str | os.PathLike[str]
 
-# Paths that are not UTF-8 reach Python as text with lone surrogates. They are
-# written back as the bytes that they were.
+# Python represents paths that are not UTF-8 as text with lone surrogates. This
+# error handler writes them as the original bytes.
 _ENCODING, _ERRORS = 'utf-8', 'surrogateescape'
 
 
 @contextlib.contextmanager
 def replacing(path: PathLike) -> Iterator[pathlib.Path]:
-  """A temporary path, whose file replaces `path` when the block has ended.
+  """Yields a temporary path whose file replaces `path` at the end of the block.
 
-  For writers that need a path, and callers that need the OSError. If the block
-  raises, the temporary file is removed and `path` stays as it was. A symbolic
-  link is replaced, not followed.
+  Use it for writers that need a path, or to handle OSError; `write_bytes` is
+  simpler. If the block raises an exception, the temporary file is removed and
+  `path` is not changed. A symbolic link is replaced, not followed.
 
   Args:
     path: the file; its folder must exist.
 
   Yields:
-    A path in the same folder that no file has yet.
+    An unused path in the same folder.
 
   Raises:
-    OSError: the temporary file cannot be flushed or moved.
+    OSError: the temporary file cannot be flushed or renamed.
   """
   path = pathlib.Path(path)
   temporary = path.parent / f'.{secrets.token_hex(8)}.tmp'
@@ -54,14 +54,14 @@ def replacing(path: PathLike) -> Iterator[pathlib.Path]:
 
 
 def write_bytes(path: PathLike, content: bytes) -> None:
-  """Writes a file whole or not at all.
+  """Writes a file atomically.
 
   Args:
-    path: the file; one that is there is replaced, its folder must exist.
-    content: all of it.
+    path: the file; an existing one is replaced, and its folder must exist.
+    content: the new content.
 
   Raises:
-    UserError: the file cannot be written; one line, file and reason.
+    UserError: the file cannot be written.
   """
   try:
     with replacing(path) as temporary:
@@ -72,31 +72,39 @@ def write_bytes(path: PathLike, content: bytes) -> None:
 
 
 def write_text(path: PathLike, text: str) -> None:
-  """`write_bytes` of text as UTF-8; line ends stay as they are."""
+  """Writes a text file atomically, in UTF-8.
+
+  Args:
+    path: as in `write_bytes`.
+    text: the new content; line ends are not changed.
+
+  Raises:
+    UserError: the file cannot be written.
+  """
   write_bytes(path, text.encode(_ENCODING, _ERRORS))
 
 
 def write_json(path: PathLike, value: Any, *, indent: int | None = 2) -> None:
-  """`write_bytes` of a JSON value.
+  """Writes a JSON file atomically.
 
   Args:
-    path: see `write_bytes`.
-    value: what `json.dumps` takes.
-    indent: spaces a level; None for one line.
+    path: as in `write_bytes`.
+    value: a value that `json.dumps` accepts.
+    indent: spaces per level; None for one line.
 
   Raises:
-    UserError: see `write_bytes`.
-    ValueError: a number is not finite, which JSON does not know.
+    UserError: the file cannot be written.
+    ValueError: a number is not finite, which JSON cannot represent.
   """
   text = json.dumps(value, indent=indent, allow_nan=False)
   write_bytes(path, f'{text}\n'.encode())
 
 
 def read_text(path: PathLike) -> str:
-  """The text of a UTF-8 file, as `write_text` takes it.
+  """Reads a text file that `write_text` wrote.
 
   Raises:
-    UserError: the file cannot be read; one line, file and reason.
+    UserError: the file cannot be read.
   """
   try:
     return pathlib.Path(path).read_bytes().decode(_ENCODING, _ERRORS)
@@ -106,11 +114,10 @@ def read_text(path: PathLike) -> str:
 
 
 def read_json(path: PathLike) -> Any:
-  """The value of a JSON file.
+  """Reads a JSON file.
 
   Raises:
-    UserError: the file cannot be read, or holds no JSON; one line, file and
-      reason.
+    UserError: the file cannot be read or is not valid JSON.
   """
   text = read_text(path)
   try:

@@ -1,10 +1,9 @@
-"""A photograph of any size and depth to its colorings.
+"""Colors photographs of any size and bit depth.
 
-The network sees the photograph's lightness in its square (`seen`); the ab
-field that it answers is brought up to the photograph's resolution along the
-photograph's own edges (`upsampling`), fitted into the sRGB gamut at constant
-lightness and hue, and rounded such that every pixel keeps its lightness
-(`painting`).
+The network sees the photograph's lightness, resized to a square (`seen`). Its
+ab field is upsampled to the photograph's resolution along the photograph's
+edges (`resample`), moved into the sRGB gamut at constant lightness and hue, and
+rounded such that every pixel keeps its lightness (`photo.painting`).
 """
 
 import dataclasses
@@ -35,8 +34,8 @@ class Coloring:
   """One coloring of a photograph.
 
   Attributes:
-    pixels: sRGB, uint8 or uint16 [H, W, 3], in the photograph's resolution.
-    probability: that the method gives it; None where it gives none.
+    pixels: sRGB, uint8 or uint16 [H, W, 3], at the photograph's resolution.
+    probability: its probability under the method; None if the method has none.
   """
   pixels: np.ndarray
   probability: float | None
@@ -44,14 +43,14 @@ class Coloring:
 
 @dataclasses.dataclass(frozen=True)
 class Colored:
-  """What `colorjax.colorize` returns.
+  """The result of `colorjax.colorize`.
 
   Attributes:
     pixels: the best single coloring, sRGB, uint8 or uint16 [H, W, 3].
-    proposals: different colorings alike, most probable first; [] if none were
-      asked for.
-    probabilities: of the proposals; None where the method has none, or none
-      were asked for.
+    proposals: pixels of different colorings, most probable first; [] if none
+      were requested.
+    probabilities: probabilities of the proposals; None if the method has none
+      or no proposals were requested.
   """
   pixels: np.ndarray
   proposals: list[np.ndarray]
@@ -66,31 +65,31 @@ def colorize_image(
     reference: str | os.PathLike | np.ndarray | None = None,
     bits: int | None = None, **options: Any,
 ) -> Colored:
-  """Colors one photograph; offered as `colorjax.colorize`.
+  """Colors one photograph; available as `colorjax.colorize`.
 
-  The network is compiled at every call. For many photographs use `saved.load`
-  and `answers` once, and `colorize` for each.
+  The network is compiled at every call. For many photographs, call `saved.load`
+  and `answers` once, then `colorize` for each photograph.
 
   Args:
     image: a file, or sRGB pixels, uint8 or uint16, [H, W] or [H, W, 3].
-    checkpoint: the work directory of a training run, or what `saved.load`
-      returned.
-    proposals: how many different colorings to give beside the best.
-    region: where color is wanted, bool [H, W]; the rest stays grey.
+    checkpoint: the work directory of a training run, or the result of
+      `saved.load`.
+    proposals: number of different colorings to return beside the best.
+    region: the pixels to color, bool [H, W]; the rest stays grey.
     hints: a file with painted strokes, see `strokes.of_strokes`.
-    reference: a photograph whose colors are wanted, for methods that accept
-      one: a file, or pixels like `image`.
-    bits: depth of the colorings, 8 or 16; the photograph's own if None.
-    **options: what the method lets be chosen when it is asked, see
-      `Colorizer.options`.
+    reference: a photograph whose colors are transferred, for methods that
+      accept one: a file, or pixels like `image`.
+    bits: bit depth of the colorings, 8 or 16; None for that of the photograph.
+    **options: options of the method, see `Colorizer.options`.
 
   Returns:
     The colorings.
 
   Raises:
-    UserError: the image, the checkpoint or the hints cannot be used.
+    UserError: the image, the checkpoint, the region, the hints, the reference
+      or an option cannot be used.
   """
-  picture = image_of(image)
+  picture = as_photo(image)
   loaded = (checkpoint if isinstance(checkpoint, tuple) else
             saved.load(pathlib.Path(os.path.expanduser(checkpoint))))
   colorizer, variables, image_size = loaded
@@ -100,65 +99,66 @@ def colorize_image(
     given = strokes.of_strokes(
         photo.read(os.path.expanduser(hints)), picture, image_size)
   if region is not None and region.shape != picture.pixels.shape[:2]:
-    raise UserError(f'region is {list(region.shape)}, the photograph '
-                    f'{list(picture.pixels.shape[:2])}: give one of its size')
+    raise UserError(
+        f'region is {list(region.shape)}, but the photograph is '
+        f'{list(picture.pixels.shape[:2])}: use a region of the same size')
 
-  def ask(number):
+  def predict(num_proposals):
     return list(colorize(
-        answers(colorizer, num_proposals=number), variables, picture,
+        answers(colorizer, num_proposals=num_proposals), variables, picture,
         image_size=image_size, bits=bits, region=region, hints=given,
         reference=None if reference is None else photo.to_rgb8(
-            image_of(reference))))
+            as_photo(reference))))
 
-  (best,) = ask(0)
-  further = ask(proposals) if proposals else []
-  probabilities = [one.probability for one in further
+  (best,) = predict(0)
+  proposed = predict(proposals) if proposals else []
+  probabilities = [one.probability for one in proposed
                    if one.probability is not None]
-  return Colored(pixels=best.pixels, proposals=[one.pixels for one in further],
+  return Colored(pixels=best.pixels, proposals=[one.pixels for one in proposed],
                  probabilities=probabilities or None)
 
 
-def image_of(image: str | os.PathLike | np.ndarray) -> photo.Photo:
-  """A photograph from a file or from pixels.
+def as_photo(image: str | os.PathLike | np.ndarray) -> photo.Photo:
+  """Makes a photograph from a file or from pixels.
 
   Args:
-    image: a path, or sRGB uint8 or uint16, [H, W] or [H, W, 3].
+    image: a file, or sRGB pixels, uint8 or uint16, [H, W] or [H, W, 3].
 
   Returns:
     The photograph.
 
   Raises:
-    UserError: the file cannot be read, or the array is of another kind.
+    UserError: the file cannot be read, or the array has another dtype or shape.
   """
   if not isinstance(image, np.ndarray):
     return photo.read(os.path.expanduser(image))
   if image.dtype not in (np.uint8, np.uint16) or not image.size or not (
       image.ndim == 2 or image.shape[2:] == (3,)):
-    raise UserError('image has to be a path, or uint8 or uint16 pixels [H, W] '
+    raise UserError('image must be a path, or uint8 or uint16 pixels [H, W] '
                     f'or [H, W, 3], got {image.dtype} {list(image.shape)}')
   return photo.Photo(pixels=image, alpha=None, icc_profile=None, exif=None,
                      format='', path='image')
 
 
 def answers(colorizer: Colorizer, *, num_proposals: int = 0) -> Answer:
-  """A method's answers as one compiled function, to be used for many photos.
+  """Makes a compiled prediction function that can be used for many photographs.
 
   Args:
     colorizer: the method.
-    num_proposals: 0 for the best single answer (`predict`), else the number of
-      proposals, most probable first.
+    num_proposals: 0 for the best single coloring (`predict`), else the number
+      of proposals, most probable first.
 
   Returns:
-    The function; it is compiled once for each image size and each set of
-    inputs. Its inputs may hold a region and hints with every method; UserError
-    for others that the method does not accept.
+    The function. It is compiled once for each image size and each set of
+    inputs. It accepts a region and hints with every method, and raises
+    UserError for other inputs that the method does not accept.
   """
   complete = with_fallbacks(colorizer)
 
   def answer(variables, inputs):
     if 'region' not in colorizer.accepts:
-      # `paint` leaves the rest grey at the photograph's own resolution, which
-      # is sharper than the network's square.
+      # `paint` applies the region at the photograph's resolution, which is
+      # sharper than the network's square.
       inputs = {name: x for name, x in inputs.items() if name != 'region'}
     if num_proposals:
       return complete.propose(variables, inputs, num_proposals)
@@ -174,27 +174,30 @@ def colorize(
     hints: tuple[np.ndarray, np.ndarray] | None = None,
     reference: np.ndarray | None = None,
 ) -> Iterator[Coloring]:
-  """Colors a photograph, one answer after the other.
+  """Colors a photograph; yields one coloring after the other.
 
-  Colors that the photograph may have are not looked at: it is taken as its
-  lightness. Beside the photograph and one coloring, 4 bytes a pixel are held:
-  large photographs are worked on in tiles.
+  Only the lightness of the photograph is used, and any colors are ignored.
+  Pixels are processed in tiles, so that the memory beyond the photograph and
+  one coloring is 4 bytes per pixel.
 
   Args:
-    answer: what `answers` returned.
+    answer: the prediction function that `answers` returned.
     variables: the network's variables.
     picture: the photograph.
     image_size: side of the network's square input, in pixels.
-    bits: depth of the colorings, 8 or 16; the photograph's own if None.
-    region: where color is wanted, bool [H, W]; the rest is exactly grey, with
-      every method. None: everywhere.
-    hints: colors that a person gives, as `hints.of_strokes` returns them at
-      `image_size`; None: none.
-    reference: photograph whose colors are wanted, for a method that accepts
-      one, uint8 sRGB [h, w, 3]; None: none.
+    bits: bit depth of the colorings, 8 or 16; None for that of the photograph.
+    region: the pixels to color, bool [H, W]; the rest is exactly grey, with
+      every method. None for the whole photograph.
+    hints: hint_ab and hint_mask that `strokes.of_strokes` returned for
+      `image_size`, or None.
+    reference: a photograph whose colors are transferred, uint8 sRGB [h, w, 3],
+      for methods that accept one; or None.
 
   Yields:
     The colorings, most probable first.
+
+  Raises:
+    UserError: the method does not accept one of these inputs.
   """
   guide = seen(picture.pixels, image_size)
   lightness = lightness_of(picture.pixels)
@@ -218,7 +221,7 @@ def colorize(
 
 
 def lightness_of(pixels: np.ndarray) -> np.ndarray:
-  """Lab lightness of a photograph.
+  """Computes the Lab lightness of a photograph at full resolution.
 
   Args:
     pixels: sRGB, uint8 or uint16, [H, W] grey or [H, W, 3].
@@ -231,9 +234,9 @@ def lightness_of(pixels: np.ndarray) -> np.ndarray:
 
 
 def seen(pixels: np.ndarray, size: int) -> np.ndarray:
-  """The lightness that a network sees of a photograph.
+  """Computes the lightness that a network sees of a photograph.
 
-  The same as in training with fit='squash': see `photo.square`.
+  It is the same as in training with fit='squash', see `photo.square`.
 
   Args:
     pixels: sRGB, uint8 or uint16, [H, W] grey or [H, W, 3].
@@ -246,9 +249,12 @@ def seen(pixels: np.ndarray, size: int) -> np.ndarray:
 
 
 def _region_seen(region: np.ndarray, size: int) -> np.ndarray:
-  """A region bool [H, W] at the network's size: float32 [size, size], 0 or 1.
+  """Resizes a region bool [H, W] to the network's input.
 
-  A pixel is inside if more than half of what it stands for is.
+  A pixel is inside if more than half of its area is.
+
+  Returns:
+    float32 [size, size], 0 or 1.
   """
   levels = square.resize(region.astype(np.uint8) * np.uint8(255), size, size)
   return (levels > 127).astype(np.float32)
@@ -256,13 +262,13 @@ def _region_seen(region: np.ndarray, size: int) -> np.ndarray:
 
 def paint(lightness: np.ndarray, field: resample.Field, *, bits: int,
           region: np.ndarray | None = None) -> np.ndarray:
-  """Lightness and a color field to sRGB pixels of that lightness.
+  """Makes sRGB pixels from lightness and a low-resolution color field.
 
   Args:
     lightness: L in [0, 100], float32 [H, W].
-    field: the colors at low resolution, as `resample.fit_locally` returns them.
-    bits: depth of the pixels, 8 or 16.
-    region: bool [H, W], False where the pixel is left grey; None: nowhere.
+    field: the color field, from `resample.fit_locally`.
+    bits: bit depth of the pixels, 8 or 16.
+    region: the pixels to color, bool [H, W]; None for all.
 
   Returns:
     uint8 or uint16 [H, W, 3].
@@ -295,7 +301,7 @@ def _seen(pixels):
 def _lightness_of_chunk(pixels: np.ndarray) -> jax.Array:
   """Lightness [n, 1] of sRGB uint8 or uint16, [n, 1] grey or [n, 3].
 
-  One program serves grey and color, 8 and 16 bits.
+  Grey and color, 8 and 16 bits share one compiled program.
   """
   rgb = pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
   return _lightness(np.broadcast_to(rgb, (len(rgb), 3)))
@@ -307,7 +313,7 @@ def _lightness(rgb):
 
 
 def _tiles(height: int, width: int) -> Iterator[tuple[slice, slice]]:
-  """Tiles that cover a picture; those at its ends are smaller."""
+  """Yields tiles that cover a picture; the last ones may be smaller."""
   for top in range(0, height, _TILE):
     for left in range(0, width, _TILE):
       yield (slice(top, min(top + _TILE, height)),
@@ -315,11 +321,12 @@ def _tiles(height: int, width: int) -> Iterator[tuple[slice, slice]]:
 
 
 def _padded(tile: np.ndarray) -> np.ndarray:
-  """A tile at full size, so that all tiles share one compiled program."""
+  """Pads a tile to full size, so that all tiles share one compiled program."""
   pad = [(0, _TILE - side) for side in tile.shape[:2]]
   return np.pad(tile, pad + [(0, 0)] * (tile.ndim - 2))
 
 
 def _cut(tile: jax.Array, rows: slice, columns: slice) -> np.ndarray:
+  """Undoes the padding of a tile."""
   return np.asarray(tile)[:rows.stop - rows.start,
                           :columns.stop - columns.start]

@@ -1,14 +1,15 @@
-"""Random keys by name: one key for one purpose.
+"""Random keys, each for one named purpose.
 
-Every random number of a run is a function of the seed, the step, a purpose and
-the photograph's place in the global batch (or, outside training, of the
-photograph alone). It never depends on the device, the process, the microbatch
-or the batch size, so a run draws the same numbers however it is divided.
+Every random number of a training run is a function of the seed, the step, a
+purpose and the photograph's position in the global batch. Outside training it
+is a function of the seed, a purpose and the photograph. It never depends on the
+device, the process, the microbatch or the batch size. So a run draws the same
+numbers on any number of devices.
 
-Two rules keep it so. A key is used once: either numbers are drawn from it, or
-keys are derived from it. And keys for different purposes are derived with
-`named`, never by `split` and never by a count, so that a new purpose does not
-change the numbers of the others.
+Two rules ensure this. First, each key is used once, either to draw numbers or
+to derive other keys. Second, keys for different purposes are derived with
+`named` and not with `split` or a counter, so that a new purpose does not change
+the numbers of the others.
 """
 
 import zlib
@@ -16,17 +17,17 @@ import zlib
 import jax
 import jax.numpy as jnp
 
-# The other implementations of JAX draw other numbers for a key under `vmap`.
+# With JAX's other implementations, the numbers depend on `vmap`.
 _IMPLEMENTATION = 'threefry2x32'
 
 
 def named(key: jax.Array, purpose: str) -> jax.Array:
-  """The key for a purpose.
+  """Derives the key for a purpose.
 
   Args:
     key: typed key, or keys of any shape.
-    purpose: what the key is for. Its CRC-32 is folded into each key, which is
-      the same in every process and Python version.
+    purpose: what the key is for. Its CRC-32 is folded into the key; unlike a
+      hash, this number is the same in all processes and Python versions.
 
   Returns:
     Typed keys of the same shape.
@@ -42,27 +43,38 @@ def named(key: jax.Array, purpose: str) -> jax.Array:
 
 
 def of_run(seed: int, purpose: str) -> jax.Array:
-  """The key for something that a run does once, such as 'init'."""
+  """Makes the key for something that a run does once, such as 'init'.
+
+  Args:
+    seed: seed of the run.
+    purpose: what the key is for.
+
+  Returns:
+    A typed key.
+  """
   return named(jax.random.key(seed, impl=_IMPLEMENTATION), purpose)
 
 
 def of_step(seed: int, step: jax.typing.ArrayLike, purpose: str) -> jax.Array:
-  """The key of a training step.
+  """Makes the key for one purpose in a training step.
 
   Args:
-    seed: of the run.
+    seed: seed of the run.
     step: number of the step, from 0; may be traced.
-    purpose: what is done in the step, for example the player's name.
+    purpose: what the key is for, for example the name of a player.
+
+  Returns:
+    A typed key.
   """
   return jax.random.fold_in(of_run(seed, f'step: {purpose}'), step)
 
 
 def of_examples(key: jax.Array, places: jax.Array) -> jax.Array:
-  """A key for each photograph of a batch.
+  """Derives a key for each photograph of a batch.
 
   Args:
     key: one typed key.
-    places: int [B], the photographs' places in the global batch.
+    places: int [B], the positions of the photographs in the global batch.
 
   Returns:
     Typed keys [B].
@@ -71,12 +83,12 @@ def of_examples(key: jax.Array, places: jax.Array) -> jax.Array:
 
 
 def of_photographs(seed: int, purpose: str, index: jax.Array) -> jax.Array:
-  """A key for each photograph that depends on nothing but the photograph.
+  """Makes a key for each photograph, independent of its batch.
 
   Args:
-    seed: of the purpose; held-out losses use 0 whatever the run's seed.
+    seed: seed of the purpose; held-out losses always use 0.
     purpose: what the keys are for.
-    index: int [B], the photographs' numbers in their source.
+    index: int [B], the photographs' indices in their source.
 
   Returns:
     Typed keys [B].
@@ -85,14 +97,13 @@ def of_photographs(seed: int, purpose: str, index: jax.Array) -> jax.Array:
 
 
 def of_answers(keys: jax.Array, n: int) -> jax.Array:
-  """A key for each of n answers to each photograph.
+  """Derives keys for n samples of each photograph.
 
-  Answer i has the same key whatever n is, so the first answers of many are
-  those of few.
+  The key of sample i does not depend on n, so a larger n only adds samples.
 
   Args:
     keys: a key for each photograph, [B].
-    n: number of answers.
+    n: number of samples.
 
   Returns:
     Keys, [n, B].

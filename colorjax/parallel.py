@@ -1,14 +1,15 @@
-"""All that knows of devices: the mapped step, and what is summed over it.
+"""Data parallelism: mapped steps, and sums and means over devices.
 
-This is the only file with pmap, psum, axis indices and device counts, so that
-another way of being parallel (jax.jit over a mesh) is an edit of one file.
+This is the only module that uses pmap, psum, axis indices and device counts. To
+change the kind of parallelism, for example to jax.jit over a mesh, edit only
+this file.
 
-The state stays logically unreplicated: `pmap` takes it with in_axes=None and
-gives it back with out_axes=None, one array a leaf, without a leading device
-axis. Inside the step, gradients are taken of the device's own loss and summed
-with `sum_over_devices` afterwards; a psum inside the differentiated function
-(batch normalization) is transposed to a psum by pmap, which is what that sum
-needs. (`jax.shard_map` with its default check_vma=True differs there.)
+The state has no leading device axis: `pmap` takes it with in_axes=None and
+returns it with out_axes=None. Inside a step, each device differentiates its own
+loss, and `sum_over_devices` then sums the gradients. A psum inside the
+differentiated function (batch normalization) is transposed to a psum by pmap,
+as this sum requires. (`jax.shard_map` with its default check_vma=True behaves
+differently.)
 """
 
 from collections.abc import Callable, Mapping
@@ -22,17 +23,23 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from colorjax.errors import UserError
 
 AXIS = 'batch'
-"""Name of the mapped axis; see `axis`."""
+"""Name of the mapped axis."""
 
 Tree = TypeVar('Tree')
 
 
 def replicate(tree: Tree) -> Tree:
-  """Copies a pytree of arrays to every local device, shapes unchanged.
+  """Copies a pytree of arrays to every local device.
 
-  The step donates its state; because this copies leaf by leaf, the caller's
-  own arrays stay alive, and no two leaves share a buffer (as an average does
-  with the parameters that it starts from).
+  Each leaf gets a buffer of its own. So a step may donate the result: the
+  caller's arrays stay valid, and leaves that shared a buffer (such as moving
+  averages initialized with the parameters) no longer do.
+
+  Args:
+    tree: pytree of arrays.
+
+  Returns:
+    The tree with the same shapes, replicated.
   """
   mesh = Mesh(np.asarray(jax.local_devices()), (AXIS,))
   copies = jax.tree.map(lambda x: jnp.array(x, copy=True), tree)
@@ -42,6 +49,9 @@ def replicate(tree: Tree) -> Tree:
 def shard_batch(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   """Splits host arrays [B, ...] into [devices, B / devices, ...].
 
+  Args:
+    batch: arrays by name, with 'padding_mask'.
+
   Raises:
     UserError: B is not divisible by the number of local devices.
   """
@@ -49,8 +59,8 @@ def shard_batch(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   size = len(batch['padding_mask'])
   if size % devices:
     raise UserError(
-        f'batch_size={size} cannot be shared by the {devices} devices of '
-        f'this machine: choose a multiple of {devices}')
+        f'batch_size={size} cannot be divided among the {devices} devices of '
+        f'this machine: use a multiple of {devices}')
   return {name: np.asarray(x).reshape(devices, size // devices, *x.shape[1:])
           for name, x in batch.items()}
 
@@ -61,12 +71,12 @@ def pmap_step(
 
   Args:
     step: `(state, batch) -> outputs`; its outputs must be equal on all devices.
-    donate: hand the state's buffers over to the outputs. The state given is
-      then dead afterwards; False for a step that gives no state back.
+    donate: whether the outputs may reuse the buffers of the state, which is
+      then invalid after the call. Use False for a step that returns no state.
 
   Returns:
-    `(state, host batch [B, ...]) -> outputs`, without a device axis. UserError
-    where B is not divisible by the number of devices.
+    `(state, host batch [B, ...]) -> outputs`, without a device axis. It raises
+    UserError if B is not divisible by the number of devices.
   """
   mapped = jax.pmap(
       step, axis_name=AXIS, in_axes=(None, 0), out_axes=None,
@@ -79,15 +89,15 @@ def pmap_step(
 
 
 def pmap_photos(measure: Callable[..., Any]) -> Callable[..., Any]:
-  """Runs a pure function of independent photographs on all local devices.
+  """Runs a pure function that treats photographs independently on all devices.
 
   Args:
     measure: `(state, batch) -> tree of [B, ...]`, a row for each photograph.
 
   Returns:
-    `(state, host batch [B, ...]) -> tree of [B, ...]`; every entry of the
-    batch has a row for each photograph. UserError where B is not divisible by
-    the number of devices.
+    `(state, host batch [B, ...]) -> tree of [B, ...]`. Every entry of the batch
+    must have a row for each photograph. It raises UserError if B is not
+    divisible by the number of devices.
   """
   mapped = jax.pmap(measure, axis_name=AXIS, in_axes=(None, 0))
 
@@ -99,10 +109,10 @@ def pmap_photos(measure: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def axis() -> str | None:
-  """AXIS where the code that is being traced runs on all devices, else None.
+  """Returns AXIS inside a mapped step, else None.
 
-  Networks ask for it when they are called (`nn.BatchNorm(axis_name=axis())`),
-  so the same network works inside a mapped step and outside of it.
+  Networks call it when they are called (`nn.BatchNorm(axis_name=axis())`), so
+  that the same network works inside and outside a mapped step.
   """
   try:
     jax.lax.axis_index(AXIS)
@@ -112,10 +122,13 @@ def axis() -> str | None:
 
 
 def positions(count: int) -> jax.Array:
-  """Places in the global batch of this device's rows, int32 [count].
+  """Positions of this device's rows in the global batch.
 
   Args:
-    count: number of rows on this device, the same on all devices.
+    count: number of rows on this device, equal on all devices.
+
+  Returns:
+    int32 [count].
   """
   places = jnp.arange(count, dtype=jnp.int32)
   return places if axis() is None else (
@@ -123,12 +136,12 @@ def positions(count: int) -> jax.Array:
 
 
 def sum_over_devices(tree: Tree) -> Tree:
-  """Sum of each leaf over all devices; the tree itself outside of a map."""
+  """Sums each leaf over all devices; outside a mapped step, does nothing."""
   return tree if axis() is None else jax.lax.psum(tree, AXIS)
 
 
 def mean_over_devices(tree: Tree) -> Tree:
-  """Mean of each floating leaf over all devices; integers are kept."""
+  """Averages the floating-point leaves over all devices; keeps the integers."""
   if axis() is None:
     return tree
 
@@ -139,22 +152,22 @@ def mean_over_devices(tree: Tree) -> Tree:
   return jax.tree.map(mean, tree)
 
 
-def first_row(rows: Mapping[str, jax.Array], wanted: jax.Array
+def first_row(rows: Mapping[str, jax.Array], selected: jax.Array
               ) -> dict[str, jax.Array]:
-  """The first wanted row of the global batch, on every device.
+  """Returns the first selected row of the global batch on every device.
 
   Args:
-    rows: arrays [B, ...] by name, this device's rows.
-    wanted: bool [B].
+    rows: this device's rows, arrays [B, ...] by name.
+    selected: bool [B].
 
   Returns:
-    Arrays [...] by name; zeros where no device has a wanted row.
+    Arrays [...] by name; zeros if no row is selected on any device.
   """
   nowhere = jnp.iinfo(jnp.int32).max
-  place = jnp.where(wanted, positions(len(wanted)), nowhere).min()
+  place = jnp.where(selected, positions(len(selected)), nowhere).min()
   first = place if axis() is None else jax.lax.pmin(place, AXIS)
   is_here = (place == first) & (first != nowhere)
-  row = wanted.argmax()
+  row = selected.argmax()
   return {name: sum_over_devices(
       jnp.where(is_here, x[row], jnp.zeros_like(x[row]))).astype(x.dtype)
           for name, x in rows.items()}

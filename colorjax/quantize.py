@@ -1,14 +1,14 @@
-"""Colors as classes: bins of ab, soft codes, and what is read out of them.
+"""Colors as classes: bins of ab, soft encoding, class weights and decoding.
 
-After Zhang, Isola and Efros, "Colorful Image Colorization" (ECCV 2016): the ab
-plane is cut into squares of 10 x 10 units around the points of a grid, a
-color is spread over the bins nearest to it, and a distribution over bins is
-read as a color by its annealed mean.
+After Zhang, Isola and Efros, "Colorful Image Colorization" (ECCV 2016). The ab
+plane is divided into squares of 10 x 10 units around the points of a grid. A
+color is encoded as a distribution over its nearest bins. A distribution over
+bins is decoded to a color by its annealed mean.
 
-Bins are a NumPy array [Q, 2] of the squares' centers in Lab units, multiples
-of GRID within the ab square of `colorjax.color`, no two alike. They are known
-when a function is traced, which makes searching them cheap: a color is
-compared with the few bins that can be near it, never with all Q.
+Bins are a NumPy array [Q, 2] of the centers of squares in Lab units. They are
+distinct multiples of GRID within the ab square of `colorjax.color`. They are
+constants when a function is traced, so that a color is compared only with the
+few bins that may be near it and not with all Q.
 """
 
 import math
@@ -21,25 +21,26 @@ import numpy as np
 from colorjax import color
 
 GRID = 10.0
-"""Side of a bin, ab units."""
+"""Side of a bin in Lab units."""
 
 NUM_NEIGHBORS = 5
-"""Bins that a color is spread over, as published."""
+"""Number of bins of a soft code, as published."""
 
 SIGMA = 5.0
-"""Width of the Gaussian that spreads a color, ab units, as published."""
+"""Standard deviation of the Gaussian weights of a soft code, in Lab units, as
+published."""
 
 TEMPERATURE = 0.38
-"""Of the annealed mean, as published: between the mode and the mean."""
+"""Temperature of the annealed mean, as published."""
 
 UNIFORM_SHARE = 1e-3
-"""Share of `log_density` that is uniform over the ab square."""
+"""Share of the uniform distribution over the ab square in `log_density`."""
 
 _REACH = int(color.AB_SCALE // GRID)  # grid points on each side of grey
 SIDE = 2 * _REACH + 1
-"""Squares of the grid along a and along b."""
+"""Number of squares of the grid along each axis."""
 
-# The bins of the published network: lowest and highest b of each row of a.
+# The bins of the published network: for each a, the lowest and highest b.
 _PUBLISHED = {
     -90: (50, 90), -80: (20, 90), -70: (0, 90), -60: (-20, 90),
     -50: (-30, 100), -40: (-40, 100), -30: (-50, 100), -20: (-50, 100),
@@ -48,73 +49,85 @@ _PUBLISHED = {
     70: (-110, 80), 80: (-110, 70), 90: (-110, 70), 100: (-90, 0),
 }
 
-_STEP = 2.5  # side of the cells that `_candidates` is tabulated for
+_STEP = 2.5  # side of the cells of the table that `_candidates` makes
 
 
 class SoftCode(NamedTuple):
-  """Colors as distributions over bins, all but a few of them zero.
+  """Colors as sparse distributions over bins.
 
   Attributes:
-    indices: bins, int32 [..., k], the nearest first.
-    weights: their probabilities, float32 [..., k]; they sum to 1.
+    indices: indices of the k nearest bins, int32 [..., k], nearest first.
+    weights: probabilities of these bins, float32 [..., k]; they sum to 1.
   """
   indices: jax.Array
   weights: jax.Array
 
 
 def published_bins() -> np.ndarray:
-  """The 313 bins of the published network: a in rising order, then b.
+  """Returns the 313 bins of the published network.
 
-  They hold all colors of sRGB, and more.
+  They cover the whole sRGB gamut.
 
   Returns:
-    float32 [313, 2].
+    float32 [313, 2], in ascending order of a, then b.
   """
   return np.array([(a, b) for a, (low, high) in _PUBLISHED.items()
                    for b in range(low, high + 1, int(GRID))], np.float32)
 
 
 def occurring_bins(histogram: np.ndarray) -> np.ndarray:
-  """Bins of one's own data: the squares in which there is a color.
+  """Returns the bins that contain colors of a data set.
 
   Args:
-    histogram: sum over photographs of what `grid_histogram` returns.
+    histogram: sum of `grid_histogram` over the photographs, [23, 23].
 
   Returns:
-    float32 [Q, 2], in the order of `published_bins`. ValueError if there is
-    no color.
+    float32 [Q, 2], in ascending order of a, then b.
+
+  Raises:
+    ValueError: the histogram has another shape or is empty.
   """
   if histogram.shape != (SIDE, SIDE) or not (histogram > 0).any():
     raise ValueError(
-        f'a histogram [{SIDE}, {SIDE}] with a color in it is needed, got '
-        f'{list(histogram.shape)} that sums to {histogram.sum()}')
+        f'histogram must be [{SIDE}, {SIDE}] and not empty, got '
+        f'{list(histogram.shape)} with sum {histogram.sum()}')
   places = np.argwhere(histogram > 0) - _REACH
   return (places * GRID).astype(np.float32)
 
 
 def check_bins(bins: np.typing.ArrayLike) -> np.ndarray:
-  """Bins as float32 [Q, 2]; ValueError where they are not as said above."""
+  """Checks bins and converts them to float32.
+
+  Args:
+    bins: [Q, 2], see the module's docstring.
+
+  Returns:
+    float32 [Q, 2].
+
+  Raises:
+    ValueError: the shape is wrong, a bin is not on the grid, or two are equal.
+  """
   bins = np.asarray(bins, np.float32)
   if bins.ndim != 2 or bins.shape[1] != 2 or not len(bins):
-    raise ValueError(f'bins are points [Q, 2], got {list(bins.shape)}')
+    raise ValueError(f'bins must be points [Q, 2], got {list(bins.shape)}')
   places = bins / GRID
   if (places != places.round()).any() or (np.abs(places) > _REACH).any():
-    raise ValueError(f'bins lie at multiples of {GRID:g} within '
+    raise ValueError(f'bins must lie at multiples of {GRID:g} within '
                      f'+-{_REACH * GRID:g}')
   if len(np.unique(bins, axis=0)) < len(bins):
-    raise ValueError('a bin is there twice')
+    raise ValueError('bins must be distinct, but one occurs twice')
   return bins
 
 
 def grid_place(ab: jax.Array) -> jax.Array:
-  """Number of the square of the grid that holds each color.
+  """Computes the number of the grid square that contains each color.
 
   Args:
-    ab: Lab units, [..., 2]; beyond the ab square it counts as its border.
+    ab: Lab units, [..., 2]; clipped to the ab square.
 
   Returns:
-    int32 [...] in 0 to 528: 23 (a / 10 + 11) + (b / 10 + 11) for the middle
-    of a square, the order of `grid_histogram`.
+    int32 [...] in 0 to 528. The square with the center (a, b) has the number
+    23 (a / 10 + 11) + (b / 10 + 11), the order of `grid_histogram`.
   """
   place = jnp.floor(ab / GRID + 0.5).astype(jnp.int32) + _REACH
   place = jnp.clip(place, 0, SIDE - 1)
@@ -122,13 +135,14 @@ def grid_place(ab: jax.Array) -> jax.Array:
 
 
 def grid_histogram(ab: jax.Array) -> jax.Array:
-  """Share of each square of the grid in the colors of each photograph.
+  """Computes a histogram of the colors of each photograph over the grid.
 
   Args:
     ab: Lab units, [B, H, W, 2].
 
   Returns:
-    [B, 23, 23], each of which sums to 1; the axes are a and b, from -110 up.
+    [B, 23, 23]; each histogram sums to 1. The axes are a and b, from -110 to
+    110.
   """
   place = grid_place(ab).reshape(len(ab), -1)
   rows = jnp.arange(len(ab))[:, None]
@@ -139,24 +153,26 @@ def grid_histogram(ab: jax.Array) -> jax.Array:
 def soft_encode(
     ab: jax.Array, bins: np.ndarray, *, num_neighbors: int = NUM_NEIGHBORS,
     sigma: float = SIGMA) -> SoftCode:
-  """Spreads colors over their nearest bins, w ~ exp(-d^2 / (2 sigma^2)).
+  """Encodes colors as distributions over their k nearest bins.
+
+  The weight of a bin at distance d is proportional to exp(-d^2 / (2 sigma^2)).
 
   Args:
-    ab: Lab units, [..., 2]; beyond the ab square it counts as its border.
-    bins: NumPy array [Q, 2], see above.
-    num_neighbors: k, at most Q; 1 is a hard code.
-    sigma: ab units, above 0.
+    ab: Lab units, [..., 2]; clipped to the ab square.
+    bins: NumPy array [Q, 2], see the module's docstring.
+    num_neighbors: k, in 1 to Q; 1 gives a one-hot code.
+    sigma: Lab units, above 0.
 
   Returns:
-    The code. Between bins at one distance the choice is arbitrary.
+    The code. The choice between bins at equal distance is arbitrary.
 
   Raises:
-    ValueError: k is not in 1 to Q, or the bins are none.
+    ValueError: k is not in 1 to Q, or the bins are invalid.
   """
   bins = check_bins(bins)
   if not 1 <= num_neighbors <= len(bins):
-    raise ValueError(
-        f'{num_neighbors} neighbors asked of {len(bins)} bins')
+    raise ValueError(f'num_neighbors must be in 1 to {len(bins)}, the number '
+                     f'of bins, got {num_neighbors}')
   table = _candidates(bins, num_neighbors)
   ab = jnp.clip(ab, -color.AB_SCALE, color.AB_SCALE)
   cell = jnp.round((ab + color.AB_SCALE) / _STEP).astype(jnp.int32)
@@ -171,17 +187,25 @@ def soft_encode(
 
 
 def nearest_bin(ab: jax.Array, bins: np.ndarray) -> jax.Array:
-  """The bin nearest to each color [..., 2], int32 [...]."""
+  """Finds the bin nearest to each color.
+
+  Args:
+    ab: as in `soft_encode`.
+    bins: as in `soft_encode`.
+
+  Returns:
+    Indices of bins, int32 [...].
+  """
   return soft_encode(ab, bins, num_neighbors=1).indices[..., 0]
 
 
 def soft_histogram(
     ab: jax.Array, bins: np.ndarray, *, num_neighbors: int = NUM_NEIGHBORS,
     sigma: float = SIGMA) -> jax.Array:
-  """Mean soft code of each photograph; the mean over photographs is the prior.
+  """Computes the mean soft code of each photograph.
 
-  The published prior is smoothed by the same Gaussian as the targets, which
-  is to say that it is the mean of the targets.
+  The mean over all photographs is the prior. The published prior is smoothed by
+  the same Gaussian as the targets, so it is the mean of the targets.
 
   Args:
     ab: Lab units, [B, H, W, 2].
@@ -190,7 +214,7 @@ def soft_histogram(
     sigma: as in `soft_encode`.
 
   Returns:
-    [B, Q], each row of which sums to 1.
+    [B, Q]; each row sums to 1.
   """
   code = soft_encode(ab, bins, num_neighbors=num_neighbors, sigma=sigma)
   indices, weights = (x.reshape(len(ab), -1) for x in code)
@@ -201,49 +225,54 @@ def soft_histogram(
 
 def class_weights(prior: np.typing.ArrayLike, uniform_share: float
                   ) -> jax.Array:
-  """How much each bin counts in a rebalanced loss (eq. 4 of the paper).
+  """Computes the weight of each bin in a rebalanced loss (eq. 4 of the paper).
 
-  w ~ 1 / ((1 - lambda) p + lambda / Q), scaled such that the weight is 1 in
-  the mean over the prior: sum_q p_q w_q = 1.
+  w ~ 1 / ((1 - lambda) p + lambda / Q), scaled such that the mean weight under
+  the prior is 1: sum_q p_q w_q = 1.
 
   Args:
     prior: probability p of each bin, [Q].
-    uniform_share: lambda in [0, 1]; 1/2 as published, 1 weighs all bins alike.
+    uniform_share: lambda in [0, 1]; 1/2 as published, 1 for equal weights.
 
   Returns:
     float32 [Q].
 
   Raises:
-    ValueError: the prior is no distribution, lambda is out of range, or lambda
-      is 0 and a bin never occurs: its weight would be infinite.
+    ValueError: the prior is not a distribution, lambda is out of range, or
+      lambda is 0 and a bin has probability 0, so its weight would be infinite.
   """
   prior = np.asarray(prior, np.float64)
   if (prior.ndim != 1 or not (prior >= 0).all()
       or abs(prior.sum() - 1) > 1e-3):
-    raise ValueError('a prior is Q probabilities that sum to 1')
+    raise ValueError('prior must be Q probabilities that sum to 1')
   if not 0 <= uniform_share <= 1:
-    raise ValueError(f'lambda is in [0, 1], got {uniform_share}')
+    raise ValueError(f'lambda must be in [0, 1], got {uniform_share}')
   mixed = (1 - uniform_share) * prior + uniform_share / len(prior)
   if not mixed.all():
-    raise ValueError('lambda is 0 and a bin has probability 0: choose a '
-                     'larger lambda, or bins that occur')
+    raise ValueError('lambda is 0 and a bin has probability 0: use a larger '
+                     'lambda, or only bins that occur')
   return jnp.asarray(1 / mixed / (prior / mixed).sum(), jnp.float32)
 
 
 def annealed_mean(logits: jax.Array, bins: np.ndarray, *,
                   temperature: float = TEMPERATURE) -> jax.Array:
-  """Mean color of the distribution whose log is divided by T (eq. 5).
+  """Computes the annealed mean of distributions over bins (eq. 5 of the paper).
+
+  It is the mean of softmax(logits / T).
 
   Args:
     logits: unnormalized log probabilities, [..., Q], of any float type.
     bins: [Q, 2].
-    temperature: T >= 0; 0 is the mode, 1 the mean.
+    temperature: T, at least 0; 0 gives the mode and 1 the mean.
 
   Returns:
-    ab, Lab units, float32 [..., 2]. ValueError if T is negative.
+    ab, Lab units, float32 [..., 2].
+
+  Raises:
+    ValueError: T is negative.
   """
   if temperature < 0:
-    raise ValueError(f'the temperature is at least 0, got {temperature}')
+    raise ValueError(f'temperature must be at least 0, got {temperature}')
   centers = jnp.asarray(bins, jnp.float32)
   if temperature == 0:
     return centers[logits.argmax(-1)]
@@ -253,12 +282,12 @@ def annealed_mean(logits: jax.Array, bins: np.ndarray, *,
 
 def log_density(logits: jax.Array, ab: jax.Array, bins: np.ndarray
                 ) -> jax.Array:
-  """Log density over ab that a distribution over bins stands for.
+  """Computes the log density over ab that belongs to a distribution over bins.
 
-  The probability of a bin is spread evenly over its square. A color outside
-  all squares would have density 0, so UNIFORM_SHARE of the whole is spread
-  evenly over the ab square. For colors inside that costs 0.0007 bits a
-  dimension.
+  The probability of a bin is spread uniformly over its square. A color outside
+  all squares would have density 0, so the density is mixed with UNIFORM_SHARE
+  of a uniform distribution over the ab square. This costs colors inside 0.0007
+  bits per dimension.
 
   Args:
     logits: unnormalized log probabilities, [..., Q], of any float type.
@@ -266,7 +295,10 @@ def log_density(logits: jax.Array, ab: jax.Array, bins: np.ndarray
     bins: [Q, 2].
 
   Returns:
-    Nats of one color with respect to ab units, [...].
+    Log density of each color in Lab units, nats, [...].
+
+  Raises:
+    ValueError: the bins are invalid.
   """
   rows, columns = (check_bins(bins) / GRID).astype(int).T + _REACH
   bin_of_square = np.full(SIDE**2, -1, np.int32)
@@ -282,7 +314,7 @@ def log_density(logits: jax.Array, ab: jax.Array, bins: np.ndarray
 
 
 def draw(key: jax.Array, logits: jax.Array, bins: np.ndarray) -> jax.Array:
-  """One color for each distribution over bins, from `log_density`.
+  """Draws a color for each distribution over bins, with `log_density`.
 
   Args:
     key: random key.
@@ -291,6 +323,9 @@ def draw(key: jax.Array, logits: jax.Array, bins: np.ndarray) -> jax.Array:
 
   Returns:
     ab, Lab units, [..., 2].
+
+  Raises:
+    ValueError: the bins are invalid.
   """
   key_bin, key_place, key_which, key_anywhere = jax.random.split(key, 4)
   chosen = jax.random.categorical(key_bin, logits.astype(jnp.float32))
@@ -304,14 +339,15 @@ def draw(key: jax.Array, logits: jax.Array, bins: np.ndarray) -> jax.Array:
 
 
 def _candidates(bins: np.ndarray, num_neighbors: int) -> np.ndarray:
-  """The bins that can be among the k nearest of a color, for each cell.
+  """Tabulates the bins that may be among the k nearest, for cells of ab.
 
-  Cells are squares of _STEP around c. For a color p in a cell, |p - c| <= r;
-  so if a bin is among the k nearest of p, it is at most 2r farther from c than
-  the k-th nearest of c is (triangle inequality, twice).
+  Cells are squares with the side _STEP and the center c. For each color p in a
+  cell, |p - c| <= r. If a bin is among the k nearest of p, its distance from c
+  exceeds that of the k-th nearest of c by at most 2r (triangle inequality,
+  applied twice).
 
   Returns:
-    int32 [n, n, C], the nearest to c first.
+    int32 [n, n, C], the bins nearest to c first.
   """
   axis = np.arange(-color.AB_SCALE, color.AB_SCALE + _STEP / 2, _STEP)
   cells = np.stack(np.meshgrid(axis, axis, indexing='ij'), -1)
@@ -319,5 +355,5 @@ def _candidates(bins: np.ndarray, num_neighbors: int) -> np.ndarray:
   order = distance.argsort(-1, kind='stable')
   ranked = np.take_along_axis(distance, order, -1)
   reach = ranked[..., num_neighbors - 1, None] + _STEP * math.sqrt(2) + 1e-3
-  most = (ranked <= reach).sum(-1).max()
-  return order[..., :most].astype(np.int32)
+  max_count = (ranked <= reach).sum(-1).max()
+  return order[..., :max_count].astype(np.int32)

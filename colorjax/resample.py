@@ -1,24 +1,25 @@
-"""A small color field brought to a large photograph, along its edges.
+"""Upsamples color fields along the edges of a photograph.
 
-After the fast guided filter (He & Sun 2015, arXiv:1505.00996): in each small
-window of the low-resolution picture ab is modelled as an affine function of the
-lightness by ridge regression, and the slope, averaged over windows, is brought
-up and meets the full-resolution lightness,
+The method follows the fast guided filter (He & Sun 2015, arXiv:1505.00996). In
+each small window at low resolution, ab is modeled as an affine function of the
+lightness by ridge regression. The slope, averaged over windows, is upsampled
+and applied to the full-resolution lightness:
 
     ab = up(ab) + up(slope) * (L - up(L)),       up = bilinear interpolation.
 
-Where lightness has an edge, color gets the same edge at full sharpness; where
-it is flat, the color is interpolated. Two things differ from the paper:
+Where the lightness has an edge, the color gets an equally sharp edge. Where the
+lightness is flat, the color is interpolated. There are two differences from the
+paper:
 
-  The paper's offset is smoothed like the slope, which takes color away from
-  all that is small. With the residual form above, the field itself is kept.
-  Mean ab error for 30 photographs (BSDS500 and ImageNet) whose own ab was
-  reduced to 64x64: bilinear 1.71, the paper's form 2.17, this 1.61; reduced to
-  32x32 under a guide of 64x64: 2.74, 2.82, 2.62.
+  The paper also smooths the offset, which desaturates small objects. The
+  residual form above keeps the field itself. Mean ab error for 30 photographs
+  (BSDS500 and ImageNet) whose own ab was reduced to 64x64: bilinear 1.71, the
+  paper's form 2.17, this form 1.61; reduced to 32x32 with a guide of 64x64:
+  2.74, 2.82, 2.62.
 
-  Highlights and fine dark lines, which the small guide does not show, would be
-  extrapolated. The result stays within the range of its neighborhood, so that
-  no color appears that was not predicted.
+  The affine functions would extrapolate at highlights and fine dark lines that
+  are missing at low resolution. The result is clipped to the range of ab in the
+  neighborhood, so that no color appears that was not predicted.
 """
 
 from typing import NamedTuple
@@ -28,19 +29,19 @@ import jax.numpy as jnp
 import numpy as np
 
 EPS = 16.0
-"""Ridge in L^2: lightness that varies by less than 4 units is no edge."""
+"""Ridge in L^2: differences of less than 4 L are not treated as edges."""
 
-_WINDOW = (3, 3, 1)  # larger ones did worse in the measurement above
+_WINDOW = (3, 3, 1)  # larger windows had a larger error in the test above
 
 
 class Field(NamedTuple):
   """An ab field as affine functions of lightness, each float32 [h, w, 2].
 
   Attributes:
-    slope: ab units for each unit of L.
-    offset: ab where L = 0.
-    low: smallest ab in the neighborhood.
-    high: largest ab in the neighborhood.
+    slope: ab per unit of L.
+    offset: ab at L = 0.
+    low: minimum of ab in the neighborhood.
+    high: maximum of ab in the neighborhood.
   """
   slope: jax.Array
   offset: jax.Array
@@ -51,12 +52,13 @@ class Field(NamedTuple):
 @jax.jit
 def fit_locally(lightness: jax.Array, ab: jax.Array, *, eps: float = EPS
                 ) -> Field:
-  """Fits the affine functions at low resolution, in windows of 3x3.
+  """Fits the affine functions at low resolution, in 3x3 windows.
 
   Args:
     lightness: L in [0, 100], [h, w].
     ab: Lab units, [h, w, 2].
-    eps: ridge in L^2; 0 follows every edge, infinity is bilinear interpolation.
+    eps: ridge in L^2; 0 follows every edge, infinity gives bilinear
+      interpolation.
 
   Returns:
     The fit.
@@ -71,15 +73,15 @@ def fit_locally(lightness: jax.Array, ab: jax.Array, *, eps: float = EPS
 
 
 def positions(start: int, count: int, total: int) -> np.ndarray:
-  """Pixel centers along one side of the photograph, as shares of the side.
+  """Positions of pixel centers along one side of a photograph.
 
   Args:
     start: first pixel.
-    count: number of pixels; those past the end are clamped to it.
-    total: pixels of the whole side.
+    count: number of pixels; pixels past the end get the position of the last.
+    total: number of pixels of the whole side.
 
   Returns:
-    float32 [count] in (0, 1).
+    Positions as shares of the side, float32 [count], in (0, 1).
   """
   pixels = np.minimum(np.arange(start, start + count), total - 1)
   return ((pixels + 0.5) / total).astype(np.float32)
@@ -87,13 +89,13 @@ def positions(start: int, count: int, total: int) -> np.ndarray:
 
 def evaluate(field: Field, lightness: jax.Array, y: jax.typing.ArrayLike,
              x: jax.typing.ArrayLike) -> jax.Array:
-  """The ab of a part of the photograph.
+  """Computes the ab of a part of the photograph at full resolution.
 
   Args:
     field: what `fit_locally` returned.
-    lightness: L of the part in full resolution, [H, W].
-    y: position of each row, as `positions` gives them, [H].
-    x: position of each column, [W].
+    lightness: L of the part in [0, 100], [H, W].
+    y: positions of the rows, see `positions`, [H].
+    x: positions of the columns, [W].
 
   Returns:
     ab, Lab units, [H, W, 2].
@@ -108,7 +110,7 @@ def evaluate(field: Field, lightness: jax.Array, y: jax.typing.ArrayLike,
 
 
 def mean_pool(x: jax.Array, factor: int) -> jax.Array:
-  """Averages over blocks: how a field is brought to a network's resolution.
+  """Reduces a field by averaging over blocks.
 
   Args:
     x: [B, H, W, C]; H and W are multiples of the factor.
@@ -123,15 +125,15 @@ def mean_pool(x: jax.Array, factor: int) -> jax.Array:
 
 
 def enlarge(ab: jax.Array, lightness: jax.Array) -> jax.Array:
-  """Brings a network's fields to the resolution of what it has seen.
+  """Upsamples a network's ab fields to the resolution of its input.
 
   Args:
     ab: Lab units, [B, h, w, 2].
-    lightness: L in [0, 100], [B, H, W, 1]; H and W are one multiple of h and w.
+    lightness: L in [0, 100], [B, H, W, 1]; H and W are the same multiple of h
+      and w.
 
   Returns:
-    ab, Lab units, [B, H, W, 2]: `fit_locally`, then `evaluate`, for each
-    photograph. The field itself if it already has that resolution.
+    ab, Lab units, [B, H, W, 2]; the field itself if it has this size already.
   """
   if ab.shape[1:3] == lightness.shape[1:3]:
     return ab
@@ -141,12 +143,12 @@ def enlarge(ab: jax.Array, lightness: jax.Array) -> jax.Array:
 
 def follow(ab: jax.Array, guide: jax.Array, lightness: jax.Array
            ) -> jax.Array:
-  """Brings fields to another lightness: `fit_locally`, then `evaluate`.
+  """Resamples ab fields to another lightness: `fit_locally`, then `evaluate`.
 
   Args:
     ab: Lab units, [B, h, w, 2].
-    guide: the lightness that the fields belong to, L in [0, 100], [B, h, w, 1].
-    lightness: that of the result, L in [0, 100], [B, H, W, 1], of any size.
+    guide: lightness of the fields, L in [0, 100], [B, h, w, 1].
+    lightness: lightness of the result, L in [0, 100], [B, H, W, 1], any size.
 
   Returns:
     ab, Lab units, [B, H, W, 2].
@@ -167,13 +169,13 @@ def _linear_weights(position: jax.typing.ArrayLike, size: int) -> jax.Array:
 
 
 def _mean(x: jax.Array) -> jax.Array:
-  """Mean over windows, which are cut off at the borders."""
+  """Mean over windows; at the borders, only over pixels inside."""
 
-  def total(x):
+  def sums(x):
     return jax.lax.reduce_window(
         x, 0.0, jax.lax.add, _WINDOW, (1, 1, 1), 'SAME')
 
-  return total(x) / total(jnp.ones_like(x[..., :1]))
+  return sums(x) / sums(jnp.ones_like(x[..., :1]))
 
 
 def _max(x: jax.Array) -> jax.Array:

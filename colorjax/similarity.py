@@ -1,33 +1,35 @@
-"""Structural similarity (Wang et al. 2004), position by position."""
+"""Maps of structural similarity (SSIM, Wang et al. 2004)."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 WINDOW = 11
-"""Side of the Gaussian window, pixels."""
+"""Side of the Gaussian window in pixels."""
 
 SIGMA = 1.5
-"""Width of the Gaussian, pixels."""
+"""Standard deviation of the Gaussian in pixels."""
 
 
 def ssim_map(a: jax.Array, b: jax.Array, *, limit: float) -> jax.Array:
-  """Structural similarity of two pictures at every position.
+  """Computes the structural similarity of two pictures at every position.
 
-  (2 m_a m_b + C1)(2 s_ab + C2) / ((m_a^2 + m_b^2 + C1)(s_a^2 + s_b^2 + C2))
-  with the means, population variances and covariance under a Gaussian window
-  of 11 x 11 pixels and sigma 1.5, C1 = (0.01 L)^2, C2 = (0.03 L)^2 for values
-  in [0, L]: the constants of Wang, Bovik, Sheikh and Simoncelli, "Image
-  quality assessment: from error visibility to structural similarity" (2004).
+    (2 m_a m_b + C1)(2 s_ab + C2) / ((m_a^2 + m_b^2 + C1)(s_a^2 + s_b^2 + C2))
+
+  with the means m, population variances s^2 and covariance s_ab under a
+  Gaussian window of 11 x 11 pixels and sigma 1.5, and C1 = (0.01 L)^2 and
+  C2 = (0.03 L)^2 for values in [0, L]. The constants are those of Wang, Bovik,
+  Sheikh and Simoncelli, "Image quality assessment: from error visibility to
+  structural similarity" (2004).
 
   Args:
     a: picture, float [..., H, W, C], H and W at least WINDOW.
     b: picture, same shape.
-    limit: L, the largest value that a picture can have.
+    limit: L, the maximum value of a pixel.
 
   Returns:
-    In [-1, 1], 1 where the windows are equal, for the windows that lie inside
-    the picture: [..., H - 10, W - 10, C].
+    SSIM in [-1, 1], 1 for equal windows, [..., H - 10, W - 10, C]. Only windows
+    completely inside the picture are used.
 
   Raises:
     ValueError: the shapes differ, or a side is shorter than the window.
@@ -37,8 +39,9 @@ def ssim_map(a: jax.Array, b: jax.Array, *, limit: float) -> jax.Array:
         f'SSIM needs two pictures [..., H, W, C] of at least {WINDOW} x '
         f'{WINDOW} pixels, got {list(a.shape)} and {list(b.shape)}')
   *lead, height, width, channels = a.shape
-  # Columns and channels are one axis, along which a pixel is C steps. Values
-  # around 0 lose fewer digits in the difference of squares below.
+  # Columns and channels are merged into one axis, on which neighboring pixels
+  # are C steps apart. Values are centered around 0, which loses fewer digits in
+  # the difference of squares below.
   middle = limit / 2
   a, b = (x.reshape(*lead, height, width * channels) - middle for x in (a, b))
 
@@ -56,7 +59,7 @@ def ssim_map(a: jax.Array, b: jax.Array, *, limit: float) -> jax.Array:
 
 
 def _blur(x: jax.Array, channels: int) -> jax.Array:
-  """Gaussian mean over each whole window; [..., H, W C] to [..., H', W' C]."""
+  """Gaussian mean over each full window; [..., H, W C] to [..., H', W' C]."""
   offset = np.arange(WINDOW) - WINDOW // 2
   weight = np.exp(-offset**2 / (2 * SIGMA**2))
   weight = (weight / weight.sum()).astype(np.float32)

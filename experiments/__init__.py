@@ -1,1 +1,1 @@
-"""Experiment scripts: the only place where flags live."""
+"""Experiment scripts: the only modules that define flags."""

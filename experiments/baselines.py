@@ -1,20 +1,21 @@
-"""Baselines that need no training, in work directories like any other.
+"""Measures baselines that need no training.
 
     python -m experiments.baselines --method=mean_color --data=folder:PATH \\
         --eval_data=folder:PATH --workdir=runs/mean_color
 
-The run measures the method's numbers, if it has any, on the training
-photographs or on a reference, and then its held-out figures. `colorize` and
-comparisons take the work directory as they take that of a trained method.
+The run computes the parameters of the method, if it has any, from the training
+photographs or from a reference, and then measures it on held-out photographs.
+`colorize`, `evaluate` and `compare` accept the work directory like that of a
+trained method.
 
-    grey          the photograph as it is
-    mean_color   the mean color of --data on every pixel
-    marginal      each pixel drawn from the colors of --data: the density to
-                  beat
-    reinhard      chroma statistics of --reference; of a grey photograph they
-                  make one color, the mean of the reference
-    welsh         each pixel takes the color of a like pixel of --reference
-    levin         spreads color hints along lightness; grey without hints
+    grey          no color
+    mean_color    the mean color of --data at every pixel
+    marginal      each pixel is drawn from the distribution of colors in --data;
+                  a learned density should be better than this one
+    reinhard      transfers the chroma statistics of --reference; a grey
+                  photograph gets one color, the mean of the reference
+    welsh         each pixel takes the color of a similar pixel of --reference
+    levin         spreads color hints along the lightness; grey without hints
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ from typing import Any
 from absl import flags
 
 from colorjax.errors import UserError
-from experiments import common
+from experiments import common, script
 
 common.define_measuring_flags()
 flags.adopt_module_key_flags(common)
@@ -34,14 +35,15 @@ _NEED_REFERENCE = ('reinhard', 'welsh')
 _METHOD = flags.DEFINE_enum('method', None, _METHODS, 'The baseline.',
                             required=True)
 _REFERENCE = flags.DEFINE_string(
-    'reference', None, 'Color photograph whose colors are transferred, with '
-    '--method=reinhard or welsh.')
+    'reference', None, 'Color photograph whose colors are transferred, for '
+    '--method=reinhard and --method=welsh.')
 _GRID = flags.DEFINE_integer(
-    'grid', 14, 'welsh takes grid x grid candidates from the reference.',
-    lower_bound=1)
+    'grid', 14, 'For --method=welsh: the number of candidate pixels of the '
+    'reference is grid x grid.', lower_bound=1)
 _LEVIN_FORM = flags.DEFINE_enum(
-    'levin_form', 'energy', ['energy', 'equations'], 'levin minimizes the '
-    "energy of the paper, or solves the equations of its authors' program.")
+    'levin_form', 'energy', ['energy', 'equations'], 'For --method=levin: '
+    'minimize the energy of the paper, or solve the equations of its authors\' '
+    'program.')
 
 
 def main(argv: Sequence[str]) -> int:
@@ -51,24 +53,24 @@ def main(argv: Sequence[str]) -> int:
   _check_reference(method)
   settings: dict[str, dict[str, Any]] = {
       'welsh': {'grid': _GRID.value}, 'levin': {'form': _LEVIN_FORM.value}}
-  return common.settle(
+  return common.run_without_training(
       f'colorjax.methods.baselines.{method}', settings.get(method, {}),
       variables_from=lambda variables, feed: {
-          **variables, 'params': _numbers(method, variables, feed)})
+          **variables, 'params': _params(method, variables, feed)})
 
 
 def _check_reference(method: str) -> None:
-  """Refuses a reference that is missing, or that nobody asks for."""
+  """Raises UserError if a reference is missing, or given but not used."""
   if (_REFERENCE.value is not None) != (method in _NEED_REFERENCE):
     raise UserError(
         f'--method={method} needs --reference=FILE, a color photograph'
         if method in _NEED_REFERENCE else
-        f'--reference={_REFERENCE.value}: --method={method} takes none; '
+        f'--reference={_REFERENCE.value}: --method={method} uses no reference; '
         f'{" and ".join(_NEED_REFERENCE)} do')
 
 
-def _numbers(method: str, variables: Mapping[str, Any], feed: Any) -> Any:
-  """The method's params, measured."""
+def _params(method: str, variables: Mapping[str, Any], feed: Any) -> Any:
+  """The parameters of a method, computed from photographs."""
   import jax
 
   from colorjax import photo
@@ -91,4 +93,4 @@ def _numbers(method: str, variables: Mapping[str, Any], feed: Any) -> Any:
 
 
 if __name__ == '__main__':
-  common.run(main)
+  script.run(main)

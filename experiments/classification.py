@@ -3,51 +3,54 @@
     python -m experiments.classification --data=folder:PHOTOS \\
         --rebalance=0.5 --workdir=runs/classification
 
---rebalance gives rare colors more weight. How rare they are is measured on the
-training photographs first, and kept in WORKDIR/prior.json; --prior takes what
-experiments.measure_prior wrote instead. Without both all pixels count alike.
+--rebalance gives rare colors more weight. First, how often each color occurs is
+measured on the training photographs and stored in WORKDIR/prior.json; --prior
+uses a file of experiments.measure_prior instead. Without both flags all pixels
+have the same weight.
 """
 
 from collections.abc import Sequence
 
 from absl import flags
 
-from experiments import common
+from experiments import common, script
 
 common.define_training_flags()
 common.define_rebalancing_flags()
 flags.adopt_module_key_flags(common)
 
 _NETWORK = flags.DEFINE_string(
-    'network', 'published', 'Architecture: published, or unet.')
+    'network', 'published', 'Architecture: published, unet, or one that you '
+    'have added.')
 _FILTERS = flags.DEFINE_multi_integer(
-    'filters', [64, 128, 256, 512], 'Channels: of conv1, conv2, conv3 and 8, '
-    'conv4 to 7 of the published network, of each scale of the U-Net; repeat '
-    'the flag for each.')
+    'filters', [64, 128, 256, 512], 'Numbers of channels; repeat the flag for '
+    'each. published: of conv1, conv2, conv3 and conv8, conv4 to conv7; unet: '
+    'of each scale.')
 _READOUT = flags.DEFINE_string(
-    'readout', 'annealed_mean', 'Color read from the distribution of a '
-    'pixel: annealed_mean, mean, or mode.')
+    'readout', 'annealed_mean', 'How a color is chosen from the distribution '
+    'of a pixel: annealed_mean, mean, or mode.')
 _TEMPERATURE = flags.DEFINE_float(
-    'temperature', 0.38, 'T of the annealed mean: 1 is the mean, towards 0 it '
-    'is the mode.')
+    'temperature', 0.38, 'T of the annealed mean: 1 gives the mean, and the '
+    'limit 0 gives the mode.')
 _SAMPLING = flags.DEFINE_string(
-    'sampling', 'independent', 'Noise of samples: independent for each pixel, '
-    'as the model has it, or shared by all pixels of a photograph, which '
-    'keeps the distribution of each pixel.')
+    'sampling', 'independent', 'Noise of samples. independent: each pixel has '
+    'its own, as in the model; shared: all pixels of a photograph have the '
+    'same, which does not change the distribution of each pixel.')
 _NUM_NEIGHBORS = flags.DEFINE_integer(
-    'num_neighbors', 5, 'Bins that a target is spread over.', lower_bound=1)
+    'num_neighbors', 5, 'Number of bins that a target is spread over.',
+    lower_bound=1)
 _SIGMA = flags.DEFINE_float(
-    'sigma', 5.0, 'Width of that spread, ab units.', lower_bound=1e-3)
+    'sigma', 5.0, 'Standard deviation of that spread, ab units.',
+    lower_bound=1e-3)
 
 METHOD = 'colorjax.methods.classification'
 
-
-# Pixels of the photograph a side, for one of the network's output.
+# Side, in pixels of the photograph, of one pixel of the network's output.
 _BLOCK_SIZES = {'published': 4, 'unet': 2}
 
 
 def main(argv: Sequence[str]) -> int:
-  """Trains, evaluates and reports; goes on where an earlier run stopped."""
+  """Trains, measures and reports; resumes an earlier run."""
   del argv
   settings = {
       'network': _NETWORK.value,
@@ -68,4 +71,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == '__main__':
-  common.run(main)
+  script.run(main)

@@ -1,12 +1,12 @@
-"""Trains the fusion network, which a pretrained backbone tells what it sees.
+"""Trains the fusion network, which uses the embedding of a pretrained backbone.
 
     python -m experiments.fusion --backbone=xception \\
         --flagfile=launch/flags/xception_fusion_small.flags \\
         --workdir=runs/xception
 
 `experiments.xception_fusion` and `experiments.inception_fusion` are the two
-published systems: this script with the one backbone or the other. The defaults
-are as published.
+published systems: this script with one of the two backbones. The defaults are
+as published.
 """
 
 import pathlib
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from experiments import common
+from experiments import common, script
 
 common.define_training_flags()
 common.define_backbone_flags()
@@ -28,44 +28,46 @@ for _name, _published in {
 
 _BACKBONE = flags.DEFINE_enum(
     'backbone', 'xception', ['xception', 'inception_resnet_v2'],
-    'The pretrained network, and with it the published system.')
+    'The pretrained network.')
 _LOSS = flags.DEFINE_string(
     'loss', 'mse', common.LOSS_HELP + ' As published: mse.')
 _WIDTH = flags.DEFINE_float(
-    'width', 1.0, 'Share of the published channels, for small machines.',
-    0.01, 4)
+    'width', 1.0, 'Factor for the published numbers of channels, to fit small '
+    'machines.', 0.01, 4)
 _EMBEDDING = flags.DEFINE_enum(
     'embedding', None,
-    ['logits', 'probabilities', 'features', 'standardized'], 'What the '
-    'backbone tells: its 1000 classes before or after the softmax, the '
-    'pooled features that they are read from, or the logits brought to mean '
-    '0 and deviation 1. If not given, logits as published, but standardized '
-    'with --backbone_weights=random, whose logits have any size.')
+    ['logits', 'probabilities', 'features', 'standardized'], 'Output of the '
+    'backbone that is used as embedding: the logits or probabilities of its '
+    '1000 classes, the pooled features before the last layer, or the logits '
+    'standardized to mean 0 and deviation 1. If not given, logits, as '
+    'published, but standardized with --backbone_weights=random, because '
+    'random networks have logits of arbitrary scale.')
 _EMBEDDING_SIZE = flags.DEFINE_integer(
-    'embedding_size', None, 'Side in pixels that the backbone sees '
-    'photographs at; 299, which it was trained on, if not given.')
+    'embedding_size', None, 'Side in pixels of the photographs that the '
+    'backbone sees; if not given, 299, the size it was trained with.')
 _EMBEDDINGS = flags.DEFINE_enum(
-    'embeddings', 'cached', ['cached', 'computed'], 'cached: once a '
-    'photograph, of the whole of it, kept on disk for later runs. computed: '
-    'in every step, of the crop that the step sees.')
+    'embeddings', 'cached', ['cached', 'computed'], 'cached: computed once for '
+    'each whole photograph and stored on disk for later runs. computed: '
+    'computed in every step from the random crop.')
 _EMBEDDING_DIR = flags.DEFINE_string(
-    'embedding_dir', None, 'Folder for cached embeddings. If not given it is '
-    "FOLDER.embeddings beside the photographs, 'embeddings' where TFDS keeps "
-    'its data sets, or in the work directory if these cannot be written.')
+    'embedding_dir', None, 'Folder for cached embeddings. If not given, '
+    "FOLDER.embeddings beside the photographs, or 'embeddings' in the folder "
+    'of TFDS data sets, or in the work directory if these cannot be written.')
 _CLASS_NAMES = flags.DEFINE_string(
     'class_names', None, "Keras's imagenet_class_index.json: the report then "
-    'tells the five most probable classes of each photograph.')
+    'shows the five most probable classes of each photograph.')
 
 METHOD = 'colorjax.methods.fusion'
 
-_EMBEDS_BY = ('backbone', 'backbone_variant', 'embedding', 'embedding_size',
-              'dtype')  # the settings that an embedding depends on
+# The settings that an embedding depends on.
+_EMBEDDING_SETTINGS = ('backbone', 'backbone_variant', 'embedding',
+                       'embedding_size', 'dtype')
 
 
 def main(argv: Sequence[str]) -> int:
-  """Trains, evaluates and reports; goes on where an earlier run stopped."""
+  """Trains, measures and reports; resumes an earlier run."""
   del argv
-  # These import JAX, which --help does not wait for.
+  # These import JAX, which --help must not wait for.
   from colorjax import backbones
   from colorjax.runs import embedding
 
@@ -82,11 +84,11 @@ def main(argv: Sequence[str]) -> int:
       'width': _WIDTH.value,
       'dtype': flags.FLAGS.dtype,
   }
-  # The network paints a quarter of the photograph's sides at least.
+  # The ab field has half the sides of the photograph.
   settings |= common.rebalancing(METHOD, settings, block_size=2)
   options = common.train_options()
   cached = embedding.CachedEmbeddings(
-      network={name: settings[name] for name in _EMBEDS_BY},
+      network={name: settings[name] for name in _EMBEDDING_SETTINGS},
       photos=options.photos, image_size=options.image_size,
       batch_size=options.batch_size, directory=_path(_EMBEDDING_DIR.value))
   return common.train(
@@ -96,7 +98,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _weights_of(backbone: str) -> str:
-  """The file that --backbone_weights names for the backbone, or ''."""
+  """The file for the backbone in --backbone_weights, or ''."""
   text = flags.FLAGS.backbone_weights or ''
   named = dict(part.split('=', 1) for part in text.split(',') if '=' in part)
   return named.get(backbone, '' if named else text)
@@ -107,4 +109,4 @@ def _path(text: str | None) -> pathlib.Path | None:
 
 
 if __name__ == '__main__':
-  common.run(main)
+  script.run(main)

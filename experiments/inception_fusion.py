@@ -1,4 +1,4 @@
-"""S5: trains the fusion network on Inception-ResNet-v2.
+"""Trains the fusion network with Inception-ResNet-v2 as its backbone.
 
     python -m experiments.inception_fusion \\
         --flagfile=launch/flags/inception_fusion.flags --workdir=runs/inception
@@ -8,7 +8,7 @@ It is `experiments.fusion` with --backbone=inception_resnet_v2.
 
 from absl import flags
 
-from experiments import common, fusion
+from experiments import common, fusion, script
 
 for _module in (common, fusion):
   flags.adopt_module_key_flags(_module)
@@ -18,4 +18,4 @@ METHOD = 'colorjax.methods.fusion'
 
 
 if __name__ == '__main__':
-  common.run(fusion.main)
+  script.run(fusion.main)

@@ -1,4 +1,4 @@
-"""S3: trains the mask-conditioned colorization GAN.
+"""Trains the mask-conditioned colorization GAN.
 
     python -m experiments.mask_gan \\
         --flagfile=launch/flags/mask_gan_small.flags \\
@@ -10,58 +10,58 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from experiments import common
+from experiments import common, script
 
 common.define_training_flags()
 flags.adopt_module_key_flags(common)
 
-_MASK_FORM = (
+_REGIONS_FORM = (
     'published, halves, left (or another published pattern), random, stripes, '
-    'boxes, blobs, noise, superpixels, segments, all, folder:PATH; several '
-    'with commas take turns.')
+    'boxes, blobs, noise, superpixels, segments, all, folder:PATH; several, '
+    'separated by commas, are used in turn.')
 _MASKS = flags.DEFINE_string(
-    'masks', 'published', f'Regions of training photographs: {_MASK_FORM}')
+    'masks', 'published', f'Regions of training photographs: {_REGIONS_FORM}')
 _EVAL_MASKS = flags.DEFINE_string(
-    'eval_masks', None, 'Regions of held-out photographs, those of --masks if '
-    f'not given: {_MASK_FORM}')
+    'eval_masks', None, 'Regions of held-out photographs; if not given, those '
+    f'of --masks: {_REGIONS_FORM}')
 _LOSS = flags.DEFINE_string(
-    'adversarial_loss', 'bce', 'Loss of the two players: bce as published, '
-    'least_squares, hinge, or one that you have added.')
+    'adversarial_loss', 'bce', 'Loss of generator and discriminator: bce, as '
+    'published, least_squares, hinge, or one that you have added.')
 _DISCRIMINATOR = flags.DEFINE_enum(
-    'discriminator', 'image', ['image', 'patch'],
-    'One verdict for the picture, as published, or one for every patch.')
+    'discriminator', 'image', ['image', 'patch'], 'One output of the '
+    'discriminator for the whole image, as published, or one for each patch.')
 _REAL_PICTURES = flags.DEFINE_enum(
-    'real_pictures', 'whole', ['whole', 'within'], 'What the discriminator is '
-    'shown as real: photographs in all their colors, as published, or '
-    'colored within the region only.')
+    'real_pictures', 'whole', ['whole', 'within'], 'Real pictures for the '
+    'discriminator: photographs with all colors, as published, or with colors '
+    'within the region only.')
 _OUTSIDE = flags.DEFINE_enum(
-    'outside', 'grey', ['grey', 'free'], 'What the regression asks for outside '
-    'the region: no color, as published, or nothing.')
+    'outside', 'grey', ['grey', 'free'], 'Target of the regression loss '
+    'outside the region: grey, as published; free: no loss there.')
 _ADVERSARIAL_WEIGHT = flags.DEFINE_float(
-    'adversarial_weight', 1.0, "Of the generator's adversarial loss.",
+    'adversarial_weight', 1.0, "Weight of the generator's adversarial loss.",
     lower_bound=0)
 _REGRESSION_WEIGHT = flags.DEFINE_float(
-    'regression_weight', 1000.0, 'Of the masked squared error.', lower_bound=0)
+    'regression_weight', 1000.0, 'Weight of the squared error.', lower_bound=0)
 _NOISE = flags.DEFINE_integer(
-    'noise', 0, 'Numbers of noise that every layer of the encoder sees; 0 for '
-    'one answer.', lower_bound=0)
+    'noise', 0, 'Number of noise channels that every layer of the encoder '
+    'receives; 0 makes the method deterministic.', lower_bound=0)
 _WIDTHS = flags.DEFINE_multi_integer(
     'widths', [64, 128, 256, 512, 512], 'Channels of the stride-2 '
     'convolutions; repeat the flag for each.', lower_bound=1)
-
 _DISCRIMINATOR_RATE = flags.DEFINE_float(
     'discriminator_learning_rate', None, 'Peak learning rate of the '
-    'discriminator; --learning_rate if not given.', lower_bound=0)
+    'discriminator; if not given, --learning_rate.', lower_bound=0)
 _DISCRIMINATOR_OPTIMIZER = flags.DEFINE_enum(
-    'discriminator_optimizer', None, ['adamw', 'adam', 'sgd'], 'Update rule of '
-    'the discriminator; --optimizer if not given.')
+    'discriminator_optimizer', None, ['adamw', 'adam', 'sgd'], 'Optimizer of '
+    'the discriminator; if not given, --optimizer.')
+
 METHOD = 'colorjax.methods.mask_gan'
 
 
 def main(argv: Sequence[str]) -> int:
-  """Trains, evaluates and reports; goes on where an earlier run stopped."""
+  """Trains, measures and reports; resumes an earlier run."""
   del argv
-  # This imports JAX, which --help does not wait for.
+  # This imports JAX, which --help must not wait for.
   from colorjax.data import region_sources
 
   own = {name: value for name, value in (
@@ -83,4 +83,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == '__main__':
-  common.run(main)
+  script.run(main)

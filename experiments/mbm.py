@@ -1,4 +1,4 @@
-"""S1: trains the mixture density network over whole-image colorings.
+"""Trains a mixture density network over whole-image colorings.
 
     python -m experiments.mbm --flagfile=launch/flags/quickstart.flags \\
         --workdir=runs/quickstart
@@ -8,36 +8,38 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from experiments import common
+from experiments import common, script
 
 common.define_training_flags()
 flags.adopt_module_key_flags(common)
 
 _NUM_COMPONENTS = flags.DEFINE_integer(
-    'num_components', 8, 'K, the number of whole-image colorings.',
+    'num_components', 8, 'Number K of mixture components, whole-image '
+    'colorings.',
     lower_bound=1)
 _FAMILY = flags.DEFINE_string(
     'family', 'continuous_bernoulli', 'Distribution of each component: '
     'bernoulli (as published), continuous_bernoulli, gaussian, '
     'discretized_logistic, or one that you have added.')
 _NETWORK = flags.DEFINE_string(
-    'network', 'unet', 'Architecture: published, or unet.')
+    'network', 'unet', 'Architecture: published, unet, or one that you have '
+    'added.')
 _FILTERS = flags.DEFINE_multi_integer(
     'filters', [32, 64, 128, 256], 'Channels of each stage; repeat the flag '
     'for each.')
 _PRIOR_WIDTH = flags.DEFINE_integer(
-    'prior_width', 128, 'Units of the dense layer before the priors.',
+    'prior_width', 128, 'Units of the dense layer before the mixture weights.',
     lower_bound=1)
 _BATCH_NORM = flags.DEFINE_bool(
-    'batch_norm', False, 'Batch normalization in the published network.')
+    'batch_norm', False, 'Use batch normalization in the published network.')
 _DROPOUT = flags.DEFINE_float(
-    'dropout', 0.5, "Dropout of the U-Net's prior head.", 0, 1)
+    'dropout', 0.5, "Dropout rate before the U-Net's mixture weights.", 0, 1)
 
 METHOD = 'colorjax.methods.mbm'
 
 
 def main(argv: Sequence[str]) -> int:
-  """Trains, evaluates and reports; goes on where an earlier run stopped."""
+  """Trains, measures and reports; resumes an earlier run."""
   del argv
   return common.train(METHOD, {
       'num_components': _NUM_COMPONENTS.value,
@@ -52,4 +54,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == '__main__':
-  common.run(main)
+  script.run(main)

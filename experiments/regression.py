@@ -1,4 +1,4 @@
-"""Trains plain regression: any trunk, any sum of losses, one coloring.
+"""Trains plain regression, with any network and any weighted sum of losses.
 
     python -m experiments.regression --loss='huber(delta=0.01)+0.1*ssim' \\
         --workdir=runs/regression
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from experiments import common
+from experiments import common, script
 
 common.define_training_flags()
 common.define_backbone_flags()
@@ -25,7 +25,7 @@ METHOD = 'colorjax.methods.regression'
 
 
 def main(argv: Sequence[str]) -> int:
-  """Trains, evaluates and reports; goes on where an earlier run stopped."""
+  """Trains, measures and reports; resumes an earlier run."""
   del argv
   return common.train(METHOD, {
       'loss': _LOSS.value,
@@ -36,4 +36,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == '__main__':
-  common.run(main)
+  script.run(main)

@@ -1,19 +1,19 @@
-"""S2: trains the residual autoencoder on VGG-19, one coloring by regression.
+"""Trains the residual autoencoder on VGG-19, a regression method.
 
     python -m experiments.residual_autoencoder \\
         --flagfile=launch/flags/residual_autoencoder.flags \\
         --workdir=runs/residual_autoencoder
 
-By default it trains as published: 224 x 224, mean squared error, Adam from 1e-4
-with a learning rate that is halved. How many steps three epochs have, after
-which that happens, depends on the data: --halve_every and --num_steps.
+The defaults are as published: 224 x 224 pixels, mean squared error, Adam with a
+learning rate of 1e-4, halved every three epochs. How many steps three epochs
+have depends on the data: set --halve_every and --num_steps.
 """
 
 from collections.abc import Sequence
 
 from absl import flags
 
-from experiments import common
+from experiments import common, script
 
 common.define_training_flags()
 common.define_backbone_flags()
@@ -28,17 +28,17 @@ for _name, _published in {
 _LOSS = flags.DEFINE_string(
     'loss', 'mse', common.LOSS_HELP + ' As published: mse.')
 _ENLARGEMENT = flags.DEFINE_enum(
-    'enlargement', 'bilinear', ['bilinear', 'edges'], 'How the ab field, a '
-    "quarter of the photograph's sides, is brought to its size: bilinear as "
-    'published, or along the edges of lightness.')
+    'enlargement', 'bilinear', ['bilinear', 'edges'], 'How the predicted ab '
+    'field, which has a quarter of the sides of the photograph, is upsampled: '
+    'bilinear, as published, or along the edges of the lightness.')
 
 METHOD = 'colorjax.methods.residual_autoencoder'
 
 
 def main(argv: Sequence[str]) -> int:
-  """Trains, evaluates and reports; goes on where an earlier run stopped."""
+  """Trains, measures and reports; resumes an earlier run."""
   del argv
-  return common.train('colorjax.methods.residual_autoencoder', {
+  return common.train(METHOD, {
       'loss': _LOSS.value,
       'enlargement': _ENLARGEMENT.value,
       'dtype': flags.FLAGS.dtype,
@@ -46,4 +46,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == '__main__':
-  common.run(main)
+  script.run(main)

@@ -1,4 +1,4 @@
-"""S4: trains the fusion network on Xception.
+"""Trains the fusion network with Xception as its backbone.
 
     python -m experiments.xception_fusion \\
         --flagfile=launch/flags/xception_fusion.flags --workdir=runs/xception
@@ -8,7 +8,7 @@ It is `experiments.fusion` with --backbone=xception.
 
 from absl import flags
 
-from experiments import common, fusion
+from experiments import common, fusion, script
 
 for _module in (common, fusion):
   flags.adopt_module_key_flags(_module)
@@ -18,4 +18,4 @@ METHOD = 'colorjax.methods.fusion'
 
 
 if __name__ == '__main__':
-  common.run(fusion.main)
+  script.run(fusion.main)

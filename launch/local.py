@@ -175,13 +175,13 @@ def run(
             failed.append(task)
             say(f'{task.name}: FAILED ({error.filename}: {error.strerror})')
             continue
-          say(f'{task.name}: begins'
+          say(f'{task.name}: started'
               + (f' on {slot.label}' if slot.label else ''))
         time.sleep(_POLL_SECONDS)
         if not received and any(_is_stopped(task) for task in missing):
           received.append(signal.SIGTERM)
         if received:
-          say(f'interrupted: {len(running)} running tasks save and end')
+          say(f'interrupted: waiting for {len(running)} running tasks to save')
           raise KeyboardInterrupt
         for one in list(running):
           if not one.is_over():
@@ -258,7 +258,7 @@ def _outcome(one: _Running, ok: bool) -> str:
   found = record.read(one.task.workdir)
   reason = (found.reason if found is not None and found.reason
             else supervisor.last_line(one.task.log))
-  return f'{one.task.name}: FAILED ({reason}); all of it is in {one.task.log}'
+  return f'{one.task.name}: FAILED ({reason}); see {one.task.log}'
 
 
 @contextlib.contextmanager

@@ -59,8 +59,8 @@ class Options:
   def __post_init__(self):
     """UserError for values that cannot be."""
     if self.executor not in EXECUTORS:
-      raise UserError(f'--executor={self.executor}: one of '
-                      f'{", ".join(EXECUTORS)}')
+      raise UserError(f'--executor={self.executor}: choose '
+                      f'from {", ".join(EXECUTORS)}')
     for name, least in (('max_retries', 0), ('backoff_seconds', 0),
                         ('gpus_per_run', 0), ('runs_per_gpu', 1),
                         ('runs_at_once', 1), ('array_parallelism', 1),

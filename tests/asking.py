@@ -1,13 +1,13 @@
-"""What tests ask methods with: inputs of lightness alone, and keys."""
+"""Inputs and keys with which tests call methods."""
 
 import jax
 
 
 def grey(lightness):
-  """The inputs of a photograph that nothing but its lightness is known of."""
+  """Inputs that hold the lightness alone."""
   return {'lightness': lightness}
 
 
 def keys(number, seed=0):
-  """A key for each of some photographs."""
+  """A key for each photograph, [number]."""
   return jax.random.split(jax.random.key(seed), number)

@@ -1,4 +1,4 @@
-"""colorjax.color against scikit-image, and its behavior off the gamut."""
+"""colorjax.color against scikit-image, and its behavior outside the gamut."""
 
 import jax
 import jax.numpy as jnp
@@ -11,21 +11,21 @@ from colorjax import color
 
 @pytest.fixture(scope='module')
 def cube():
-  """A dense sample of the sRGB cube, corners and greys included."""
+  """A dense sample of the sRGB cube, including corners and greys."""
   axis = np.linspace(0, 1, 52)
   grid = np.stack(np.meshgrid(axis, axis, axis), -1).reshape(-1, 3)
   greys = np.repeat(np.arange(256)[:, None] / 255, 3, -1)
   return np.concatenate([grid, greys]).astype(np.float32)
 
 
-def test_rgb_to_lab_is_scikit_image(cube):
+def test_rgb_to_lab_agrees_with_scikit_image(cube):
   ours = np.asarray(color.rgb_to_lab(cube))
   assert ours.dtype == np.float32
   np.testing.assert_allclose(
       ours, skimage.color.rgb2lab(cube.astype(np.float64)), atol=2e-3)
 
 
-def test_each_stage_is_scikit_image(cube):
+def test_each_stage_agrees_with_scikit_image(cube):
   xyz = skimage.color.rgb2xyz(cube.astype(np.float64))
   np.testing.assert_allclose(
       color.linear_to_xyz(color.srgb_to_linear(cube)), xyz, atol=2e-6)
@@ -68,7 +68,7 @@ def test_gradients_are_finite(rgb):
   assert np.isfinite(jax.jacrev(color.lab_to_rgb)(lab)).all()
 
 
-def test_gradient_is_the_slope_of_the_curve():
+def test_gradient_agrees_with_finite_differences():
   rgb = jnp.asarray([0.2, 0.5, 0.7])
   jacobian = jax.jacrev(color.rgb_to_lab)(rgb)
   for channel in range(3):
@@ -88,7 +88,7 @@ def test_outside_the_gamut_is_clipped_and_finite():
   assert np.isfinite(jax.jacrev(color.lab_to_rgb)(lab)).all()
 
 
-def test_in_gamut_holds_the_cube(cube):
+def test_the_cube_is_in_the_gamut(cube):
   assert color.in_gamut(color.rgb_to_lab(cube)).all()
 
 
@@ -102,7 +102,7 @@ def test_fit_to_gamut_keeps_lightness_and_hue():
   np.testing.assert_array_equal(fitted[:, 0], lab[:, 0])
   cross = fitted[:, 1] * lab[:, 2] - fitted[:, 2] * lab[:, 1]
   np.testing.assert_allclose(cross, 0, atol=1e-2)
-  # It keeps what fits, and takes no more than it must from what does not.
+  # Colors inside are kept; colors outside lose no more chroma than necessary.
   inside = color.in_gamut(lab)
   np.testing.assert_array_equal(fitted[inside], lab[inside])
   stretched = fitted.at[:, 1:].multiply(1.05)

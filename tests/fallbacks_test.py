@@ -1,4 +1,4 @@
-"""Regions and hints with every method, done by one piece of code."""
+"""Regions and hints for methods that do not support them."""
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ def _sampler(**fields):
 
 
 def _answers(method, inputs):
-  """All that a method answers, [k, B, H, W, 2] each."""
+  """The colorings of all prediction functions, [k, B, H, W, 2] each."""
   return {'predict': method.predict({}, inputs)[None],
           'sample': method.sample({}, inputs, KEYS, 2),
           'propose': method.propose({}, inputs, 3)[0]}
@@ -41,7 +41,7 @@ def _answers(method, inputs):
 
 @pytest.mark.parametrize('given', [(), ('region',), ('hints',),
                                    ('region', 'hints')])
-def test_what_a_method_does_not_know_is_done_for_it(given):
+def test_fallbacks_apply_regions_and_hints(given):
   method = with_fallbacks(_sampler())
   assert method.accepts == {'region', 'hint_ab', 'hint_mask'}
   inputs = {'lightness': LIGHTNESS}
@@ -67,7 +67,7 @@ def test_what_a_method_does_not_know_is_done_for_it(given):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_what_a_method_knows_is_left_to_it():
+def test_a_method_with_regions_gets_no_fallback():
   seen = []
 
   def predict(variables, inputs):
@@ -81,18 +81,18 @@ def test_what_a_method_knows_is_left_to_it():
             'hint_mask': HINT_MASK}
   found = method.predict({}, inputs)
   assert seen == [{'lightness', 'region'}]
-  assert (found[:, :, 5:] != 0).all(), 'the method is trusted with its region'
+  assert (found[:, :, 5:] != 0).all(), 'the method applies the region itself'
 
 
 def test_other_inputs_are_refused_by_name():
   method = with_fallbacks(_sampler(
       log_prob=lambda variables, inputs, ab, keys: jnp.zeros(len(ab))))
-  with pytest.raises(UserError, match='reference: this method takes no such'):
+  with pytest.raises(UserError, match='reference: this method does not accept'):
     method.predict({}, {'lightness': LIGHTNESS, 'reference': None})
-  with pytest.raises(UserError, match='region: this method takes no such'):
+  with pytest.raises(UserError, match='region: this method does not accept'):
     method.log_prob({}, {'lightness': LIGHTNESS, 'region': REGION},
                     HINT_AB, None)
-  with pytest.raises(UserError, match='belong together'):
+  with pytest.raises(UserError, match='must be given together'):
     method.predict({}, {'lightness': LIGHTNESS, 'hint_ab': HINT_AB})
 
 
@@ -105,7 +105,7 @@ def test_options_reach_the_method_and_others_are_refused():
   for name, found in _answers(weak, inputs).items():
     np.testing.assert_allclose(
         10 * found, _answers(method, inputs)[name], rtol=1e-6)
-  # Before or after the fallbacks is the same, and at the call too.
+  # Options may be set before the fallbacks, after them, or in the call.
   np.testing.assert_array_equal(
       with_fallbacks(_sampler().ask(strength=0.5)).predict({}, inputs),
       method.predict({}, inputs, strength=0.5))
@@ -114,7 +114,7 @@ def test_options_reach_the_method_and_others_are_refused():
     method.ask(temperature=1)
 
 
-def test_a_sampler_is_the_same_at_every_asking():
+def test_proposals_of_a_sampler_are_constant():
   method = _sampler()
   inputs = {'lightness': LIGHTNESS}
   few, probability = method.propose({}, inputs, 2)
@@ -126,7 +126,7 @@ def test_a_sampler_is_the_same_at_every_asking():
   assert (few[0] != few[1]).any()
 
 
-def test_an_input_that_does_not_exist_is_no_setting():
+def test_unknown_inputs_are_refused():
   with pytest.raises(ValueError, match="no input 'mask'"):
     Colorizer(init=None, loss=None, predict=None, sample=None, propose=None,
-              accepts=frozenset({'padding_mask'}))
+              accepts=frozenset({'mask'}))

@@ -28,8 +28,8 @@ def test_bytes_text_and_json_are_read_back(tmp_path):
   assert os.listdir(tmp_path) == ['file'], 'no temporary file is left'
 
 
-def test_what_is_not_utf_8_is_kept(tmp_path):
-  """Names of folders in flags and reports may be any bytes."""
+def test_text_that_is_not_utf_8_is_preserved(tmp_path):
+  """Folder names in flags and reports may be any bytes."""
   path = tmp_path / 'file'
   text = os.fsdecode(b'--data=folder:/tmp/M\xfcller\n')
   files.write_text(path, text)
@@ -40,7 +40,7 @@ def test_what_is_not_utf_8_is_kept(tmp_path):
 
 
 @pytest.mark.parametrize('length', [248, 255])
-def test_the_longest_names(tmp_path, length):
+def test_names_of_maximum_length(tmp_path, length):
   path = tmp_path / ('x' * length)
   files.write_bytes(path, b'first')
   files.write_bytes(path, b'second')
@@ -59,7 +59,8 @@ def test_permissions_are_those_of_a_new_file(tmp_path):
     (lambda folder: folder / 'taken' / 'file', 'Not a directory'),
     (lambda folder: folder / 'folder', 'Is a directory'),
     (lambda folder: folder / ('x' * 256), 'File name too long')])
-def test_what_cannot_be_written_is_one_line(tmp_path, make, reason):
+def test_files_that_cannot_be_written_are_one_line_errors(
+    tmp_path, make, reason):
   (tmp_path / 'folder').mkdir()
   (tmp_path / 'taken').write_text('')
   path = make(tmp_path)
@@ -109,13 +110,13 @@ with files.replacing(sys.argv[1]) as temporary:
   assert path.read_text() == 'old'
 
 
-def test_replacing_gives_the_error_to_the_caller(tmp_path):
+def test_replacing_raises_os_errors(tmp_path):
   with (pytest.raises(FileNotFoundError),
         files.replacing(tmp_path / 'missing' / 'file') as temporary):
     temporary.write_text('text')
 
 
-def test_numbers_that_json_does_not_know(tmp_path):
+def test_numbers_that_are_not_finite_are_refused(tmp_path):
   path = tmp_path / 'file'
   files.write_json(path, 1)
   with pytest.raises(ValueError, match='JSON compliant'):
@@ -138,7 +139,7 @@ def test_json_that_cannot_be_read(tmp_path, content, said):
   assert '\n' not in str(error.value)
 
 
-def test_json_as_others_write_it(tmp_path):
+def test_json_without_escapes_is_read(tmp_path):
   path = tmp_path / 'file.json'
   path.write_text(json.dumps({'ä': [1]}, ensure_ascii=False), 'utf-8')
   assert files.read_json(path) == {'ä': [1]}

@@ -1,4 +1,4 @@
-"""Who may import whom. The table is the plan of the house."""
+"""Checks which parts of colorjax may import which others."""
 
 import ast
 import pathlib
@@ -9,10 +9,10 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 
-# Rooms that every room may import.
+# Modules that every part of colorjax may import.
 FOUNDATIONS = {'errors', 'files'}
 
-# A room: the other rooms of colorjax that it may import, itself apart.
+# For each module or package of colorjax, the others that it may import.
 ALLOWED = {
     'colorjax.color': set(),
     'colorjax.errors': set(),
@@ -42,7 +42,7 @@ ALLOWED = {
     'colorjax.inference': {
         'color', 'colorizer', 'errors', 'fallbacks', 'photo', 'resample',
         'saved'},
-    # The one room beside `runs` that imports training: it reads checkpoints.
+    # Only `runs` and `saved` import training; `saved` reads checkpoints.
     'colorjax.saved': {'colorizer', 'training'},
     'colorjax.runs': {
         'backbones', 'color', 'colorizer', 'data', 'errors', 'evaluation',
@@ -54,7 +54,7 @@ ALLOWED = {
 
 
 def _imports(path):
-  """Dotted names that a file imports, at any depth."""
+  """Dotted names that a file imports, also inside functions."""
   for node in ast.walk(ast.parse(path.read_text())):
     if isinstance(node, ast.Import):
       yield from (alias.name for alias in node.names)
@@ -78,7 +78,7 @@ def _room(path):
 def test_import_table(path):
   room = _room(path)
   if room == 'colorjax.__init__':
-    # Lazily, for colorjax.colorize.
+    # The lazy import for colorjax.colorize.
     assert all(name.startswith('colorjax.inference')
                for name in _imports(path))
     return
@@ -130,12 +130,13 @@ def test_core_imports_without_tensorflow():
   subprocess.run([sys.executable, '-c', code], check=True, cwd=ROOT)
 
 
-# The floors of the house, lowest first: imports go down, or stay on a floor
-# where the table above allows it.
-FLOORS = [
+# The layers of colorjax, lowest first. Imports go down, or stay within a layer
+# if the table above allows it.
+LAYERS = [
     {'errors', 'files'},
-    {'color', 'quantize', 'resample', 'parallel'},
-    {'colorizer', 'photo', 'backbones', 'losses'},
+    {'color', 'keys', 'parallel', 'propagation', 'quantize', 'resample',
+     'similarity'},
+    {'colorizer', 'fallbacks', 'photo', 'backbones', 'losses'},
     {'models', 'metrics', 'data'},
     {'methods', 'training', 'inference', 'report', 'evaluation', 'saved'},
     {'runs'},
@@ -143,19 +144,19 @@ FLOORS = [
 
 
 def test_the_table_goes_down_only():
-  floor = {room: i for i, rooms in enumerate(FLOORS) for room in rooms}
+  layer = {room: i for i, rooms in enumerate(LAYERS) for room in rooms}
   rooms = {name.removeprefix('colorjax.'): others for name, others
            in ALLOWED.items()}
   rooms = {room: others if room in FOUNDATIONS else others | FOUNDATIONS
            for room, others in rooms.items()}
   for room, others in rooms.items():
     for other in others - {room}:
-      assert floor[other] <= floor[room], f'{room} imports {other}, above it'
-  # On one floor too there is no circle.
+      assert layer[other] <= layer[room], f'{room} imports {other}, above it'
+  # There are no cycles within a layer either.
   while rooms:
     leaves = {room for room, others in rooms.items()
               if not others & rooms.keys() - {room}}
-    assert leaves, f'a circle among {sorted(rooms)}'
+    assert leaves, f'a cycle among {sorted(rooms)}'
     rooms = {room: others for room, others in rooms.items()
              if room not in leaves}
 
@@ -166,8 +167,7 @@ def test_only_runs_and_saved_import_training():
 
 
 def test_experiments_holds_scripts_only():
-  # Evaluation and comparison move on a branch of their own.
-  others = ('__init__.py', 'common.py')
+  others = ('__init__.py', 'common.py', 'script.py')
   for path in (ROOT / 'experiments').glob('*.py'):
     if path.name not in others:
       assert "if __name__ == '__main__':" in path.read_text(), path.name

@@ -1,4 +1,4 @@
-"""Coloring photographs: lightness kept, edges kept, memory bounded."""
+"""Coloring photographs: lightness, regions, tiles, upsampling and memory."""
 
 import dataclasses
 import os
@@ -24,7 +24,7 @@ VARIABLES = {'params': {'chroma': np.float32(60)}, 'model_state': {}}
 
 
 def grey_level(pixels):
-  """Grey level of equal luminance, not rounded, in float64 by scikit-image."""
+  """Unrounded grey level of equal luminance, in float64 by scikit-image."""
   top = np.iinfo(pixels.dtype).max
   if pixels.ndim == 2:
     return pixels.astype(np.float64)
@@ -74,13 +74,13 @@ def test_every_16_bit_grey_level_is_kept_at_any_color():
     got = np.asarray(ROUND[16](lab.astype(np.float32)))
     assert got.dtype == np.uint16
     assert np.abs(grey_level(got[None])[0] - levels).max() < 0.46
-    assert (np.ptp(got[100:-100], axis=-1) > 0).mean() > 0.999  # not by greying
+    assert (np.ptp(got[100:-100], axis=-1) > 0).mean() > 0.999  # still colored
 
 
 @pytest.mark.parametrize(('bits', 'largest', 'mean'),
                          [(8, 12.0, 0.6), (16, 0.05, 0.003)])
 def test_colors_in_the_gamut_are_kept(bits, largest, mean):
-  # The cube's surface too, where a channel has no room on one side.
+  # Includes the surface of the cube, where channels are at their limits.
   rgb = RNG.integers(0, 256, (20_000, 3))
   rgb[np.arange(6000), RNG.integers(0, 3, 6000)] = RNG.choice([0, 255], 6000)
   rgb = rgb[rgb.max(-1) > 30] / 255
@@ -99,7 +99,8 @@ def test_grey_level_of_colored_input(bits):
   lab[..., 1:] = RNG.uniform(-110, 110, lab[..., 1:].shape)
   before = grey_level(rgb)
   after = grey_level(np.asarray(ROUND[bits](lab.astype(np.float32))))
-  # float32 cannot tell on which side of a border the photograph itself lies.
+  # Near the border of two levels, float32 cannot tell the level of the
+  # photograph.
   clear = np.abs(before % 1 - 0.5) > (0.001 if bits == 8 else 0.02)
   assert clear.mean() > 0.95
   np.testing.assert_array_equal(np.rint(before)[clear], np.rint(after)[clear])
@@ -141,12 +142,12 @@ def color_photo():
   return skimage.data.astronaut()[:200, 150:400]
 
 
-def test_colors_of_the_input_are_not_looked_at():
+def test_colors_of_the_input_are_ignored():
   rgb = color_photo()
   lab = skimage.color.rgb2lab(rgb)
   got = skimage.color.rgb2lab(colored(rgb))
   assert np.abs(got[..., 0] - lab[..., 0]).max() < 0.6
-  # Hue 0 is what the method paints: b is near 0 everywhere.
+  # The method paints hue 0, so b is near 0 everywhere.
   assert np.abs(got[..., 2]).mean() < 1
   assert np.abs(lab[..., 2]).mean() > 5
 
@@ -159,12 +160,12 @@ def test_any_size(shape):
   np.testing.assert_array_equal(np.rint(grey_level(got)), grey)
 
 
-def test_tiles_leave_no_trace(monkeypatch):
+def test_tiles_do_not_change_the_coloring(monkeypatch):
   rgb = color_photo()
   whole = colored(rgb)
   monkeypatch.setattr(inference, '_TILE', 96)
   tiled = colored(rgb)
-  # The same arithmetic; a compiler may fuse it otherwise.
+  # The arithmetic is the same, but the compiler may fuse it differently.
   difference = np.abs(whole.astype(int) - tiled)
   assert difference.max() <= 1
   assert (difference > 0).mean() < 1e-3
@@ -196,7 +197,7 @@ def test_proposals_in_order_and_compiled_once():
   assert traces == [(1, 16, 16, 1)]
 
 
-def test_a_region_is_grey_outside_to_the_last_bit():
+def test_pixels_outside_a_region_are_exactly_grey():
   pixels = color_photo()
   region = np.zeros(pixels.shape[:2], bool)
   region[10:40, 5:] = True
@@ -205,12 +206,12 @@ def test_a_region_is_grey_outside_to_the_last_bit():
   outside = got[~region].astype(int)
   assert np.ptp(outside, axis=-1).max() == 0
   assert np.ptp(free[~region].astype(int), axis=-1).max() > 20
-  # To the nearest level; float32 may not tell 179.49998 from a border.
+  # Rounded to the nearest level, with the tolerance of float32.
   away = np.abs(outside[:, 0] - grey_level(pixels)[~region])
   assert away.max() < 0.5 + 1e-4
 
 
-def test_a_method_that_knows_regions_is_told():
+def test_a_method_that_accepts_regions_gets_them():
   seen = []
 
   def predict(variables, inputs):
@@ -241,7 +242,7 @@ def test_lightness_of_any_depth():
 
 @pytest.mark.parametrize('kind', ['rgb8', 'grey8', 'rgb16', 'grey16'])
 def test_the_network_sees_what_it_sees_in_training(kind, tmp_path):
-  """A file through `colorize` and through the data pipeline, 32 x 32."""
+  """`colorize` and the data pipeline give the network the same input."""
   pixels = color_photo()
   if kind.startswith('grey'):
     pixels = pixels[..., 1]
@@ -271,9 +272,9 @@ jax.monitoring.register_event_duration_secs_listener(
 
 
 @pytest.mark.parametrize('proposals', [0, 2])
-@pytest.mark.parametrize('given', ['nothing', 'padding_mask', 'hints'])
-def test_nothing_is_compiled_for_a_photo_of_another_size(proposals, given):
-  """Grey and color, 8 and 16 bits, twenty sizes: one set of programs."""
+@pytest.mark.parametrize('given', ['nothing', 'region', 'hints'])
+def test_photos_of_other_sizes_need_no_compilation(proposals, given):
+  """Includes grey and color, 8 and 16 bits."""
   answer = inference.answers(TINY, num_proposals=proposals)
   rng = np.random.default_rng(3)
 
@@ -282,7 +283,7 @@ def test_nothing_is_compiled_for_a_photo_of_another_size(proposals, given):
         np.uint16 if shape[0] % 2 else np.uint8)
     picture = a_photo(pixels)
     hints = region = None
-    if given == 'padding_mask':
+    if given == 'region':
       region = rng.random(shape[:2]) < 0.5
     if given == 'hints':
       painted = np.zeros((*shape[:2], 3), pixels.dtype)
@@ -323,7 +324,7 @@ def test_without_edges_it_is_linear_interpolation():
 
 
 def test_color_follows_the_edge_of_lightness():
-  """A slanted edge between two colors, 16 times as fine as the field."""
+  """Two colors with a slanted edge, at 16 times the field's resolution."""
   y, x = np.mgrid[:256, :256] / 256
   inside = x + 0.3 * y > 0.66
   lightness = np.where(inside, 80, 30).astype(np.float32)
@@ -334,13 +335,13 @@ def test_color_follows_the_edge_of_lightness():
   bilinear = jax.image.resize(small, ab.shape, 'linear')
   error = np.linalg.norm(got - ab, axis=-1)
   plain_error = np.linalg.norm(bilinear - ab, axis=-1)
-  # Pixels painted in the color of the other side of the edge.
+  # The share of pixels with the color of the other side of the edge.
   assert (error > 30).mean() < 0.015
   assert (plain_error > 30).mean() > 0.03
   assert error.mean() < 0.4 * plain_error.mean()
 
 
-def test_no_color_beyond_those_predicted():
+def test_colors_stay_in_the_range_of_the_prediction():
   ab = RNG.uniform(-50, 50, (12, 12, 2)).astype(np.float32)
   guide = RNG.uniform(30, 60, (12, 12)).astype(np.float32)
   lightness = RNG.uniform(0, 100, (60, 60)).astype(np.float32)  # goes beyond
@@ -355,7 +356,7 @@ def test_no_color_beyond_those_predicted():
 
 
 def test_memory_of_a_large_photo():
-  """What 6 megapixels hold beyond photograph, lightness and coloring."""
+  """Memory for coloring 6 megapixels."""
   code = '''
 import threading, time
 import numpy as np
@@ -385,5 +386,5 @@ print((max(seen) - before) / 1e6)
       [sys.executable, '-c', code], capture_output=True, text=True, check=True,
       env=os.environ | {'PYTHONPATH': os.path.dirname(__file__)})
   megabytes = float(done.stdout)
-  # 8 bytes a pixel: 1 of the photograph, 4 of lightness, 3 of the coloring.
+  # 8 bytes per pixel: photograph 1, lightness 4, coloring 3.
   assert 6 * 7 < megabytes < 6 * 8 + 60

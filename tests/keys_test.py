@@ -1,4 +1,4 @@
-"""Keys by name: stable numbers, none twice."""
+"""Keys have stable values, and different purposes give different keys."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ def _data(key):
 
 
 def test_keys_are_the_same_in_every_version():
-  """Runs are resumed by other processes: these numbers must not change."""
+  """Runs are resumed by other processes, so these numbers must not change."""
   assert _data(keys.of_run(3, 'init')) == _data(jax.random.fold_in(
       jax.random.key(3), 3_329_549_428))
 
@@ -30,7 +30,7 @@ def test_names_of_a_run_steps_players_and_photographs_give_different_keys():
   assert len(flat) == len(set(flat)) == 9 + 3 * 4
 
 
-def test_a_photographs_key_does_not_depend_on_its_batch():
+def test_the_key_of_a_photograph_does_not_depend_on_its_batch():
   index = jnp.asarray([7, -1, 2, 7])
   whole = keys.of_photographs(0, 'loss', index)
   assert _data(whole[2:]) == _data(keys.of_photographs(0, 'loss', index[2:]))
@@ -45,8 +45,8 @@ def test_the_step_may_be_traced():
   assert [traced.tolist()] == _data(keys.of_step(0, 5, 'loss'))
 
 
-def test_noise_by_photograph_ignores_the_implementation_of_the_user():
-  """Under `vmap`, rbg draws by the place in the batch."""
+def test_keys_ignore_the_default_implementation():
+  """Under `vmap`, the numbers of rbg depend on the position in the batch."""
   with jax.default_prng_impl('rbg'):
     key = keys.of_run(0, 'init')
   assert _data(key) == _data(keys.of_run(0, 'init'))

@@ -1,9 +1,10 @@
-"""Runs of a few steps that must be the same on any number of devices.
+"""Short training runs whose results must not depend on the number of devices.
 
     python tests/parallel_problem.py FOLDER DEVICES
 
-It writes FOLDER/<DEVICES>.npz, parameters and figures by the name of the
-problem. One device also leaves checkpoints, which the others go on from.
+It writes FOLDER/<DEVICES>.npz, parameters and metrics by the name of the
+problem. The run on one device also saves checkpoints, from which the others
+continue.
 """
 
 import pathlib
@@ -27,7 +28,7 @@ BATCH_SIZE, SIDE, STEPS = 32, 8, 3
 
 
 def batch(step):
-  """Photographs with padding: a whole device of it, then some."""
+  """Photographs with padding, including devices with nothing but padding."""
   rng = np.random.default_rng(step)
   mask = (rng.random(BATCH_SIZE) < 0.6).astype(np.float32)
   mask[:5] = 0, 0, 0, 0, 1
@@ -37,7 +38,7 @@ def batch(step):
 
 
 class Net(nn.Module):
-  """A convolution with batch norm."""
+  """A network with batch normalization."""
 
   @nn.compact
   def __call__(self, x, train):
@@ -48,7 +49,7 @@ class Net(nn.Module):
 
 
 def statistics():
-  """`init` and loss of that network."""
+  """`init`, loss and optimizer of that network."""
   net = Net()
 
   def init(key, shape):
@@ -67,7 +68,7 @@ def statistics():
 
 
 def problems():
-  """By name: `init`, loss or losses by player, optimizer."""
+  """`init`, loss (or losses by player) and optimizer by name."""
   mixture = mbm.build(num_components=2, filters=(16,), prior_width=8)
   gan = mask_gan.build(
       widths=(4, 8), noise=2, regression_weight=1.0)
@@ -79,14 +80,14 @@ def problems():
 
 
 def snapshot(state, metrics):
-  """What is compared."""
+  """The arrays to compare."""
   return checkpoint_files.snapshot({
       'params': state.params, 'model_state': state.model_state,
       'metrics': metrics})
 
 
 def run(name, init, losses, optimizer, folder):
-  """The problem with 1 and 4 microbatches, resumed, and with another seed."""
+  """Runs with 1 and 4 microbatches, resumed, and with another seed."""
   players = losses if isinstance(losses, dict) else ()
   variables = jax.jit(init, static_argnums=1)(
       key_lib.of_run(0, 'init'), (SIDE, SIDE))
@@ -123,7 +124,7 @@ def run(name, init, losses, optimizer, folder):
 
 
 def validation():
-  """The mean of a stochastic held-out loss, by the size of batches."""
+  """The mean of a stochastic held-out loss for several batch sizes."""
   def loss(params, model_state, batch, keys, *, step, train):
     assert step is None
     assert not train
@@ -142,7 +143,7 @@ def validation():
 
 
 def padding():
-  """One step on log(w x); x is 0 in all rows but one."""
+  """One step on log(w x), where x is 0 in all rows but one."""
   def loss(params, model_state, batch, keys, *, step, train):
     del keys, step, train
     return masked_mean({'loss': jnp.log(params['w'] * batch['x'])},
@@ -159,7 +160,7 @@ def padding():
 
 
 def main(folder, devices):
-  """Runs all."""
+  """Runs all problems."""
   assert jax.local_device_count() == devices
   arrays = validation() | padding()
   for name, problem in problems().items():

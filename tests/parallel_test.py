@@ -1,6 +1,6 @@
-"""The same run on 1, 2, 4 and 8 fake CPU devices, under SGD.
+"""The same run on 1, 2, 4 and 8 simulated CPU devices, with SGD.
 
-Adam divides by the gradient's size and would hide a wrong scale.
+Adam would hide a wrong scale of the gradient.
 """
 
 import os
@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 @pytest.fixture(scope='module')
 def runs(tmp_path_factory):
-  """By number of devices, what `parallel_problem.py` writes."""
+  """The results of `parallel_problem.py` by number of devices."""
   folder = tmp_path_factory.mktemp('devices')
 
   def start(devices):
@@ -33,7 +33,7 @@ def runs(tmp_path_factory):
         env={**os.environ, 'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu',
              'PYTHONPATH': str(ROOT)}, cwd=ROOT)
 
-  # The others go on from a checkpoint of the first.
+  # The others continue from a checkpoint of the first.
   assert start(1).wait() == 0
   assert [process.wait() for process in map(start, DEVICES[1:])] == [0, 0, 0]
   return {n: _load(folder / f'{n}.npz') for n in DEVICES}
@@ -54,7 +54,7 @@ def _part(run, prefix):
 def _assert_same(found, expected):
   assert found.keys() == expected.keys()
   for name, x in expected.items():
-    # A variance is a difference of two means: more digits are lost there.
+    # A variance is a difference of two means, which loses more digits.
     tolerance = 1e-6 if name.startswith(('params', '/')) else 1e-5
     scale = max(1.0, float(np.abs(x).max()))
     np.testing.assert_allclose(
@@ -72,21 +72,21 @@ def test_any_number_of_devices_gives_the_parameters_of_one(
 
 @pytest.mark.parametrize('devices', DEVICES)
 def test_microbatches_give_the_parameters_of_the_whole_batch(runs, devices):
-  """Dropout included. (Batch statistics are those of a microbatch.)"""
+  """Includes dropout, but not batch statistics, which are per microbatch."""
   run = runs[devices]
   _assert_same(_part(run, 'mbm 4 params'), _part(run, 'mbm 1 params'))
 
 
 @pytest.mark.parametrize('problem', ['mbm', 'mask_gan'])
 @pytest.mark.parametrize('devices', DEVICES[1:])
-def test_a_run_goes_on_with_the_same_numbers_on_other_devices(
+def test_a_run_resumes_on_another_number_of_devices(
     runs, devices, problem):
   _assert_same(_part(runs[devices], f'{problem} resumed '),
                _part(runs[1], f'{problem} 1 '))
 
 
 def test_noise_matters(runs):
-  """Each step draws anew: without it, equal parameters would prove nothing."""
+  """Without effect of the noise, the tests above would prove nothing."""
   for problem in ('mbm', 'mask_gan'):
     one = _part(runs[1], f'{problem} 1 params')
     other = _part(runs[1], f'{problem} seed params')
@@ -94,16 +94,16 @@ def test_noise_matters(runs):
     assert gap > 1e-5, problem
 
 
-def test_held_out_figures_do_not_depend_on_batches_and_devices(runs):
-  figures = [float(x) for run in runs.values()
-             for x in _part(run, 'validation ').values()]
-  assert len(figures) == 3 + 3 + 2 + 1
-  np.testing.assert_allclose(figures, figures[0], rtol=1e-6)
+def test_held_out_losses_do_not_depend_on_batches_and_devices(runs):
+  losses = [float(x) for run in runs.values()
+            for x in _part(run, 'validation ').values()]
+  assert len(losses) == 3 + 3 + 2 + 1
+  np.testing.assert_allclose(losses, losses[0], rtol=1e-6)
 
 
 @pytest.mark.parametrize('devices', DEVICES)
 def test_padding_cannot_make_a_gradient_infinite(runs, devices):
-  """log(w x) where most devices hold nothing but padding with x = 0."""
+  """The loss is log(w x), and most devices hold only padding with x = 0."""
   np.testing.assert_allclose(
       runs[devices]['padding'], 2 - 1 / 2, rtol=1e-6)
 
@@ -126,8 +126,7 @@ def test_axis_and_places():
   assert first.dtype == jnp.uint8
 
 
-def test_a_network_with_batch_norm_works_inside_and_outside_of_a_map():
-  """The axis is asked for when the network is called, and is no setting."""
+def test_batch_norm_works_inside_and_outside_a_mapped_step():
   from colorjax.models.classifier import PublishedClassifier
 
   net = PublishedClassifier(num_bins=2, filters=(2, 2, 2, 2))

@@ -1,4 +1,4 @@
-"""Propagation of hints: least for the paper's energy, and true to the hints."""
+"""Propagation of hints: minimizes the paper's energy and keeps the hints."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def _hints(ab, n, seed=1):
 
 
 def _residuals(lightness, u):
-  """u(r) - sum_s w_rs u(s), by loops, as the paper writes it."""
+  """u(r) - sum_s w_rs u(s), computed with loops as in the paper."""
   height, width = lightness.shape
   out = []
   for y in range(height):
@@ -46,45 +46,45 @@ def _energy(lightness, u):
   return (_residuals(lightness, u)**2).sum()
 
 
-def test_the_answer_is_stationary_for_the_energy_of_the_paper():
+def test_the_result_minimizes_the_energy_of_the_paper():
   lightness, ab = _photo()
   hint_ab, mask = _hints(ab, 8)
-  answer = propagation.fill(lightness, hint_ab, mask).astype(np.float64)
-  least = _energy(lightness, answer)
-  assert least > 1  # or there would be nothing to be stationary for
+  result = propagation.fill(lightness, hint_ab, mask).astype(np.float64)
+  least = _energy(lightness, result)
+  assert least > 1  # otherwise the test would be trivial
   rng = np.random.default_rng(2)
   for _ in range(5):
     direction = rng.normal(size=ab.shape) * (mask == 0)[..., None]
     step = 0.1
-    up = _energy(lightness, answer + step * direction)
-    down = _energy(lightness, answer - step * direction)
+    up = _energy(lightness, result + step * direction)
+    down = _energy(lightness, result - step * direction)
     curvature = up + down - 2 * least
     assert curvature > 0
-    # A parabola along the line, its lowest point at the answer.
+    # The energy is a parabola along the line with its minimum at the result.
     assert abs(up - down) < 1e-3 * curvature
 
 
-def test_equations_leave_no_residual_where_no_hint_is():
+def test_equations_have_no_residual_at_pixels_without_hints():
   lightness, ab = _photo()
   hint_ab, mask = _hints(ab, 8)
-  answer = propagation.fill(lightness, hint_ab, mask, form='equations')
-  residuals = _residuals(lightness, answer.astype(np.float64))
+  result = propagation.fill(lightness, hint_ab, mask, form='equations')
+  residuals = _residuals(lightness, result.astype(np.float64))
   free = mask.reshape(-1) == 0
   assert np.abs(residuals[free]).max() < 1e-4
   assert np.abs(residuals[~free]).max() > 1
   given = ab[mask > 0]
-  assert (answer <= given.max(0) + 1e-4).all()
-  assert (answer >= given.min(0) - 1e-4).all()
+  assert (result <= given.max(0) + 1e-4).all()
+  assert (result >= given.min(0) - 1e-4).all()
 
 
 @pytest.mark.parametrize('form', FORMS)
-def test_hints_are_kept_to_the_last_bit(form):
+def test_hints_are_kept_exactly(form):
   lightness, ab = _photo()
   hint_ab, mask = _hints(ab, 20)
-  answer = propagation.fill(lightness, hint_ab, mask, form=form)
+  result = propagation.fill(lightness, hint_ab, mask, form=form)
   np.testing.assert_array_equal(
-      answer[mask > 0], ab[mask > 0].astype(np.float32))
-  assert np.abs(answer[mask == 0]).min() > 0
+      result[mask > 0], ab[mask > 0].astype(np.float32))
+  assert np.abs(result[mask == 0]).min() > 0
 
 
 @pytest.mark.parametrize('form', FORMS)
@@ -92,9 +92,9 @@ def test_one_color_spreads_everywhere(form):
   lightness, ab = _photo()
   _, mask = _hints(ab, 3)
   constant = np.broadcast_to([12., -34.], ab.shape)
-  answer = propagation.fill(
+  result = propagation.fill(
       lightness, constant * mask[..., None], mask, form=form)
-  np.testing.assert_allclose(answer, constant, rtol=1e-5)
+  np.testing.assert_allclose(result, constant, rtol=1e-5)
 
 
 @pytest.mark.parametrize('form', FORMS)
@@ -109,20 +109,20 @@ def test_all_pixels_given_or_none(form, shape):
 
 @pytest.mark.parametrize('form', FORMS)
 def test_colors_stop_at_an_edge_of_lightness(form):
-  """One hint on each side: a step in ab where the step in lightness is."""
+  """With a hint on each side, ab changes where the lightness does."""
   lightness = np.broadcast_to(np.where(np.arange(16) < 6, 20., 80.), (16, 16))
   hint_ab, mask = np.zeros((16, 16, 2)), np.zeros((16, 16))
   for column, color in ((2, -40.), (12, 60.)):
     hint_ab[8, column], mask[8, column] = color, 1
   flat = propagation.fill(np.full((16, 16), 50.), hint_ab, mask, form=form)
-  answer = propagation.fill(lightness, hint_ab, mask, form=form)
-  step = (answer[:, 6] - answer[:, 5]).min()
+  result = propagation.fill(lightness, hint_ab, mask, form=form)
+  step = (result[:, 6] - result[:, 5]).min()
   assert step > 2 * (flat[:, 6] - flat[:, 5]).max()
-  assert step > 2 * np.abs(np.diff(answer[:, 6:11], axis=1)).max()
+  assert step > 2 * np.abs(np.diff(result[:, 6:11], axis=1)).max()
 
 
-def test_a_flat_photograph_has_even_weights():
-  """Rounding noise below a level of 8 bits makes no difference of color."""
+def test_a_flat_photograph_has_equal_weights():
+  """Noise below one 8-bit level has no influence."""
   averages = propagation.averages(np.full((3, 3), 50.)).toarray()
   np.testing.assert_allclose(averages[4], [1 / 8] * 4 + [0] + [1 / 8] * 4)
   np.testing.assert_allclose(averages[0, [1, 3, 4]], 1 / 3)
@@ -144,7 +144,7 @@ def test_a_correction_solves_its_equations():
     difference = after.astype(np.float64) - before
     residuals = _residuals(lightness, difference)
     free = mask.reshape(-1) == 0
-    # u = (1 - c) W u, so u - W u is the same share of u at all free pixels.
+    # u = (1 - c) W u, so u - W u is the same share of u at all other pixels.
     flat = difference.reshape(-1, 2)[free]
     large = np.abs(flat) > 1
     share = (residuals[free] / np.where(large, flat, 1))[large]
@@ -153,7 +153,7 @@ def test_a_correction_solves_its_equations():
     np.testing.assert_allclose(share, -0.75 / (2 * reach**2), rtol=1e-2)
 
 
-def test_a_correction_fades_with_the_distance():
+def test_a_correction_fades_with_distance():
   size = 64
   flat = np.full((size, size), 50.)
   hint_ab, mask = np.zeros((size, size, 2)), np.zeros((size, size))
@@ -161,7 +161,7 @@ def test_a_correction_fades_with_the_distance():
   corrected = propagation.correct(
       flat, np.zeros((1, size, size, 2)), hint_ab, mask)[0, ..., 0]
   np.testing.assert_allclose(corrected[40, 32] / 40, np.exp(-1), rtol=0.05)
-  # The border sends back what would go past it.
+  # The border reflects the correction.
   np.testing.assert_allclose(
       corrected[63, 32] / 40, 2 * np.exp(-31.5 / 8), rtol=0.1)
 

@@ -1,4 +1,4 @@
-"""colorjax.quantize against scipy, hand values and the paper's statements."""
+"""colorjax.quantize against scipy, values by hand and the paper."""
 
 import jax
 import jax.numpy as jnp
@@ -30,8 +30,8 @@ def test_published_bins():
   assert {*map(tuple, inside)} == {*map(tuple, BINS.astype(int))}
 
 
-def test_published_bins_hold_every_color():
-  """All corners and edges of the sRGB cube, where ab is most extreme."""
+def test_published_bins_cover_the_gamut():
+  """Checked on the faces of the sRGB cube, where ab is most extreme."""
   t = np.linspace(0, 1, 64)
   faces = [np.insert(np.stack(np.meshgrid(t, t), -1).reshape(-1, 2), i, v, 1)
            for i in range(3) for v in (0, 1)]
@@ -40,7 +40,7 @@ def test_published_bins_hold_every_color():
   assert gap.max() <= 5
 
 
-def test_bins_that_occur():
+def test_occurring_bins():
   ab = np.zeros((2, 3, 1, 2), np.float32)
   ab[0, 0, 0] = [14.9, -24.9]
   ab[1, 1, 0] = [-105.1, 107]
@@ -49,13 +49,13 @@ def test_bins_that_occur():
   np.testing.assert_allclose(histogram[:, 11, 11], 2 / 3, rtol=1e-6)
   bins = quantize.occurring_bins(np.asarray(histogram.sum(0)))
   np.testing.assert_array_equal(bins, [[-110, 110], [0, 0], [10, -20]])
-  with pytest.raises(ValueError, match='with a color in it'):
+  with pytest.raises(ValueError, match='not empty, got'):
     quantize.occurring_bins(np.zeros((23, 23)))
 
 
 @pytest.mark.parametrize('k', [1, 5, 10])
 @pytest.mark.parametrize('which', ['published', 'scattered'])
-def test_soft_code_has_the_nearest_bins(which, k):
+def test_soft_codes_are_over_the_nearest_bins(which, k):
   rng = np.random.default_rng(k)
   bins = BINS if which == 'published' else rng.permutation(BINS)[:12]
   square = rng.uniform(-110, 110, (4000, 2)).astype(np.float32)
@@ -66,7 +66,7 @@ def test_soft_code_has_the_nearest_bins(which, k):
   expected = np.exp(-distance**2 / (2 * 7.0**2))
   expected /= expected.sum(-1, keepdims=True)
   np.testing.assert_allclose(code.weights, expected, atol=2e-5)
-  # Two bins at almost one distance may change places in float32.
+  # Bins at almost equal distance may be exchanged in float32.
   found = np.linalg.norm(bins[code.indices] - ab[..., None, :], axis=-1)
   np.testing.assert_allclose(found, distance, atol=2e-4)
   assert (np.asarray(code.indices) == nearest).mean() > 0.999
@@ -75,7 +75,7 @@ def test_soft_code_has_the_nearest_bins(which, k):
         quantize.nearest_bin(ab, bins), code.indices[..., 0])
 
 
-def test_colors_beyond_the_square_count_as_its_border():
+def test_colors_beyond_the_ab_square_are_clipped():
   far, border = (quantize.soft_encode(jnp.asarray([x]), BINS)
                  for x in ([300., -111.], [110., -110.]))
   np.testing.assert_array_equal(far.indices, border.indices)
@@ -95,7 +95,7 @@ def test_prior_is_the_mean_of_the_soft_codes():
 
 def test_class_weights_by_hand():
   prior = [0.5, 0.5, 0, 0]
-  # Mixed with the uniform at 1/2: 3/8, 3/8, 1/8, 1/8.
+  # Mixed half and half with the uniform distribution: 3/8, 3/8, 1/8, 1/8.
   np.testing.assert_allclose(
       quantize.class_weights(prior, 0.5), [1, 1, 3, 3], rtol=1e-6)
   np.testing.assert_allclose(quantize.class_weights(prior, 1), 1, rtol=1e-6)
@@ -111,7 +111,7 @@ def test_class_weights_by_hand():
     ([0.5, 0.4], 0.5, 'sum to 1'), ([1.5, -0.5], 0.5, 'sum to 1'),
     ([np.nan, 1], 0.5, 'sum to 1'),
     ([0.5, 0.5], 1.5, r'in \[0, 1\], got 1.5'), ([1, 0], 0, 'lambda is 0')])
-def test_impossible_weights_are_refused(prior, share, message):
+def test_invalid_priors_are_refused(prior, share, message):
   with pytest.raises(ValueError, match=message):
     quantize.class_weights(prior, share)
 
@@ -121,13 +121,13 @@ def test_impossible_weights_are_refused(prior, share, message):
     ([[0, 5]], 'multiples of 10'), ([[0, 120]], 'within'),
     ([[np.nan, 0]], 'multiples of 10'),
     ([[0, 10], [0, 10]], 'twice')])
-def test_impossible_bins_are_refused(bins, message):
+def test_invalid_bins_are_refused(bins, message):
   with pytest.raises(ValueError, match=message):
     quantize.check_bins(bins)
 
 
 def test_too_many_neighbors_are_refused():
-  with pytest.raises(ValueError, match='5 neighbors asked of 2 bins'):
+  with pytest.raises(ValueError, match=r'must be in 1 to 2, .* got 5'):
     quantize.soft_encode(jnp.zeros((1, 2)), BINS[:2])
 
 
@@ -141,7 +141,7 @@ def test_annealed_mean():
                                   temperature=t)
 
   np.testing.assert_allclose(found(1.0), p @ BINS, atol=1e-3)
-  # The paper's form: probabilities to the power 1 / T, normalized again.
+  # As in the paper: probabilities to the power of 1 / T, normalized.
   power = p**(1 / 0.38)
   np.testing.assert_allclose(
       found(0.38), power @ BINS / power.sum(-1, keepdims=True), atol=1e-3)
@@ -153,7 +153,7 @@ def test_annealed_mean():
 
 
 def test_density_integrates_to_one():
-  """A Riemann sum over the ab square: the squares, and the rest of it."""
+  """A Riemann sum over the ab square, inside and outside the bins."""
   bins = np.array([[0, 0], [0, 10], [-50, 30]], np.float32)
   logits = jnp.log(jnp.asarray([0.2, 0.5, 0.3])) + 7
   axis = np.arange(-110, 110, 0.5) + 0.25
@@ -173,7 +173,7 @@ def test_density_integrates_to_one():
 
 
 def test_draws_follow_the_density():
-  """Shares of the squares, evenness within one, and the rest of the square."""
+  """Checks the shares of the bins, uniformity within a bin, and the rest."""
   bins = np.array([[0, 0], [0, 10], [-50, 30]], np.float32)
   logits = jnp.broadcast_to(jnp.log(jnp.asarray([0.2, 0.5, 0.3])) + 7,
                             (200_000, 3))

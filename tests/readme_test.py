@@ -1,4 +1,4 @@
-"""What the README says, done literally."""
+"""Runs the commands and examples of the READMEs."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from colorjax.runs import compare
 
 ROOT = pathlib.Path(__file__).parent.parent
 
-# A network and a run so small that only the compiler takes time.
+# A network and a run so small that compilation takes most of the time.
 TINY = ['--num_steps=3', '--batch_size=2', '--image_size=16', '--filters=16',
         '--filters=16', '--prior_width=8', '--num_components=2',
         '--num_proposals=2', '--warmup_steps=1', '--report_photos=2']
@@ -40,7 +40,7 @@ def _run(command, cwd):
 
 @pytest.fixture
 def copy(tmp_path):
-  """The project as a researcher's own copy."""
+  """A copy of the project that a test may change."""
   for name in ('colorjax', 'experiments', 'launch'):
     shutil.copytree(ROOT / name, tmp_path / name,
                     ignore=shutil.ignore_patterns('__pycache__'))
@@ -66,7 +66,7 @@ def test_add_a_likelihood(copy):
   lines = (copy / 'runs/laplace/metrics.jsonl').read_text().splitlines()
   assert {'train', 'validation'} == {json.loads(x)['split'] for x in lines}
   figures = json.loads((copy / 'runs/laplace/report/metrics.json').read_text())
-  # A density over ab: untrained, it is no better than the uniform one.
+  # Without training, the density is about as good as the uniform one.
   assert 6 < figures['bits_per_dim']['mean'] < 12
   photo = pathlib.Path(skimage.__file__).parent / 'data' / 'coffee.png'
   done = _run(['experiments.colorize', '--checkpoint=runs/laplace',
@@ -97,16 +97,17 @@ def test_add_a_loss(copy):
 
 
 def test_add_a_method(copy, tmp_path):
-  """The unchanged loop, evaluation and colorize with a method of one file."""
+  """A method in one file works with training, evaluation and colorize."""
   section = _section('Add a method')
   method, script = _blocks(section, 'python')
   (command,) = _blocks(section, 'bash')
   (copy / 'colorjax/methods/flow.py').write_text(method)
   before = "TrainOptions(workdir='runs/flow', image_size=32)"
   assert before in script
-  script = script.replace(before, before[:-4] + """16,
-      batch_size=8, num_steps=40, eval_every=20, num_proposals=2,
-      report_photos=2)""").replace('[32, 64, 128]', '[16, 16]')
+  script = script.replace(before, before[:-3] + """16,
+      optimizing=options.Optimizing(warmup_steps=4), batch_size=8,
+      num_steps=40, eval_every=20, num_proposals=2, report_photos=2)""")
+  script = script.replace('[32, 64, 128]', '[16, 16]')
   (tmp_path / 'notebook.py').write_text(script)
   done = subprocess.run(
       [sys.executable, str(tmp_path / 'notebook.py')], cwd=copy, text=True,
@@ -155,7 +156,7 @@ def test_commands_name_flags_and_files_that_exist():
 
 
 def test_the_small_comparison_has_every_method():
-  """Each flagfile for two cores is a row of it, and each row has one."""
+  """The rows of the comparison are the small flagfiles, and baselines."""
   flags = (ROOT / 'launch/flags/compare_small.flags').read_text()
   rows = {row.partition('=')[0]: row.rpartition('=')[2] for row in
           re.search(r'--methods=(\S+)', flags)[1].split(',')}

@@ -1,4 +1,4 @@
-"""The record beside a checkpoint: built again, or refused in one line."""
+"""Records of methods: saved, loaded and converted, or refused in one line."""
 
 import json
 
@@ -23,7 +23,7 @@ def path(tmp_path):
   return tmp_path / saved.FILE
 
 
-def test_a_record_comes_back_and_builds_the_same_method(path):
+def test_a_loaded_record_builds_the_same_method(path):
   record = saved.Record(
       method='colorjax.methods.mbm', image_size=32,
       settings={'num_components': 3, 'filters': [16, 32]})
@@ -38,16 +38,16 @@ def test_a_record_comes_back_and_builds_the_same_method(path):
   assert 'path' not in fields
 
 
-def test_options_of_asking_reach_the_method(path):
+def test_options_reach_the_method(path):
   saved.Record(method='tiny_method', settings={}, image_size=32,
                asking={'num_components': 2}).save(path)
   assert saved.Record.load(path).asking == {'num_components': 2}
   with pytest.raises(UserError, match='method of 2'):
     saved.Record.load(path).build().propose(
-        {'params': {'chroma': 1.0}}, jnp.zeros((1, 8, 8, 1)), 3)
+        {'params': {'chroma': 1.0}}, {'lightness': jnp.zeros((1, 8, 8, 1))}, 3)
 
 
-def test_a_record_without_a_version_is_read_by_rules(path):
+def test_a_record_without_a_version_is_converted(path):
   loaded = saved.Record.load(_write(
       path, method='colorjax.methods.classification', image_size=64,
       settings={'filters': [16], 'axis_name': 'batch', 'temperature': 0.5}))
@@ -65,14 +65,18 @@ def test_a_record_without_a_version_is_read_by_rules(path):
     (OLD | {'method': 'colorjax.methods.nothing'},
      r"no method 'colorjax\.methods\.nothing'"),
     (OLD | {'schema': 99, 'colorjax_version': '9.1'},
-     'schema=99 is not known .* written by colorjax 9.1'),
-    ({'method': 'x', 'settings': {}}, 'lacks field image_size'),
-    (OLD | {'schema': 2, 'colorjax_version': '0.2'}, 'lacks field .*0.2'),
+     r'schema=99 is not known .* wrote the record \(9\.1\)'),
+    ({'method': 'x', 'settings': {}}, 'lacks the field image_size'),
+    (OLD | {'schema': 2, 'colorjax_version': '0.2'}, 'lacks the field .*0.2'),
     (OLD | {'temper': 3}, 'unknown field temper'),
+    (OLD | {'schema': 2, 'asking': {'hue': 1}, 'checkpoint': 'latest',
+            'colorjax_version': '0.2', 'jax_version': '0.10', 'commit': None},
+     "no option 'hue'"),
     (OLD | {'image_size': '32'}, "image_size='32'"),
     ([], 'no JSON object'),
     ('{', 'not valid JSON')])
-def test_what_cannot_be_used_is_one_line_with_the_file(path, fields, message):
+def test_invalid_records_are_one_line_errors_with_the_file(
+    path, fields, message):
   path.write_text(fields if isinstance(fields, str) else json.dumps(fields))
   with pytest.raises(UserError, match=message) as error:
     saved.Record.load(path).build()
@@ -98,7 +102,7 @@ def test_load(tmp_path):
   assert image_size == 48
   assert variables['params']['chroma'] == 40
   with pytest.raises(UserError, match='method of 3'):
-    colorizer.propose(variables, jnp.zeros((1, 8, 8, 1)), 4)
+    colorizer.propose(variables, {'lightness': jnp.zeros((1, 8, 8, 1))}, 4)
 
 
 def test_load_refuses(tmp_path):

@@ -1,7 +1,7 @@
-"""A method of three numbers, for the tests of what works with any method.
+"""A minimal method, for tests of code that works with any method.
 
-Proposal i has the hue of i / num_components of a turn; its chroma follows the
-lightness. It lives by the contract of `colorjax.colorizer` alone.
+Proposal i has the hue of i / num_components of a turn; its chroma is
+proportional to the lightness.
 """
 
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from colorjax.errors import UserError
 
 
 def build(*, num_components=4):
-  """The record of functions; params {'chroma': scalar}."""
+  """Builds the method; params {'chroma': scalar}."""
 
   def init(key, image_shape):
     del key, image_shape
@@ -39,7 +39,7 @@ def build(*, num_components=4):
 
 
 def write_run(workdir, image_size=32, method='tiny_method', **settings):
-  """A work directory as a training run of this or another method leaves it."""
+  """Writes the work directory of a training run of this or another method."""
   import jax
 
   from colorjax import saved
@@ -49,6 +49,6 @@ def write_run(workdir, image_size=32, method='tiny_method', **settings):
       method=method, settings=settings, image_size=image_size)
   with Checkpoints(workdir / DIRECTORY) as checkpoints:
     variables = record.build().init(jax.random.key(0), (32, 32))
-    # As in a TrainState: a method may have no numbers of its own.
+    # With the step, as in a TrainState, since a method may have no parameters.
     checkpoints.save(1, {**variables, 'step': jax.numpy.int32(1)}, {})
   record.save(workdir / saved.FILE)

@@ -1,4 +1,4 @@
-"""Pretrained image classifiers: networks, weights of files, preprocessing."""
+"""Pretrained image classifiers: networks, weights files, preprocessing."""
 
 from colorjax.backbones.backbone import (
   NAMES,

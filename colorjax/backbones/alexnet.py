@@ -1,8 +1,9 @@
-"""AlexNet's convolutions as torchvision has them (Krizhevsky 2014).
+"""The convolutions of AlexNet, as in torchvision (Krizhevsky 2014).
 
 "One weird trick for parallelizing convolutional neural networks",
-arXiv:1404.5997: one column, without the local response normalization of 2012.
-The classifier is left out: only features are asked of this network.
+arXiv:1404.5997: a single column, without the local response normalization of
+the 2012 version. The classifier is not implemented; this network only provides
+features.
 """
 
 from collections.abc import Iterator
@@ -16,14 +17,14 @@ from colorjax.backbones import stages
 
 
 class Conv(NamedTuple):
-  """One convolution with bias, before its ReLU.
+  """One convolution with bias, followed by a ReLU.
 
   Attributes:
     features: channels of the output.
-    side: of the square kernel.
-    stride: in pixels.
-    padding: zeros on each side.
-    key: what torchvision's names of its tensors begin with.
+    side: side of the square kernel, pixels.
+    stride: pixels.
+    padding: zeros on each side, pixels.
+    key: prefix of its tensors' names in torchvision.
   """
   features: int
   side: int
@@ -35,18 +36,18 @@ class Conv(NamedTuple):
 CONVS = (Conv(64, 11, 4, 2, 'features.0'), Conv(192, 5, 1, 2, 'features.3'),
          Conv(384, 3, 1, 1, 'features.6'), Conv(256, 3, 1, 1, 'features.8'),
          Conv(256, 3, 1, 1, 'features.10'))
-"""The convolutions conv1 ... conv5; pooling follows the first two."""
+"""The convolutions conv1 ... conv5."""
 POOLED = (1, 2)
-"""Numbers of the convolutions that pooling follows, of those that count here;
-what torchvision pools after conv5 is read by its classifier alone."""
+"""Numbers of the convolutions that are followed by pooling. torchvision also
+pools after conv5, but only for its classifier."""
 MIN_SIDE = 31
-"""The smallest photograph of which a pixel is left at `relu5`."""
+"""Smallest side of a photograph, in pixels; `relu5` is then 1 x 1."""
 INTERMEDIATES = ('relu1', 'pool1', 'relu2', 'pool2', 'relu3', 'relu4', 'relu5')
-"""Names of what the network computes, in order."""
+"""Names of the intermediates, in the order of the network."""
 
 
 class AlexNet(nn.Module):
-  """Five convolutions, two of them with max pooling behind.
+  """Five convolutions, the first two followed by max pooling.
 
   Attributes:
     upto: the last intermediate to compute; None for all.
@@ -57,7 +58,7 @@ class AlexNet(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> dict[str, jax.Array]:
-    """Network input [B, H, W, 3] to the INTERMEDIATES by name."""
+    """Maps the network input [B, H, W, 3] to the INTERMEDIATES by name."""
     stages.check_channels(x, 3)
     return stages.collect(self._stages(x.astype(self.dtype)), self.upto)
 

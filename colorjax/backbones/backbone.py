@@ -1,9 +1,9 @@
-"""What a pretrained network is to the rest of the code, and how to build one.
+"""The record of a pretrained network, and its construction by name.
 
-The networks are Flax modules over `{'params', 'batch_stats'}`, the statistics
-only where there is batch normalization. `module.apply(variables, x,
-train=False)` returns a dict of all named intermediates and of `logits`, the
-values before the softmax.
+The networks are Flax modules with the collections 'params' and, if they have
+batch normalization, 'batch_stats'. `module.apply(variables, x, train=False)`
+returns a dict with all named intermediates and with `logits`, the values before
+the softmax.
 """
 
 import dataclasses
@@ -20,10 +20,10 @@ from colorjax.backbones import inception_resnet, vgg, xception
 from colorjax.errors import UserError
 
 NAMES = ('vgg16', 'vgg19', 'xception', 'inception_resnet_v2')
-"""The networks that there are."""
+"""Names of the networks."""
 
 NUM_CLASSES = 1000
-"""Classes of ImageNet that the networks tell apart."""
+"""Number of ImageNet classes."""
 
 Variant = Literal['keras', 'torch']
 First = Literal['conv1_1', 'conv1_2']
@@ -31,20 +31,20 @@ First = Literal['conv1_1', 'conv1_2']
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Backbone:
-  """A network for classification and what must be known to use it.
+  """An image classifier with its preprocessing.
 
   Attributes:
     name: one of NAMES.
     module: the network; `module.clone(upto=...)` gives a shorter one.
     image_size: side in pixels of the photographs that it was trained on.
     num_classes: channels of `logits`.
-    num_features: channels of the features that the classifier reads.
-    preprocess: sRGB [..., 3] in [0, 1] to the network's input.
-    intermediates: names of what the module returns beside `logits`, in the
+    num_features: channels of the classifier's input.
+    preprocess: maps sRGB [..., 3] in [0, 1] to the network's input.
+    intermediates: names of the module's outputs other than `logits`, in the
       order of the network.
-    variant: whose checkpoints it agrees with, where that makes a difference:
-      'keras', or 'torch' for torchvision (VGG: standardized red, green, blue)
-      and timm (Xception: other padding and epsilon).
+    variant: the library whose checkpoints it agrees with: 'keras', or 'torch'
+      for torchvision (VGG: standardized red, green, blue) and timm (Xception:
+      different padding and epsilon).
   """
   name: str
   module: nn.Module
@@ -65,49 +65,55 @@ def build(
     first: First = 'conv1_1',
     variant: Variant = 'keras',
 ) -> Backbone:
-  """A backbone by its name.
+  """Builds a backbone.
 
   Args:
     name: one of NAMES.
     dtype: compute type; parameters and logits are float32.
-    top: whether the classifier is computed.
+    top: whether to compute the classifier.
     upto: the last intermediate to compute; None for all.
-    first: VGG alone: 'conv1_1', or 'conv1_2' to begin there with 64 channels.
-    variant: 'keras', or 'torch' to agree with the networks of torchvision and
-      timm whose checkpoints are to be loaded.
+    first: first layer of a VGG: 'conv1_1', or 'conv1_2', which takes 64
+      channels.
+    variant: 'keras', or 'torch' to load checkpoints of torchvision and timm.
 
   Returns:
-    The record; UserError if an option names what does not exist.
+    The backbone, without variables.
+
+  Raises:
+    UserError: an argument has a value that does not exist.
   """
   if name not in NAMES:
-    raise UserError(f'no backbone {name!r}: choose one of {", ".join(NAMES)}')
+    raise UserError(f'there is no backbone {name!r}: choose one of '
+                    f'{", ".join(NAMES)}')
   if variant not in ('keras', 'torch'):
-    raise UserError(f"no variant {variant!r} of a backbone: 'keras' or 'torch'")
+    raise UserError(f"there is no variant {variant!r} of backbones: choose "
+                    "'keras' or 'torch'")
   options: dict[str, Any] = {
       'top': top, 'upto': upto, 'dtype': jnp.dtype(dtype)}
   if name in ('vgg16', 'vgg19'):
     backbone = _vgg(name, first, variant, options)
   elif first != 'conv1_1':
-    raise UserError(f'{name} cannot begin at {first}: only VGG can')
+    raise UserError(f'{name} cannot start at {first}: only VGG can')
   elif name == 'xception':
     backbone = Backbone(
         name=name, image_size=xception.IMAGE_SIZE, num_features=2048,
         module=xception.Xception(variant=variant, **options),
-        preprocess=_symmetric, variant=variant,
+        preprocess=_rescale, variant=variant,
         intermediates=xception.intermediates(top=top))
   else:
     backbone = Backbone(
         name=name, image_size=inception_resnet.IMAGE_SIZE, num_features=1536,
         module=inception_resnet.InceptionResNetV2(**options),
-        preprocess=_symmetric, variant=variant,
+        preprocess=_rescale, variant=variant,
         intermediates=inception_resnet.intermediates(top=top))
-  return backbone if upto is None else _shortened(backbone, upto)
+  return backbone if upto is None else _truncate(backbone, upto)
 
 
 def _vgg(name: str, first: First, variant: Variant, options: dict[str, Any]
          ) -> Backbone:
   if first not in ('conv1_1', 'conv1_2'):
-    raise UserError(f"VGG begins at 'conv1_1' or 'conv1_2', not at {first!r}")
+    raise UserError(f"{name} cannot start at {first!r}: choose 'conv1_1' or "
+                    "'conv1_2'")
   depths = vgg.VGG16 if name == 'vgg16' else vgg.VGG19
   return Backbone(
       name=name, image_size=vgg.IMAGE_SIZE, num_features=4096,
@@ -117,8 +123,8 @@ def _vgg(name: str, first: First, variant: Variant, options: dict[str, Any]
           depths, top=options['top'], first=first))
 
 
-def _shortened(backbone: Backbone, upto: str) -> Backbone:
-  """The record with the intermediates as far as `upto`."""
+def _truncate(backbone: Backbone, upto: str) -> Backbone:
+  """Removes the intermediates after `upto` from the record."""
   names = backbone.intermediates
   if upto not in names:
     raise UserError(f'{backbone.name} has no stage {upto!r}: choose one of '
@@ -127,24 +133,27 @@ def _shortened(backbone: Backbone, upto: str) -> Backbone:
       backbone, intermediates=names[:names.index(upto) + 1])
 
 
-def _symmetric(rgb: jax.Array) -> jax.Array:
-  """sRGB [..., 3] in [0, 1] to [-1, 1]."""
+def _rescale(rgb: jax.Array) -> jax.Array:
+  """Maps sRGB [..., 3] from [0, 1] to [-1, 1]."""
   return rgb * 2. - 1.
 
 
 def read_class_names(path: str | pathlib.Path) -> tuple[str, ...]:
-  """Names of the 1000 classes from Keras's `imagenet_class_index.json`.
+  """Reads the names of the 1000 classes from `imagenet_class_index.json`.
 
-  The file is not part of any package; Keras downloads it for
-  `decode_predictions`. Its entries are "number": [synset, name].
+  Keras downloads this file for `decode_predictions`. Its entries are
+  "number": [synset, name].
 
   Returns:
-    The names, by class number; UserError if the file holds something else.
+    The names, by class number.
+
+  Raises:
+    UserError: the file cannot be read or has other content.
   """
   try:
     index = json.loads(pathlib.Path(path).read_text())
     return tuple(str(index[str(i)][1]) for i in range(NUM_CLASSES))
   except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
     raise UserError(
-        f'{path}: no table of the {NUM_CLASSES} ImageNet classes as Keras '
-        'writes it (imagenet_class_index.json)') from error
+        f'{path} is not a table of the {NUM_CLASSES} ImageNet classes: give '
+        "Keras's imagenet_class_index.json") from error

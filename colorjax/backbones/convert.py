@@ -1,4 +1,4 @@
-"""Weights of files as people have them, as variables of our networks."""
+"""Loads weights files of Keras and torch as variables of the backbones."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ from colorjax.backbones import (
 )
 from colorjax.errors import UserError
 
-_LISTED = 3  # tensors that a message names before it counts the rest
-_BACKGROUND = 1001  # classes of TF-slim's checkpoints: class 0 is none of them
+_MAX_LISTED = 3  # tensors that an error message names
+_NUM_TF_SLIM_CLASSES = 1001  # class 0 is the background
 
 
 def variant_of(path: str | pathlib.Path) -> backbone.Variant:
-  """The variant of a backbone that a weights file belongs to, by its name."""
+  """The backbone variant of a weights file, judged by its file name."""
   torch = pathlib.Path(path).suffix in ('.safetensors', *weights_files.PICKLES)
   return 'torch' if torch else 'keras'
 
@@ -35,31 +35,35 @@ def load(
 ) -> dict[str, Any]:
   """Reads the weights of a backbone.
 
-  Read are Keras's `.h5` (weights or a whole model) and `.weights.h5`, and
-  state dicts of torchvision (VGG) and timm (`legacy_xception`,
-  `inception_resnet_v2`) as `.safetensors` or, where torch is installed,
-  `.pth`, weights only. The file must hold the network's tensors and no others.
+  Supported files are Keras's `.h5` (weights or a whole model) and
+  `.weights.h5`, and state dicts of torchvision (VGG) and timm
+  (`legacy_xception`, `inception_resnet_v2`) as `.safetensors` or, if torch is
+  installed, `.pth`. The file must contain exactly the network's tensors.
 
   torchvision's VGG was trained on standardized red, green and blue. For the
-  variant 'keras' that is folded into `conv1_1`, and the result is the same but
-  in the outermost pixels: what is padded there is the mean color, and the two
-  means differ by half a grey level. For the variant 'torch' nothing is folded.
+  variant 'keras' the standardization is folded into `conv1_1`. The result is
+  the same except in the outermost pixels, where the padding represents the mean
+  color: the two mean colors differ by half a grey level. For the variant
+  'torch' nothing is folded.
 
   Args:
     name: one of NAMES.
     path: the file.
-    top: whether the classifier is wanted. If not, a file without it will do,
-      and one with it may have any number of classes.
-    variant: of the backbone that will use the weights.
+    top: whether to read the classifier. If not, the file may lack it or have
+      any number of classes.
+    variant: the variant of the backbone that will use the weights.
 
   Returns:
-    `{'params': ...}`, and `'batch_stats'` where the network has any: float32
-    NumPy arrays for `Backbone.module`. UserError, in one line, if the file is
-    of another network or variant, or lacks tensors, or has other ones.
+    `{'params': ...}`, with `'batch_stats'` if the network has any: float32
+    NumPy arrays for `Backbone.module`.
+
+  Raises:
+    UserError: the file cannot be read, holds another network or variant, or
+      its tensors do not match those of the network.
   """
   path = pathlib.Path(path)
   if name not in backbone.NAMES:
-    raise UserError(f'no backbone {name!r}: choose one of '
+    raise UserError(f'there is no backbone {name!r}: choose one of '
                     f'{", ".join(backbone.NAMES)}')
   with weights_files.open_weights(path) as contents:
     torch = contents.naming == 'torch'
@@ -67,7 +71,7 @@ def load(
       contents = _without_background(contents)
     match = matching.match(contents, tensor_names.layers(name), top=top)
     if not match.complete:
-      raise UserError(_complaint(path, contents, name, match))
+      raise UserError(_describe_mismatch(path, contents, name, match))
     _check_variant(path, name, torch, variant)
     flat = {tensor.path: _array(contents, tensor, key)
             for tensor, key in match.found}
@@ -85,30 +89,33 @@ def load_torch(
     wanted: str,
     passed_over: tuple[str, ...] = (),
 ) -> dict[str, Any]:
-  """Reads the weights of a network whose files are torch's alone.
+  """Reads the weights of a network that exists only as a torch checkpoint.
 
-  The file must hold the network's tensors and no others but those excused.
+  The file must contain exactly the network's tensors, except for names that
+  are ignored.
 
   Args:
-    path: a `.safetensors` file or, where torch is installed, a `.pth`, which
-      is read as weights only.
-    layers: of the network, as `tensor_names.torch_layers` lists them.
-    wanted: what the file should be, for people.
-    passed_over: beginnings of names that the file may hold besides.
+    path: a `.safetensors` file or, if torch is installed, a `.pth` file.
+    layers: the network's layers from `tensor_names.torch_layers`.
+    wanted: description of the expected file, for error messages.
+    passed_over: prefixes of tensor names to ignore.
 
   Returns:
-    `{'params': ...}`, and `'batch_stats'` where the network has any: float32
-    NumPy arrays. UserError, in one line, if the file is something else.
+    `{'params': ...}`, with `'batch_stats'` if the network has any: float32
+    NumPy arrays.
+
+  Raises:
+    UserError: the file cannot be read, or its tensors do not match those of
+      the network.
   """
   path = pathlib.Path(path)
   with weights_files.open_weights(path) as contents:
     if contents.naming != 'torch':
-      raise UserError(f"{path} is a file of Keras's: wanted is {wanted}")
+      raise UserError(f'{path} is a Keras file: give {wanted}')
     match = matching.match(
         contents, layers, top=True, passed_over=passed_over)
     if not match.complete:
-      raise UserError(
-          f'{path} is not {wanted}, which is wanted: {_faults(match)}')
+      raise UserError(f'{path} does not match {wanted}: {_mismatches(match)}')
     return flax.traverse_util.unflatten_dict(
         {tensor.path: _array(contents, tensor, key)
          for tensor, key in match.found})
@@ -117,39 +124,41 @@ def load_torch(
 def restrict(
     loaded: Mapping[str, Any], like: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """The part of loaded weights that a network uses.
+  """Selects the weights that a network uses.
 
-  A network that ends early or begins late (`upto`, `top`, `first`) has fewer
-  parameters than a file.
+  A network built with `upto`, `top` or `first` has fewer parameters than its
+  weights file.
 
   Args:
-    loaded: what `load` returned.
+    loaded: the result of `load`.
     like: variables of the network, in the same collections.
 
   Returns:
-    Arrays of `loaded` in the structure of `like`; UserError if `like` has a
-    parameter that `loaded` lacks, or has in another shape.
+    Arrays of `loaded` in the structure of `like`.
+
+  Raises:
+    UserError: `loaded` lacks a parameter of `like` or has it in another shape.
   """
   have = flax.traverse_util.flatten_dict(dict(loaded))
   want = flax.traverse_util.flatten_dict(dict(like))
   wrong = ['/'.join(path[1:]) for path, leaf in want.items()
            if path not in have or have[path].shape != leaf.shape]
   if wrong:
-    raise UserError('the loaded weights do not fit this backbone: '
-                    + _listing(wrong))
+    raise UserError('the weights lack parameters of this backbone, or have '
+                    f'them in another shape: {_abbreviate(wrong)}')
   return flax.traverse_util.unflatten_dict(
       {path: have[path] for path in want})
 
 
 def _array(contents: weights_files.Contents, tensor: tensor_names.Tensor,
-           key: str
-           ) -> np.ndarray:
-  """One tensor of a file as the network's, float32."""
+           key: str) -> np.ndarray:
+  """Reads a tensor of the file in the network's layout, float32."""
   x = np.asarray(contents.tensors[key], np.float32)
   if contents.naming != 'torch':
     return np.swapaxes(x, 2, 3) if tensor.keras == 'depthwise_kernel' else x
   if tensor.path == ('params', 'fc6', 'kernel'):
-    # torch flattens channels first, we flatten them last.
+    # torch flattens feature maps with channels first, our VGG with channels
+    # last.
     x = x.reshape(x.shape[0], -1, 7, 7)
     return x.transpose(2, 3, 1, 0).reshape(tensor.shape)
   if x.ndim == 4:
@@ -158,9 +167,10 @@ def _array(contents: weights_files.Contents, tensor: tensor_names.Tensor,
 
 
 def _fold_scales(variables: dict[str, Any]) -> None:
-  """Multiplies scales that the network has no place for into convolutions.
+  """Multiplies batch norm scales that the network lacks into convolutions.
 
-  s (w * x - m) / d = ((s w) * x - s m) / d, with d from the variance.
+  s (w * x - m) / d = ((s w) * x - s m) / d, with scale s, kernel w, mean m and
+  standard deviation d.
   """
   folded = flax.traverse_util.flatten_dict(
       variables.pop(matching.FOLDED, {}))
@@ -174,11 +184,11 @@ def _fold_scales(variables: dict[str, Any]) -> None:
 
 
 def _fold_standardization(conv: dict[str, np.ndarray]) -> None:
-  """From standardized red, green, blue to blue, green, red less the mean.
+  """Adapts conv1_1 from torchvision's preprocessing to that of Keras.
 
-  With k = bgr - mean, the old input is (k + mean) / 255 less torchvision's
-  mean, over its deviation: a scale goes into the kernel, a shift into the
-  bias.
+  Keras's input is k = bgr - mean, torchvision's ((k + mean) / 255 - rgb_mean) /
+  rgb_std in the order red, green, blue. The scale goes into the kernel, the
+  shift into the bias.
   """
   shift = (vgg.BGR_MEAN[::-1] / 255. - vgg.RGB_MEAN) / vgg.RGB_STD
   conv['bias'] = conv['bias'] + np.einsum('hwio,i->o', conv['kernel'], shift)
@@ -188,10 +198,10 @@ def _fold_standardization(conv: dict[str, np.ndarray]) -> None:
 
 def _without_background(
     contents: weights_files.Contents) -> weights_files.Contents:
-  """Drops the class 'none of them' of TF-slim, which timm's files keep."""
+  """Removes TF-slim's background class, which timm's files include."""
   tensors = dict(contents.tensors)
   for key in ('classif.weight', 'classif.bias'):
-    if key in tensors and tensors[key].shape[0] == _BACKGROUND:
+    if key in tensors and tensors[key].shape[0] == _NUM_TF_SLIM_CLASSES:
       tensors[key] = tensors[key][1:]
   return weights_files.Contents(contents.naming, tensors)
 
@@ -200,41 +210,42 @@ def _check_variant(path: pathlib.Path, name: str, torch: bool,
                    variant: backbone.Variant) -> None:
   if torch and variant == 'keras' and name == 'xception':
     raise UserError(
-        f"{path} is of timm's Xception, which pads unlike Keras's: build the "
-        "backbone with variant='torch', or give Keras's weights")
+        f"{path} holds timm's Xception, whose padding differs from Keras's: "
+        "build the backbone with variant='torch', or give Keras's weights")
   if not torch and variant == 'torch' and name != 'inception_resnet_v2':
-    raise UserError(f"{path} is of Keras's {name}: build the backbone with "
+    raise UserError(f"{path} holds Keras's {name}: build the backbone with "
                     "variant='keras'")
 
 
-def _complaint(path: pathlib.Path, contents: weights_files.Contents, name: str,
-               match: matching.Match) -> str:
-  """What is wrong with a file, in one line."""
-  if match.headless:
+def _describe_mismatch(path: pathlib.Path, contents: weights_files.Contents,
+                       name: str, match: matching.Match) -> str:
+  """An error message for a file that does not match a network."""
+  if match.lacks_only_classifier:
     return (f'{path} holds {name} without its classifier (a notop file): give '
-            'one with it, or use the features alone (top=False)')
+            'a file with it, or use only the features (top=False)')
   for other in backbone.NAMES:
-    # A notop file is told by its features, whatever its classifier.
+    # Other networks are recognized by their features.
     if other != name and matching.match(
         contents, tensor_names.layers(other), top=False).complete:
       return f'{path} holds the weights of {other}, not of {name}'
   found = len(match.found)
   total = found + len(match.missing) + len(match.misshapen)
   if 2 * found < total:
-    return (f'{path} holds the weights of another network: {found} of the '
-            f'{total} tensors of {name} are in it')
-  return f'{path} does not fit {name}: {_faults(match)}'
+    return (f'{path} holds the weights of another network: it has only {found} '
+            f'of the {total} tensors of {name}')
+  return f'{path} does not match {name}: {_mismatches(match)}'
 
 
-def _faults(match: matching.Match) -> str:
-  """What a file lacks, has too many of, or has in another shape."""
+def _mismatches(match: matching.Match) -> str:
+  """Lists tensors that are missing, unexpected or of the wrong shape."""
   return '; '.join(
-      f'{len(faults)} {what}: {_listing(faults)}' for what, faults in (
-          ('missing', match.missing), ('too many', match.extra),
-          ('of another shape', match.misshapen)) if faults)
+      f'{len(names)} {what}: {_abbreviate(names)}' for what, names in (
+          ('missing', match.missing), ('unexpected', match.extra),
+          ('of the wrong shape', match.misshapen)) if names)
 
 
-def _listing(faults) -> str:
-  """The first few of a list and the number of the rest."""
-  rest = len(faults) - _LISTED
-  return ', '.join(faults[:_LISTED]) + (f' and {rest} more' if rest > 0 else '')
+def _abbreviate(names: Sequence[str]) -> str:
+  """Joins the first few names and counts the rest."""
+  rest = len(names) - _MAX_LISTED
+  return ', '.join(names[:_MAX_LISTED]) + (
+      f' and {rest} more' if rest > 0 else '')

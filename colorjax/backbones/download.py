@@ -1,4 +1,4 @@
-"""The public weights of Keras, downloaded once and checked."""
+"""Downloads Keras's public ImageNet weights."""
 
 import pathlib
 from typing import NamedTuple
@@ -12,7 +12,7 @@ _KERNELS = 'weights_tf_dim_ordering_tf_kernels'
 
 
 class _Hashes(NamedTuple):
-  """MD5 sums that Keras publishes, of the file with and without classifier."""
+  """Keras's MD5 sums of the files with and without the classifier."""
   top: str
   notop: str
 
@@ -29,19 +29,22 @@ _HASHES = {
 
 
 def download(name: str, *, top: bool = True) -> pathlib.Path:
-  """The file of Keras's ImageNet weights, from the cache or the network.
+  """Returns Keras's ImageNet weights, downloading them if they are not cached.
 
   Args:
     name: one of NAMES.
-    top: whether the classifier is wanted; VGG is seven times smaller without.
+    top: whether to include the classifier; VGG is seven times smaller without.
 
   Returns:
-    A file for `load`, in the user's cache folder, its hash checked. UserError
-    if it cannot be had, with what to do without a network.
+    A file for `load` in the user's cache folder, with its hash verified.
+
+  Raises:
+    UserError: the file cannot be downloaded, or its hash is wrong. The message
+      says how to proceed without a network.
   """
   if name not in _HASHES:
-    raise UserError(f'no weights of {name!r} are published: choose one of '
-                    f'{", ".join(_HASHES)}')
+    raise UserError(f'there are no published weights of {name!r}: choose one '
+                    f'of {", ".join(_HASHES)}')
   file = f'{name}_{_KERNELS}{"" if top else "_notop"}.h5'
   url = f'{_BASE}/{name}/{file}'
   digest = getattr(_HASHES[name], 'top' if top else 'notop')
@@ -49,8 +52,8 @@ def download(name: str, *, top: bool = True) -> pathlib.Path:
     return pathlib.Path(pooch.retrieve(
         url, known_hash=f'md5:{digest}', fname=file,
         path=pooch.os_cache('colorjax')))
-  except (OSError, ValueError) as error:  # no network; another file there
+  except (OSError, ValueError) as error:  # no network, or a wrong hash
     raise UserError(
-        f'no weights of {name}: {url} could not be had; put {file} somewhere '
-        'by other means and give backbone_weights=FILE, or begin untrained '
-        'with backbone_weights=random') from error
+        f'weights of {name}: {url} could not be downloaded; get {file} '
+        'another way and set backbone_weights=FILE, or use random weights with '
+        'backbone_weights=random') from error

@@ -1,7 +1,7 @@
 """Inception-ResNet-v2 (Szegedy et al. 2017, arXiv:1602.07261).
 
-The network as TF-slim and Keras build it, which differs from the paper in the
-widths of a few branches.
+The network of TF-slim and Keras, which differs from the paper in the widths of
+a few branches.
 """
 
 import functools
@@ -16,7 +16,7 @@ from colorjax import parallel
 from colorjax.backbones import stages
 
 IMAGE_SIZE = 299
-"""Side of the photographs that the network was made for, in pixels."""
+"""Side of the photographs that the network was trained on, in pixels."""
 
 
 class Conv(NamedTuple):
@@ -24,7 +24,7 @@ class Conv(NamedTuple):
 
   Attributes:
     features: channels of the output.
-    kernel: its height and width.
+    kernel: height and width of the kernel.
     stride: 1, or 2 to halve the resolution.
     padding: as in `jax.lax`.
   """
@@ -37,34 +37,36 @@ class Conv(NamedTuple):
 Branch = tuple[Conv, ...]
 
 
-def _square(features: int, side: int) -> Conv:
+def square(features: int, side: int) -> Conv:
+  """A convolution with a square kernel."""
   return Conv(features, (side, side))
 
 
-def _halving(features: int) -> Conv:
+def halving(features: int) -> Conv:
+  """A 3x3 convolution that halves the resolution, without padding."""
   return Conv(features, (3, 3), 2, 'VALID')
 
 
 STEM = {
-    'stem_1a': _halving(32), 'stem_2a': Conv(32, (3, 3), 1, 'VALID'),
-    'stem_2b': _square(64, 3), 'stem_3b': Conv(80),
+    'stem_1a': halving(32), 'stem_2a': Conv(32, (3, 3), 1, 'VALID'),
+    'stem_2b': square(64, 3), 'stem_3b': Conv(80),
     'stem_4a': Conv(192, (3, 3), 1, 'VALID')}
 """Convolutions of the stem; pooling follows `stem_2b` and `stem_4a`."""
 
 MIXED: dict[str, tuple[Branch, ...]] = {
     # The last branch of mixed_5b convolves the average of 3x3 pixels.
-    'mixed_5b': ((Conv(96),), (Conv(48), _square(64, 5)),
-                 (Conv(64), _square(96, 3), _square(96, 3)), (Conv(64),)),
+    'mixed_5b': ((Conv(96),), (Conv(48), square(64, 5)),
+                 (Conv(64), square(96, 3), square(96, 3)), (Conv(64),)),
     # Both reductions have one more branch: the maximum of 3x3 pixels.
-    'mixed_6a': ((_halving(384),),
-                 (Conv(256), _square(256, 3), _halving(384))),
-    'mixed_7a': ((Conv(256), _halving(384)), (Conv(256), _halving(288)),
-                 (Conv(256), _square(288, 3), _halving(320)))}
+    'mixed_6a': ((halving(384),),
+                 (Conv(256), square(256, 3), halving(384))),
+    'mixed_7a': ((Conv(256), halving(384)), (Conv(256), halving(288)),
+                 (Conv(256), square(288, 3), halving(320)))}
 """Branches of the layers that change the number of channels."""
 
 RESIDUAL: dict[str, tuple[Branch, ...]] = {
-    'block35': ((Conv(32),), (Conv(32), _square(32, 3)),
-                (Conv(32), _square(48, 3), _square(64, 3))),
+    'block35': ((Conv(32),), (Conv(32), square(32, 3)),
+                (Conv(32), square(48, 3), square(64, 3))),
     'block17': ((Conv(192),),
                 (Conv(128), Conv(160, (1, 7)), Conv(192, (7, 1)))),
     'block8': ((Conv(192),),
@@ -72,16 +74,16 @@ RESIDUAL: dict[str, tuple[Branch, ...]] = {
 """Branches of the residual blocks."""
 
 REPEATS = {'block35': 10, 'block17': 20, 'block8': 10}
-"""How often each residual block comes, one after the other."""
+"""How often each residual block is repeated."""
 SCALES = {'block35': 0.17, 'block17': 0.1, 'block8': 0.2}
-"""Weight of what a residual block adds; 1 in the last block8."""
+"""Weight of each block's residual; 1 in the last block8."""
 ORDER = (('mixed_5b', 'block35'), ('mixed_6a', 'block17'),
          ('mixed_7a', 'block8'))
-"""Layers and the residual blocks that follow them."""
+"""Each of the MIXED layers and the residual blocks that follow it."""
 
 
 def intermediates(*, top: bool = True) -> tuple[str, ...]:
-  """Names of what `InceptionResNetV2` computes before the logits."""
+  """Names of the intermediates of `InceptionResNetV2`, in order."""
   return ('stem', 'mixed_5b', 'block35_10_ac', 'mixed_6a', 'block17_20_ac',
           'mixed_7a', 'block8_10', 'conv_7b_ac',
           *(('avg_pool',) if top else ()))
@@ -92,8 +94,8 @@ class ConvNorm(nn.Module):
 
   Attributes:
     spec: the convolution.
-    conv: `nn.Conv` with the options that all convolutions share.
-    norm: `nn.BatchNorm` with its options.
+    conv: `nn.Conv` with the options shared by all convolutions.
+    norm: `nn.BatchNorm` with the options shared by all batch norms.
   """
   spec: Conv
   conv: Callable[..., nn.Module]
@@ -109,11 +111,12 @@ class ConvNorm(nn.Module):
 
 
 class Branches(nn.Module):
-  """Chains of convolutions of the same input, side by side.
+  """Parallel chains of convolutions of the same input.
 
   Attributes:
     branches: the convolutions of each chain.
-    pool: 'average' pools before the last chain, 'max' adds a pooled branch.
+    pool: 'average' pools the input of the last chain, 'max' adds a branch that
+      is only pooled; None for no pooling.
     layer: `ConvNorm` with its options.
   """
   branches: Sequence[Branch]
@@ -137,14 +140,14 @@ class Branches(nn.Module):
 
 
 class InceptionResNetV2(nn.Module):
-  """Inception blocks as residuals.
+  """Inception blocks with residual connections.
 
-  Intermediates: `stem`, then by the names of Keras's layers `mixed_5b`,
+  Intermediates: `stem` and, with Keras's layer names, `mixed_5b`,
   `block35_10_ac`, `mixed_6a`, `block17_20_ac`, `mixed_7a`, `block8_10` (the
-  last block, which has no ReLU), `conv_7b_ac`, `avg_pool`.
+  last block, which has no ReLU), `conv_7b_ac` and `avg_pool`.
 
   Attributes:
-    top: whether the pooled features and the classifier are computed.
+    top: whether to compute the pooled features and the classifier.
     upto: the last intermediate to compute; None for all.
     num_classes: channels of the logits.
     dtype: compute type; parameters, statistics and logits stay float32.
@@ -157,10 +160,10 @@ class InceptionResNetV2(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False
                ) -> dict[str, jax.Array]:
-    """Network input [B, H, W, 3] to all intermediates and `logits`.
+    """Maps network input [B, H, W, 3] to all intermediates and `logits`.
 
-    With `train` batch statistics are those of the batch, and the collection
-    `batch_stats` is updated.
+    With `train`, batch norm uses the statistics of the batch, and the
+    collection `batch_stats` is updated.
     """
     stages.check_channels(x, 3)
     return stages.collect(self._stages(x.astype(self.dtype), train), self.upto)

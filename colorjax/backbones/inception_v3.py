@@ -1,7 +1,7 @@
 """Inception-v3 (Szegedy et al. 2016, arXiv:1512.00567).
 
-Layers bear the names that torchvision gives them. The auxiliary classifier is
-left out: it serves training alone.
+Layers have the names of torchvision. The auxiliary classifier, which is only
+needed for training, is not implemented.
 """
 
 import functools
@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 
 from colorjax.backbones import inception_resnet, stages
-from colorjax.backbones.inception_resnet import Conv
+from colorjax.backbones.inception_resnet import Conv, halving, square
 
 IMAGE_SIZE = 299
-"""Side of the photographs that the network was made for, in pixels."""
+"""Side of the photographs that the network was trained on, in pixels."""
 MIN_SIDE = 75
-"""The smallest photograph of which a pixel is left at the end."""
+"""Smallest side of a photograph, in pixels; the last block is then 1 x 1."""
 
 Pool = Literal['average', 'max', 'halving max']
 
@@ -27,8 +27,9 @@ class Step(NamedTuple):
   """One convolution of a block.
 
   Attributes:
-    name: its name.
-    source: what it convolves: 'input', 'pool', or an earlier step by name.
+    name: name of the convolution.
+    source: its input: 'input' or 'pool' of the block, or the name of an earlier
+      step.
     conv: the convolution.
   """
   name: str
@@ -37,50 +38,44 @@ class Step(NamedTuple):
 
 
 class Block(NamedTuple):
-  """Convolutions side by side, in the order of torchvision.
+  """Parallel branches of convolutions, in the order of torchvision.
 
   Attributes:
     pool: how the input is pooled over 3x3 pixels.
-    steps: the convolutions.
+    steps: the convolutions of all branches.
   """
   pool: Pool
   steps: tuple[Step, ...]
 
 
 def _chain(branch: str, *convs: Conv) -> tuple[Step, ...]:
-  """Numbered convolutions, one behind the other."""
+  """A chain of convolutions; their names are numbered."""
   names = [f'{branch}_{i}' for i in range(1, len(convs) + 1)]
   sources = ['input', *names[:-1]]
   return tuple(map(Step, names, sources, convs))
 
 
-def _square(features: int, side: int) -> Conv:
-  return Conv(features, (side, side))
+def _wide(features: int, width: int) -> Conv:
+  """A convolution with a kernel of one row."""
+  return Conv(features, (1, width))
 
 
-def _halving(features: int) -> Conv:
-  return Conv(features, (3, 3), 2, 'VALID')
+def _tall(features: int, height: int) -> Conv:
+  """A convolution with a kernel of one column."""
+  return Conv(features, (height, 1))
 
 
-def _wide(features: int, side: int) -> Conv:
-  return Conv(features, (1, side))
-
-
-def _tall(features: int, side: int) -> Conv:
-  return Conv(features, (side, 1))
-
-
-def _fives(pooled: int) -> Block:
-  """A block of kernels of up to 5x5 pixels."""
+def _inception_a(pooled: int) -> Block:
+  """A block with 3x3 and 5x5 kernels, and `pooled` channels after pooling."""
   return Block('average', (
       Step('branch1x1', 'input', Conv(64)),
-      *_chain('branch5x5', Conv(48), _square(64, 5)),
-      *_chain('branch3x3dbl', Conv(64), _square(96, 3), _square(96, 3)),
+      *_chain('branch5x5', Conv(48), square(64, 5)),
+      *_chain('branch3x3dbl', Conv(64), square(96, 3), square(96, 3)),
       Step('branch_pool', 'pool', Conv(pooled))))
 
 
-def _sevens(n: int) -> Block:
-  """A block of kernels of 7x7 pixels in two parts, n channels between."""
+def _inception_c(n: int) -> Block:
+  """A block with factorized 7x7 kernels and n intermediate channels."""
   return Block('average', (
       Step('branch1x1', 'input', Conv(192)),
       *_chain('branch7x7', Conv(n), _wide(n, 7), _tall(192, 7)),
@@ -89,50 +84,50 @@ def _sevens(n: int) -> Block:
       Step('branch_pool', 'pool', Conv(192))))
 
 
-def _forks(pool: Pool) -> Block:
-  """A block whose branches divide in the end."""
+def _inception_e(pool: Pool) -> Block:
+  """A block with branches that split at their end."""
   return Block(pool, (
       Step('branch1x1', 'input', Conv(320)),
       Step('branch3x3_1', 'input', Conv(384)),
       Step('branch3x3_2a', 'branch3x3_1', _wide(384, 3)),
       Step('branch3x3_2b', 'branch3x3_1', _tall(384, 3)),
-      *_chain('branch3x3dbl', Conv(448), _square(384, 3)),
+      *_chain('branch3x3dbl', Conv(448), square(384, 3)),
       Step('branch3x3dbl_3a', 'branch3x3dbl_2', _wide(384, 3)),
       Step('branch3x3dbl_3b', 'branch3x3dbl_2', _tall(384, 3)),
       Step('branch_pool', 'pool', Conv(192))))
 
 
-STEM = {'Conv2d_1a_3x3': _halving(32),
+STEM = {'Conv2d_1a_3x3': halving(32),
         'Conv2d_2a_3x3': Conv(32, (3, 3), 1, 'VALID'),
-        'Conv2d_2b_3x3': _square(64, 3),
+        'Conv2d_2b_3x3': square(64, 3),
         'Conv2d_3b_1x1': Conv(80),
         'Conv2d_4a_3x3': Conv(192, (3, 3), 1, 'VALID')}
 """Convolutions of the stem."""
 POOLED = {'Conv2d_2b_3x3': 'pool1', 'Conv2d_4a_3x3': 'pool2'}
-"""Names of the max pooling that follows some of them."""
+"""Convolutions that are followed by max pooling, and the pooling's name."""
 BLOCKS = {
-    'Mixed_5b': _fives(32), 'Mixed_5c': _fives(64), 'Mixed_5d': _fives(64),
+    'Mixed_5b': _inception_a(32), 'Mixed_5c': _inception_a(64),
+    'Mixed_5d': _inception_a(64),
     'Mixed_6a': Block('halving max', (
-        Step('branch3x3', 'input', _halving(384)),
-        *_chain('branch3x3dbl', Conv(64), _square(96, 3), _halving(96)))),
-    'Mixed_6b': _sevens(128), 'Mixed_6c': _sevens(160),
-    'Mixed_6d': _sevens(160), 'Mixed_6e': _sevens(192),
+        Step('branch3x3', 'input', halving(384)),
+        *_chain('branch3x3dbl', Conv(64), square(96, 3), halving(96)))),
+    'Mixed_6b': _inception_c(128), 'Mixed_6c': _inception_c(160),
+    'Mixed_6d': _inception_c(160), 'Mixed_6e': _inception_c(192),
     'Mixed_7a': Block('halving max', (
-        *_chain('branch3x3', Conv(192), _halving(320)),
+        *_chain('branch3x3', Conv(192), halving(320)),
         *_chain('branch7x7x3', Conv(192), _wide(192, 7), _tall(192, 7),
-                _halving(192)))),
-    'Mixed_7b': _forks('average'), 'Mixed_7c': _forks('average')}
-"""The blocks that follow the stem; `InceptionV3.last_pool` is of the last."""
+                halving(192)))),
+    'Mixed_7b': _inception_e('average'), 'Mixed_7c': _inception_e('average')}
+"""The blocks after the stem; `InceptionV3.last_pool` replaces the last pool."""
 
 
 class Mixed(nn.Module):
-  """One block.
+  """One inception block.
 
   Attributes:
-    block: what it computes.
+    block: its convolutions and pooling.
     layer: `inception_resnet.ConvNorm` with its options.
-    count_padding: whether the zeros around the input count as pixels where
-      an average is taken.
+    count_padding: whether average pooling counts padded zeros as pixels.
   """
   block: Block
   layer: Any
@@ -140,13 +135,13 @@ class Mixed(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """[B, h, w, C] to the concatenation of all that is not read further."""
+    """[B, h, w, C] to the concatenation of the ends of all branches."""
     values = {'input': x, 'pool': self._pool(x)}
     for name, source, conv in self.block.steps:
       values[name] = self.layer(conv, name=name)(values[source])
-    read = {'input', *(step.source for step in self.block.steps)}
-    ends = [name for name in values if name not in read]
-    # A pool that no convolution reads is the last branch itself.
+    sources = {'input', *(step.source for step in self.block.steps)}
+    ends = [name for name in values if name not in sources]
+    # Pooling that is not followed by a convolution is the last branch.
     ends.sort(key=lambda name: name == 'pool')
     return jnp.concatenate([values[name] for name in ends], axis=-1)
 
@@ -160,17 +155,17 @@ class Mixed(nn.Module):
 
 
 class InceptionV3(nn.Module):
-  """The network with the statistics of its training: it is not trained here.
+  """Inception-v3 for inference only, with stored batch statistics.
 
-  Intermediates: `pool1`, `pool2` in the stem, the blocks `Mixed_5b` ...
-  `Mixed_7c`, and `avg_pool`, 2048 channels. `logits` are the values before
+  Intermediates: `pool1` and `pool2` in the stem, the blocks `Mixed_5b` ...
+  `Mixed_7c`, and `avg_pool` with 2048 channels. `logits` are the values before
   the softmax.
 
   Attributes:
-    count_padding: whether average pooling counts the zeros at the margin, as
-      torchvision does; TensorFlow, from where the weights come, does not.
+    count_padding: whether average pooling counts padded zeros as pixels, as in
+      torchvision. TensorFlow, where the weights come from, does not count them.
     last_pool: the pooling in `Mixed_7c`: 'average', or 'max' as in the graph
-      of 2015 that the Frechet distance is defined by.
+      of 2015 that defines the Frechet inception distance.
     num_classes: channels of the logits; None for no classifier.
     upto: the last intermediate to compute; None for all.
     dtype: compute type; parameters, statistics and logits stay float32.
@@ -183,7 +178,7 @@ class InceptionV3(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> dict[str, jax.Array]:
-    """Network input [B, H, W, 3] in [-1, 1] to intermediates and `logits`."""
+    """Maps input [B, H, W, 3] in [-1, 1] to intermediates and `logits`."""
     stages.check_channels(x, 3)
     return stages.collect(self._stages(x.astype(self.dtype)), self.upto)
 

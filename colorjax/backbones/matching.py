@@ -1,4 +1,4 @@
-"""Which tensor of a file is which tensor of a network, and what is amiss."""
+"""Matches the tensors of a weights file to those of a network."""
 
 import dataclasses
 import difflib
@@ -9,16 +9,16 @@ from colorjax.backbones import tensor_names
 from colorjax.backbones.weights_files import Contents
 
 FOLDED = 'folded'
-"""Root of the paths of scales that the file has and the network does without:
-they are multiplied into what stands before them."""
+"""Collection of batch norm scales that a file has but the network does not;
+`convert` multiplies them into the preceding convolutions."""
 
-# Keras 3 numbers layers within their class.
+# Names of layer classes in Keras 3, which numbers layers within their class.
 _CLASSES = {'conv': 'conv2d', 'separable': 'separable_conv2d',
             'norm': 'batch_normalization', 'dense': 'dense'}
-# Ranks of a layer's tensors tell its kind; what is not here is a batch norm.
+# The kind of a layer by the ranks of its tensors; otherwise it is a batch norm.
 _KINDS = {(4, 1): 'conv', (4,): 'conv', (4, 4): 'separable',
           (2, 1): 'dense', (2,): 'dense'}
-# Counters that torch keeps beside batch statistics; nothing depends on them.
+# Suffix of counters in torch's batch norms; they have no effect on inference.
 _COUNTER = '.num_batches_tracked'
 
 FileLayer = tuple[str, tuple[str, ...]]
@@ -26,24 +26,25 @@ FileLayer = tuple[str, tuple[str, ...]]
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-  """A file held against a network.
+  """The result of comparing a file with a network.
 
   Attributes:
-    found: the network's tensors with the names of the file's.
+    found: tensors of the network, each with its name in the file.
     missing: names of tensors that the file lacks.
     extra: names of tensors that the network lacks.
-    misshapen: names of tensors with both shapes.
-    headless: whether the classifier is missing and nothing else is amiss.
+    misshapen: descriptions of tensors with different shapes.
+    lacks_only_classifier: whether the file lacks the classifier and matches
+      otherwise.
   """
   found: tuple[tuple[tensor_names.Tensor, str], ...]
   missing: tuple[str, ...]
   extra: tuple[str, ...]
   misshapen: tuple[str, ...]
-  headless: bool
+  lacks_only_classifier: bool
 
   @property
   def complete(self) -> bool:
-    """Whether file and network hold the same tensors."""
+    """Whether the file and the network have the same tensors."""
     return not (self.missing or self.extra or self.misshapen)
 
 
@@ -51,14 +52,14 @@ def match(
     contents: Contents, layers: Sequence[tensor_names.Layer], *, top: bool,
     passed_over: tuple[str, ...] = (),
 ) -> Match:
-  """Holds a file against a network.
+  """Compares a file with a network.
 
   Args:
     contents: the opened file.
-    layers: of the network.
-    top: whether the classifier counts; if not, the file's is passed over,
-      whatever its number of classes.
-    passed_over: beginnings of names that the file may hold besides.
+    layers: layers of the network.
+    top: whether to compare the classifier; if not, a classifier in the file is
+      ignored.
+    passed_over: prefixes of tensor names in the file to ignore.
   """
   if contents.naming == 'legacy':
     names = _legacy_names(contents, layers)
@@ -77,7 +78,7 @@ def match(
       missing[tensor] = key
     elif tuple(contents.tensors[key].shape) != wanted:
       shape = list(contents.tensors[key].shape)
-      misshapen.append(f'{key} is {shape} and not {list(wanted)}')
+      misshapen.append(f'{key} is {shape} instead of {list(wanted)}')
     else:
       found.append((tensor, key))
   known = set(names.values())
@@ -85,7 +86,8 @@ def match(
                 if key not in known and not key.endswith(_COUNTER)
                 and not key.startswith(passed_over))
   return Match(tuple(found), tuple(missing.values()), extra, tuple(misshapen),
-               headless=set(missing) == head and not (extra or misshapen))
+               lacks_only_classifier=(
+                   set(missing) == head and not (extra or misshapen)))
 
 
 def _file_shape(tensor: tensor_names.Tensor, naming: str) -> tuple[int, ...]:
@@ -101,11 +103,12 @@ def _file_shape(tensor: tensor_names.Tensor, naming: str) -> tuple[int, ...]:
 
 def _torch_names(
     layers: Sequence[tensor_names.Layer]) -> dict[tensor_names.Tensor, str]:
+  """Names of the network's tensors in a state dict of torch."""
   names = {}
   for layer in layers:
     tensors = list(layer.tensors)
     if layer.kind == 'norm' and tensors[0].keras != 'gamma':
-      # Every batch norm of torch has a scale.
+      # Batch norms in torch always have a scale.
       tensors.append(tensor_names.Tensor(
           (FOLDED, *layer.path), tensors[0].shape, 'gamma',
           f'{layer.torch}.weight'))
@@ -115,6 +118,7 @@ def _torch_names(
 
 def _keras_names(
     layers: Sequence[tensor_names.Layer]) -> dict[tensor_names.Tensor, str]:
+  """Names of the network's tensors in a file of Keras 3."""
   names = {}
   counts = dict.fromkeys(_CLASSES, 0)
   for layer in layers:
@@ -128,57 +132,61 @@ def _keras_names(
 
 def _legacy_names(contents: Contents, layers: Sequence[tensor_names.Layer]
                   ) -> dict[tensor_names.Tensor, str]:
-  """By the names of the layers, and where Keras numbers them, by order."""
+  """Names of the network's tensors in a file of the legacy layout.
+
+  Layers are matched by name or, if Keras numbers them automatically, by order.
+  """
   by_name = {entry[0]: entry for entry in contents.layers}
   named = {layer.keras for layer in layers} & set(by_name)
   names: dict[tensor_names.Tensor, str] = {}
   for layer in layers:
     if layer.keras is not None and layer.keras in named:
-      names.update(_weights(layer, by_name[layer.keras]))
+      names.update(_pair_tensors(layer, by_name[layer.keras]))
   for kind in _CLASSES:
-    rest = [entry for entry in contents.layers
-            if entry[0] not in named and _kind(contents, entry) == kind]
-    wanted = [layer for layer in layers
-              if layer.keras not in named and layer.kind == kind]
-    for layer, entry in _aligned(contents, wanted, rest):
-      names.update(_weights(layer, entry))
+    entries = [entry for entry in contents.layers
+               if entry[0] not in named and _kind(contents, entry) == kind]
+    unnamed = [layer for layer in layers
+               if layer.keras not in named and layer.kind == kind]
+    for layer, entry in _align(contents, unnamed, entries):
+      names.update(_pair_tensors(layer, entry))
   return names
 
 
 def _kind(contents: Contents, entry: FileLayer) -> str:
+  """The kind of a layer in a file of the legacy layout."""
   ranks = tuple(len(contents.tensors[key].shape) for key in entry[1]
                 if key in contents.tensors)
   return _KINDS.get(ranks, 'norm')
 
 
-def _aligned(
+def _align(
     contents: Contents, layers: Sequence[tensor_names.Layer],
     entries: Sequence[FileLayer]
 ) -> list[tuple[tensor_names.Layer, FileLayer | None]]:
-  """Layers of a network beside the layers of a file, in order.
+  """Pairs the layers of a network with those of a file, in order.
 
-  Where the two do not agree, what is missing or too many is found by the
-  shapes around it, so that one lost layer does not put all after it amiss.
+  If their numbers differ, the shapes of neighboring layers show which one is
+  missing or extra, so that a missing layer does not shift all later pairs.
   """
-  wanted = [tuple(_file_shape(t, 'legacy') for t in layer.tensors)
-            for layer in layers]
-  held = [tuple(tuple(contents.tensors[key].shape) for key in keys
-                if key in contents.tensors) for _, keys in entries]
+  in_network = [tuple(_file_shape(t, 'legacy') for t in layer.tensors)
+                for layer in layers]
+  in_file = [tuple(tuple(contents.tensors[key].shape) for key in keys
+                   if key in contents.tensors) for _, keys in entries]
   pairs = []
   for _, i, j, k, m in difflib.SequenceMatcher(
-      None, wanted, held, autojunk=False).get_opcodes():
+      None, in_network, in_file, autojunk=False).get_opcodes():
     pairs += [(layer, entry) for layer, entry
               in itertools.zip_longest(layers[i:j], entries[k:m])
               if layer is not None]
   return pairs
 
 
-def _weights(layer: tensor_names.Layer, entry: FileLayer | None
-             ) -> Mapping[tensor_names.Tensor, str]:
-  """Tensors of a layer with the names of the file's, in order."""
+def _pair_tensors(layer: tensor_names.Layer, entry: FileLayer | None
+                  ) -> Mapping[tensor_names.Tensor, str]:
+  """Tensors of a layer with their names in the file, in order."""
   name, keys = entry or (layer.keras or '/'.join(layer.path), ())
   if len(keys) != len(layer.tensors):
-    # One is lost or too many: what remains is told by its own name.
+    # A tensor is missing or extra: match the others by their own names.
     own = {key.split('/')[-1].split(':')[0]: key for key in keys}
     keys = tuple(own.get(tensor.keras, f'{name}/{tensor.keras}')
                  for tensor in layer.tensors)

@@ -1,4 +1,4 @@
-"""Named intermediates of a network, as far as they are asked for."""
+"""Runs the stages of a network up to a chosen one."""
 
 from collections.abc import Iterable
 
@@ -10,23 +10,26 @@ from colorjax.errors import UserError
 def collect(
     stages: Iterable[tuple[str, jax.Array]], upto: str | None
 ) -> dict[str, jax.Array]:
-  """Runs a network's stages and keeps each by its name.
+  """Runs a network's stages and collects their values by name.
 
   Args:
-    stages: pairs (name, value) in the order of the network, produced lazily:
-      what is not asked for is not computed, and has no parameters.
+    stages: lazy pairs (name, value) in the order of the network. Stages after
+      `upto` are not computed and get no parameters.
     upto: the last stage to run; None for all.
 
   Returns:
-    The values by name. UserError if there is no stage `upto`, or if the input
-    was so small that nothing was left of it.
+    The values by name.
+
+  Raises:
+    UserError: there is no stage `upto`, or the input is too small for the
+      network.
   """
   out: dict[str, jax.Array] = {}
   for name, value in stages:
     if 0 in value.shape:
       raise UserError(
-          f'photographs are too small for this backbone: nothing is left of '
-          f'them at {name}; enlarge the image size')
+          f'photographs are too small for this backbone: stage {name} is '
+          'empty; use a larger image size')
     out[name] = value
     if name == upto:
       return out
@@ -37,7 +40,7 @@ def collect(
 
 
 def check_channels(x: jax.Array, channels: int) -> None:
-  """UserError unless x is [B, H, W, channels]."""
+  """Raises UserError unless x has the shape [B, H, W, channels]."""
   if x.ndim != 4 or x.shape[-1] != channels:
     raise UserError(
         f'this backbone takes [B, H, W, {channels}], got {list(x.shape)}')

@@ -1,9 +1,9 @@
-"""Where each tensor of a network stands: in our trees, in Keras, in torch.
+"""Names of each tensor of a network: in our variables, in Keras and in torch.
 
-A network's tensors are listed layer by layer in the order in which Keras keeps
-its layers. That order counts: half of the layers of Inception-ResNet-v2 bear
-automatic names, whose numbers depend on what else the session had built, and
-in Keras's own newer files all do.
+Tensors are listed layer by layer, in the order of Keras. The order is needed to
+match files: half of the layers of Inception-ResNet-v2 have automatic names,
+whose numbers depend on what else was built in the same session. In Keras 3
+files all layers have automatic names.
 """
 
 import functools
@@ -18,9 +18,9 @@ from colorjax.backbones import backbone, inception_resnet, vgg, xception
 Kind = Literal['conv', 'separable', 'norm', 'dense']
 Path = tuple[str, ...]
 
-# The tensors of a layer in Keras's order: their places in our trees, the names
-# that Keras and torch give them. Of a convolution's bias and of a batch norm's
-# scale a network may have none.
+# The tensors of a layer in Keras's order: their path in our variables, and
+# their names in Keras and torch. Networks may lack the bias of convolutions or
+# the scale of batch norms.
 _TENSORS: dict[Kind, tuple[tuple[Path, str, str], ...]] = {
     'conv': ((('params', 'kernel'), 'kernel', 'weight'),
              (('params', 'bias'), 'bias', 'bias')),
@@ -40,8 +40,8 @@ class Tensor(NamedTuple):
   """One tensor of a network.
 
   Attributes:
-    path: its place in `{'params', 'batch_stats'}`.
-    shape: its shape there.
+    path: its path in the variables, `{'params', 'batch_stats'}`.
+    shape: its shape in the variables.
     keras: its name within a layer of Keras.
     torch: its key in a state dict of torchvision or timm.
   """
@@ -55,10 +55,10 @@ class Layer(NamedTuple):
   """One layer of a network.
 
   Attributes:
-    kind: what it computes.
-    path: its place in the trees.
-    keras: its name in Keras; None where Keras numbers it.
-    torch: what the keys of its tensors begin with in torch.
+    kind: the type of the layer.
+    path: its path in each collection of the variables.
+    keras: its name in Keras; None for an automatic name.
+    torch: prefix of its tensors' keys in torch.
     tensors: its tensors in Keras's order.
   """
   kind: Kind
@@ -70,28 +70,28 @@ class Layer(NamedTuple):
 
 @functools.cache
 def layers(name: str) -> tuple[Layer, ...]:
-  """All layers of a backbone, one of NAMES, in the order of Keras."""
+  """Lists all layers of a backbone, one of NAMES, in the order of Keras."""
   network = backbone.build(name)
   side = network.image_size
   tree = jax.eval_shape(
       network.module.init, jax.random.key(0),
       jax.ShapeDtypeStruct((1, side, side, 3), 'float32'))
   shapes = _shapes(tree)
-  bare = {'vgg16': lambda: _vgg(vgg.VGG16), 'vgg19': lambda: _vgg(vgg.VGG19),
-          'xception': _xception, 'inception_resnet_v2': _inception_resnet
-          }[name]()
-  return tuple(_with_tensors(layer, shapes) for layer in bare)
+  without_tensors = {
+      'vgg16': lambda: _vgg(vgg.VGG16), 'vgg19': lambda: _vgg(vgg.VGG19),
+      'xception': _xception, 'inception_resnet_v2': _inception_resnet}[name]()
+  return tuple(_with_tensors(layer, shapes) for layer in without_tensors)
 
 
 def torch_layers(
     tree: Mapping[str, Any], key: Callable[[Path], str]
 ) -> tuple[Layer, ...]:
-  """All layers of a network whose files are torch's alone.
+  """Lists all layers of a network that exists only as a torch checkpoint.
 
   Args:
-    tree: `{'params': ...}`, and `'batch_stats'` where there are any: arrays
-      or their shapes.
-    key: from a layer's path to what the names of its tensors begin with.
+    tree: variables `{'params': ...}`, with `'batch_stats'` if there are any;
+      arrays or their shapes.
+    key: maps a layer's path to the prefix of its tensors' keys.
   """
   shapes = _shapes(tree)
   found = []
@@ -112,6 +112,7 @@ def _shapes(tree: Mapping[str, Any]) -> dict[Path, tuple[int, ...]]:
 
 
 def _with_tensors(layer: Layer, shapes: dict[Path, tuple[int, ...]]) -> Layer:
+  """Adds those tensors to a layer that the network has."""
   tensors = []
   for (collection, *rest), keras, torch in _TENSORS[layer.kind]:
     path = (collection, *layer.path, *rest)
@@ -142,7 +143,7 @@ def _xception() -> Iterator[Layer]:
   for number, (block, widths) in enumerate(xception.BLOCKS.items(), 1):
     for i in range(len(widths)):
       name = f'{block}_sepconv{i + 1}'
-      # timm's block1, our block 2, has no ReLU to count at its beginning.
+      # timm's block1, our block2, does not start with a ReLU.
       index = 3 * i + (number > 1)
       yield Layer('separable', (name,), name, f'block{number}.rep.{index}')
       yield Layer('norm', (f'{name}_bn',), f'{name}_bn',
@@ -165,7 +166,7 @@ def _inception_resnet() -> Iterator[Layer]:
                                     strict=True):
     yield from _branches(mixed, inception_resnet.MIXED[mixed], mixed)
     for i in range(1, inception_resnet.REPEATS[block] + 1):
-      # timm keeps the last block, which has no ReLU, apart.
+      # In timm the last block, which has no ReLU, is not part of `repeat_2`.
       torch = 'block8' if (block, i) == ('block8', 10) else f'{repeat}.{i - 1}'
       name = f'{block}_{i}'
       yield from _branches(name, inception_resnet.RESIDUAL[block], torch)
@@ -181,18 +182,18 @@ def _conv_norm(path: Path, keras: str | None, torch: str) -> Iterator[Layer]:
 
 def _branches(name: str, branches: Sequence[inception_resnet.Branch],
               torch: str) -> Iterator[Layer]:
-  """Convolutions of parallel branches, those furthest from the end first.
+  """Convolutions of parallel branches, sorted by their distance to the end.
 
-  Keras sorts layers by their distance to the output, so that branches are
-  aligned at their ends.
+  Keras sorts layers by their distance to the output, so branches of different
+  lengths are aligned at their ends.
   """
   for distance in range(max(map(len, branches)), 0, -1):
     for b, branch in enumerate(branches):
       i = len(branch) - distance
       if i < 0:
         continue
-      # Chains are nn.Sequential in timm; the one behind mixed_5b's pooling
-      # counts the pooling.
+      # Branches of several layers are nn.Sequential in timm. In the pooled
+      # branch of mixed_5b the pooling is layer 0.
       pooled = name == 'mixed_5b' and b == len(branches) - 1
       key = f'branch{b}'
       if pooled or len(branch) > 1:

@@ -18,18 +18,18 @@ VGG19 = (2, 2, 4, 4, 4)
 WIDTHS = (64, 128, 256, 512, 512)
 """Channels of each block."""
 IMAGE_SIZE = 224
-"""Side of the photographs that the classifier is made for, in pixels."""
+"""Side of the photographs that the classifier takes, in pixels."""
 
-# Mean color of ImageNet as the Caffe networks, and Keras after them, subtract
-# it: blue, green, red, of 255.
+# Mean color of ImageNet, subtracted by the Caffe networks and Keras: blue,
+# green, red in [0, 255].
 BGR_MEAN = np.array([103.939, 116.779, 123.68], np.float32)
-# What torchvision's checkpoints were trained with: red, green, blue, of 1.
+# Standardization of torchvision's checkpoints: red, green, blue in [0, 1].
 RGB_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 RGB_STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 def preprocess(rgb: jax.Array) -> jax.Array:
-  """sRGB [..., 3] in [0, 1] to blue, green, red of 255 less the mean color."""
+  """sRGB [..., 3] in [0, 1] to 255 * (blue, green, red) - BGR_MEAN (Keras)."""
   return rgb[..., ::-1] * 255. - BGR_MEAN
 
 
@@ -40,7 +40,7 @@ def preprocess_torch(rgb: jax.Array) -> jax.Array:
 
 def intermediates(depths: Sequence[int], *, top: bool = True,
                   first: str = 'conv1_1') -> tuple[str, ...]:
-  """Names of what `VGG` computes before the logits, in order."""
+  """Names of the intermediates of `VGG`, in the order of the network."""
   names = [
       name for block, depth in enumerate(depths, 1)
       for name in (*(f'relu{block}_{i + 1}' for i in range(depth)),
@@ -54,16 +54,16 @@ class VGG(nn.Module):
   """Five blocks of 3x3 convolutions with max pooling, and a classifier.
 
   Intermediates: `relu1_1` ... `relu5_4` after each convolution, `pool1` ...
-  `pool5`, and `fc6`, `fc7`, the dense layers after their ReLU. Without batch
-  normalization, so the He initialization is what makes training from scratch
+  `pool5`, and `fc6`, `fc7`, the dense layers after their ReLU. There is no
+  batch normalization; the He initialization makes training from scratch
   possible.
 
   Attributes:
     depths: convolutions of each block, VGG16 or VGG19.
-    top: whether the classifier is computed; it exists at 224 x 224 alone.
+    top: whether to compute the classifier; it needs photographs of 224 x 224.
     upto: the last intermediate to compute; None for all.
-    first: 'conv1_1', on 3 channels, or 'conv1_2', on 64 channels that the
-      caller made.
+    first: first layer: 'conv1_1', which takes 3 channels, or 'conv1_2', which
+      takes 64.
     num_classes: channels of the logits.
     dtype: compute type; parameters and logits stay float32.
   """
@@ -77,8 +77,8 @@ class VGG(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False
                ) -> dict[str, jax.Array]:
-    """Network input [B, H, W, 3 or 64] to all intermediates and `logits`."""
-    del train  # neither dropout nor statistics: both modes are the same
+    """Maps network input [B, H, W, 3 or 64] to intermediates and `logits`."""
+    del train  # No dropout, no batch statistics.
     stages.check_channels(x, 3 if self.first == 'conv1_1' else WIDTHS[0])
     return stages.collect(self._stages(x.astype(self.dtype)), self.upto)
 
@@ -99,7 +99,7 @@ class VGG(nn.Module):
     if x.shape[1:3] != (7, 7):
       raise UserError(
           f'the classifier of VGG takes photographs of {IMAGE_SIZE} x '
-          f'{IMAGE_SIZE}; at another size, ask for intermediates up to pool5')
+          f'{IMAGE_SIZE}; for other sizes use top=False')
     x = x.reshape(x.shape[0], -1)
     for name in ('fc6', 'fc7'):
       x = nn.relu(nn.Dense(4096, kernel_init=he, dtype=self.dtype,

@@ -1,11 +1,11 @@
-"""The tensors of a weights file, by name, in the three layouts there are.
+"""Reads the tensors of a weights file by name, in one of three layouts.
 
-  legacy  Keras's HDF5 layout: an ordered list of layers, an ordered list of
-          weights in each. Written by Keras 1 and 2 and by `model.save` to .h5.
-  keras   Keras 3's `.weights.h5`: layers numbered within their class.
-  torch   a state dict of torchvision or timm: one flat dict.
+  legacy  Keras's HDF5 layout: an ordered list of layers, each with an ordered
+          list of weights. Written by Keras 1 and 2, and by `model.save` to .h5.
+  keras   Keras 3's `.weights.h5`: layers are numbered within their class.
+  torch   a state dict of torchvision or timm: a flat dict.
 
-Tensors are read when they are asked for, where the format allows it.
+HDF5 files are read lazily, tensor by tensor.
 """
 
 import contextlib
@@ -23,19 +23,19 @@ import safetensors.numpy
 from colorjax.errors import UserError
 
 PICKLES = ('.pth', '.pt', '.bin')
-"""Endings of checkpoints that torch itself must read."""
+"""Suffixes of checkpoints that only torch can read."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Contents:
-  """What a weights file holds.
+  """The contents of a weights file.
 
   Attributes:
-    naming: how the tensors are named.
-    tensors: anything with a shape that `np.asarray` reads, by name.
-    layers: legacy layout alone: each layer that has weights and the names of
-      its tensors, in order. A tensor that the file lists but lacks is named
-      here and is not among `tensors`.
+    naming: the layout, which determines how tensors are named.
+    tensors: arrays by name: objects with a shape that `np.asarray` can read.
+    layers: legacy layout only: the name of each layer that has weights and the
+      names of its tensors, in order. A tensor that is listed in the file but
+      absent from it is named here and is not in `tensors`.
   """
   naming: Literal['legacy', 'keras', 'torch']
   tensors: dict[str, Any]
@@ -44,35 +44,37 @@ class Contents:
 
 @contextlib.contextmanager
 def open_weights(path: pathlib.Path) -> Iterator[Contents]:
-  """Opens a weights file; the tensors are valid inside the context.
+  """Opens a weights file; its tensors can be read inside the context.
 
-  UserError names the file where it is missing, empty, damaged, or of a kind
-  that is not read.
+  Raises:
+    UserError: the file is missing, empty, damaged or of an unknown type.
   """
   if not path.is_file():
-    raise UserError(f'{path}: there is no such weights file')
+    raise UserError(f'{path}: no such weights file')
   if not path.stat().st_size:
-    raise UserError(f'{path} is empty')
+    raise UserError(f'{path} is empty: get the file again')
   if h5py.is_hdf5(path):
     try:
       with h5py.File(path) as file:
         yield _keras_contents(path, file)
     except OSError as error:
-      raise UserError(f'{path} is damaged: {_line(error)}') from error
+      raise UserError(f'{path} is damaged, get the file again: '
+                      f'{_first_line(error)}') from error
   elif path.suffix == '.safetensors':
     yield Contents('torch', _safetensors(path))
   elif path.suffix in PICKLES:
     yield Contents('torch', _pickle(path))
   elif path.suffix in ('.h5', '.hdf5'):
-    raise UserError(f'{path} is not an HDF5 file, whatever its name says')
+    raise UserError(f'{path} is not an HDF5 file: give a file with weights '
+                    'saved by Keras')
   else:
     raise UserError(
-        f'{path}: weights are read from Keras .h5 and .weights.h5, from '
-        '.safetensors and from .pth')
+        f'{path}: unknown type of weights file; give .h5 or .weights.h5 of '
+        'Keras, .safetensors or .pth')
 
 
-def _line(error: Exception) -> str:
-  """The first line of what an error says."""
+def _first_line(error: Exception) -> str:
+  """The first line of an error message."""
   return (str(error).splitlines() or [type(error).__name__])[0]
 
 
@@ -81,11 +83,11 @@ def _keras_contents(path: pathlib.Path, file: h5py.File) -> Contents:
     return Contents('keras', _datasets(file['layers']))
   root = file.get('model_weights', file)
   if not {'layer_names', 'layer_names0'} & set(root.attrs):
-    raise UserError(f'{path} is an HDF5 file, but Keras did not write it as '
-                    'weights: it lists no layers')
+    raise UserError(f'{path} is an HDF5 file, but it lists no layers: give a '
+                    'file with weights saved by Keras')
   layers = []
   for layer in _names(root.attrs, 'layer_names'):
-    # Without its group a layer has no weights that could be named.
+    # A layer without a group has no weights.
     if weights := (_names(root[layer].attrs, 'weight_names')
                    if layer in root else ()):
       layers.append((layer, tuple(f'{layer}/{name}' for name in weights)))
@@ -93,7 +95,7 @@ def _keras_contents(path: pathlib.Path, file: h5py.File) -> Contents:
 
 
 def _datasets(group: h5py.Group) -> dict[str, h5py.Dataset]:
-  """All datasets below a group by their path in it."""
+  """All datasets in a group, by their path relative to it."""
   found: dict[str, h5py.Dataset] = {}
 
   def visit(name: str, item: h5py.HLObject) -> None:
@@ -105,7 +107,7 @@ def _datasets(group: h5py.Group) -> dict[str, h5py.Dataset]:
 
 
 def _names(attributes: h5py.AttributeManager, key: str) -> tuple[str, ...]:
-  """A list of names; Keras breaks long ones into key0, key1, ..."""
+  """A list of names; Keras splits long lists into key0, key1, ..."""
   if key in attributes:
     names = list(attributes[key])
   else:
@@ -121,16 +123,16 @@ def _safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     return safetensors.numpy.load_file(path)
   except (safetensors.SafetensorError, OSError, ValueError, KeyError,
           TypeError) as error:
-    raise UserError(f'{path} is not a safetensors file that can be read: '
-                    f'{_line(error)}') from error
+    raise UserError(f'{path} is not a valid safetensors file: '
+                    f'{_first_line(error)}') from error
 
 
 def _pickle(path: pathlib.Path) -> dict[str, np.ndarray]:
-  """A state dict by torch; weights only, for a pickle can run any code."""
+  """Reads a state dict with torch; weights only, since pickles can run code."""
   try:
     import torch
   except ImportError as error:
-    raise UserError(f'{path}: reading it needs torch (pip install torch); or '
+    raise UserError(f'{path}: this file needs torch (pip install torch); or '
                     'give the same weights as .safetensors') from error
   try:
     state = torch.load(path, map_location='cpu', weights_only=True)
@@ -138,5 +140,5 @@ def _pickle(path: pathlib.Path) -> dict[str, np.ndarray]:
     return {key: tensor.float().numpy() for key, tensor in state.items()}
   except (pickle.UnpicklingError, OSError, EOFError, RuntimeError, ValueError,
           AttributeError) as error:
-    raise UserError(f'{path} holds no state dict that torch reads as weights '
-                    f'alone: {_line(error)}') from error
+    raise UserError(f'{path} is not a state dict that torch can load with '
+                    f'weights_only=True: {_first_line(error)}') from error

@@ -12,10 +12,10 @@ from colorjax import parallel
 from colorjax.backbones import stages
 
 IMAGE_SIZE = 299
-"""Side of the photographs that the network was made for, in pixels."""
+"""Side of the photographs that the network was trained on, in pixels."""
 
-# Channels of the separable convolutions of each block. Blocks outside the
-# middle have a convolution as shortcut and halve the resolution.
+# Channels of the separable convolutions of each block. Entry and exit blocks
+# have a convolutional shortcut and halve the resolution.
 ENTRY = {'block2': (128, 128), 'block3': (256, 256), 'block4': (728, 728)}
 MIDDLE = {f'block{i}': (728, 728, 728) for i in range(5, 13)}
 EXIT = {'block13': (728, 1024)}
@@ -24,17 +24,17 @@ LAST = {'block14_sepconv1': 1536, 'block14_sepconv2': 2048}
 
 
 def intermediates(*, top: bool = True) -> tuple[str, ...]:
-  """Names of what `Xception` computes before the logits, in order."""
+  """Names of the intermediates of `Xception`, in the order of the network."""
   return ('block1_conv1_act', 'block1_conv2_act', *BLOCKS,
           *(f'{name}_act' for name in LAST), *(('avg_pool',) if top else ()))
 
 
 class SeparableConv(nn.Module):
-  """A 3x3 convolution of each channel, then a 1x1 convolution across them.
+  """A 3x3 convolution of each channel, then a 1x1 convolution across channels.
 
   Attributes:
     features: channels of the output.
-    conv: `nn.Conv` with the options that all convolutions share.
+    conv: `nn.Conv` with the options shared by all convolutions.
   """
   features: int
   conv: Callable[..., nn.Module]
@@ -50,19 +50,18 @@ class SeparableConv(nn.Module):
 class Xception(nn.Module):
   """Separable convolutions with shortcuts.
 
-  Intermediates, by the names that Keras gives to its layers: the two
-  convolutions of block 1 and of block 14 after their ReLU
-  (`block1_conv1_act`, ..., `block14_sepconv2_act`), `avg_pool`, and the sums
-  at the end of the blocks between, which Keras leaves unnamed: `block2` ...
-  `block13`.
+  Intermediates, with Keras's layer names: the two convolutions of block 1 and
+  of block 14 after their ReLU (`block1_conv1_act`, ...,
+  `block14_sepconv2_act`), and `avg_pool`. The outputs of the blocks in between,
+  which have no names in Keras, are `block2` ... `block13`.
 
   Attributes:
-    top: whether the pooled features and the classifier are computed.
+    top: whether to compute the pooled features and the classifier.
     upto: the last intermediate to compute; None for all.
     num_classes: channels of the logits.
-    variant: 'keras', the original. 'torch' is the port in timm
-      (`legacy_xception`), which pads its pooling on both sides and takes a
-      smaller epsilon in its batch norms: a checkpoint belongs to one of them.
+    variant: 'keras', the original, or 'torch', timm's port (`legacy_xception`),
+      which pads its pooling on both sides and has a smaller epsilon in its
+      batch norms. A checkpoint must be used with its own variant.
     dtype: compute type; parameters, statistics and logits stay float32.
   """
   top: bool = True
@@ -74,10 +73,10 @@ class Xception(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False
                ) -> dict[str, jax.Array]:
-    """Network input [B, H, W, 3] to all intermediates and `logits`.
+    """Maps network input [B, H, W, 3] to all intermediates and `logits`.
 
-    With `train` batch statistics are those of the batch, and the collection
-    `batch_stats` is updated.
+    With `train`, batch norm uses the statistics of the batch, and the
+    collection `batch_stats` is updated.
     """
     stages.check_channels(x, 3)
     return stages.collect(self._stages(x.astype(self.dtype), train), self.upto)
@@ -105,7 +104,7 @@ class Xception(nn.Module):
         shortcut = conv(widths[-1], (1, 1), 2, name=f'{block}_shortcut')(x)
         shortcut = norm(name=f'{block}_shortcut_bn')(shortcut)
       for i, width in enumerate(widths, 1):
-        # Block 1 ends in a ReLU: the one that begins block 2 changes nothing.
+        # The first ReLU of block 2 has no effect: block 1 ends with a ReLU.
         x = separable(width, name=f'{block}_sepconv{i}')(nn.relu(x))
         x = norm(name=f'{block}_sepconv{i}_bn')(x)
       if block not in MIDDLE:

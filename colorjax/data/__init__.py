@@ -1,1 +1,1 @@
-"""Photographs to batches: sources, order, augmentation, streams."""
+"""From photographs to batches: sources, order, augmentation, streams."""

@@ -1,4 +1,4 @@
-"""From a photograph of any size to the square that the network sees."""
+"""Crops and resizes photographs of any size to the network's square input."""
 
 import dataclasses
 import math
@@ -8,49 +8,56 @@ import numpy as np
 from colorjax.photo.square import resize
 
 FITS = ('crop', 'squash')
-"""How evaluation makes a photograph square: see `fit_square`."""
+"""Ways to make a photograph square for evaluation; see `fit_square`."""
 
 _CROP_ATTEMPTS = 10
 
 NUM_DRAWS = 1 + 4 * _CROP_ATTEMPTS
-"""Random numbers that `random_square` uses."""
+"""How many random numbers `random_view` needs."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Augment:
-  """Random-resized-crop (Szegedy et al. 2015, arXiv:1409.4842) and flip.
+  """Settings of the random resized crop and the random horizontal flip.
+
+  The crop is that of Szegedy et al. 2015 (arXiv:1409.4842).
 
   Attributes:
-    scale: smallest and largest share of the photograph's area, in (0, 1].
-    ratio: smallest and largest width / height of the crop before it is made
-      square; its logarithm is uniform.
-    flip: probability of mirroring left and right.
+    scale: smallest and largest area of the crop as a share of the photograph's
+      area, in (0, 1].
+    ratio: smallest and largest aspect ratio (width / height) of the crop before
+      it is resized to a square. The logarithm of the ratio is uniform.
+    flip: probability of a horizontal flip, in [0, 1].
+
+  Raises:
+    ValueError: a setting is out of range.
   """
   scale: tuple[float, float] = (0.25, 1.0)
   ratio: tuple[float, float] = (3 / 4, 4 / 3)
   flip: float = 0.5
 
   def __post_init__(self):
-    """Refuses ranges that are none."""
+    """Checks the ranges."""
     if not 0 < self.scale[0] <= self.scale[1] <= 1:
-      raise ValueError(f'crop scale needs 0 < low <= high <= 1: {self.scale}')
+      raise ValueError(
+          f'scale must satisfy 0 < low <= high <= 1, got {self.scale}')
     if not 0 < self.ratio[0] <= self.ratio[1] < math.inf:
-      raise ValueError(f'crop ratio needs 0 < low <= high: {self.ratio}')
+      raise ValueError(f'ratio must satisfy 0 < low <= high, got {self.ratio}')
     if not 0 <= self.flip <= 1:
-      raise ValueError(f'flip is a probability, got {self.flip}')
+      raise ValueError(f'flip must be in [0, 1], got {self.flip}')
 
 
 def crop_box(height: int, width: int, augment: Augment, draws: np.ndarray
              ) -> tuple[int, int, int, int]:
-  """Where a random-resized-crop falls.
+  """Chooses the box of a random resized crop.
 
-  Up to ten boxes of random area and ratio are tried; if none lies inside the
-  photograph it is the largest one in the middle with an allowed ratio.
+  Tries up to ten boxes of random area and aspect ratio. If none fits inside the
+  photograph, returns the largest centered box with an allowed ratio.
 
   Args:
     height: rows of the photograph.
-    width: its columns.
-    augment: scale and ratio.
+    width: columns of the photograph.
+    augment: scale and ratio of the crop.
     draws: uniform in [0, 1), [4 * attempts].
 
   Returns:
@@ -74,14 +81,14 @@ def crop_box(height: int, width: int, augment: Augment, draws: np.ndarray
 
 @dataclasses.dataclass(frozen=True)
 class View:
-  """Which part of a photograph the network sees.
+  """The part of a photograph that the network sees.
 
   Attributes:
     top: first row.
     left: first column.
     rows: number of rows.
     columns: number of columns.
-    is_mirrored: whether left and right are exchanged.
+    is_mirrored: whether the part is flipped horizontally.
   """
   top: int
   left: int
@@ -92,12 +99,12 @@ class View:
 
 def random_view(height: int, width: int, augment: Augment, draws: np.ndarray
                 ) -> View:
-  """A random crop of a photograph, perhaps mirrored.
+  """Chooses a random crop of a photograph and whether to flip it.
 
   Args:
     height: rows of the photograph.
-    width: its columns.
-    augment: what may be drawn.
+    width: columns of the photograph.
+    augment: the distribution of crops and flips.
     draws: uniform in [0, 1), [NUM_DRAWS]; equal draws give equal views.
 
   Returns:
@@ -108,30 +115,34 @@ def random_view(height: int, width: int, augment: Augment, draws: np.ndarray
 
 
 def fitted_view(height: int, width: int, fit: str) -> View:
-  """What evaluation sees of a photograph.
+  """Chooses the part of a photograph that is used in evaluation.
 
   Args:
     height: rows of the photograph.
-    width: its columns.
-    fit: 'crop' takes the largest square in the middle, 'squash' the whole.
+    width: columns of the photograph.
+    fit: 'crop' for the largest centered square, 'squash' for the whole
+      photograph.
 
   Returns:
     The view.
+
+  Raises:
+    ValueError: `fit` is not one of FITS.
   """
   if fit == 'squash':
     return View(0, 0, height, width)
   if fit != 'crop':
-    raise ValueError(f'fit is one of {FITS}, got {fit!r}')
+    raise ValueError(f'fit must be one of {FITS}, got {fit!r}')
   side = min(height, width)
   return View((height - side) // 2, (width - side) // 2, side, side)
 
 
 def cut(pixels: np.ndarray, view: View, size: int) -> np.ndarray:
-  """A view of a photograph as a square.
+  """Cuts a view out of a photograph and resizes it to a square.
 
   Args:
-    pixels: uint8 [H, W, 3].
-    view: what to show; it lies inside.
+    pixels: uint8 sRGB [H, W, 3].
+    view: the part to cut out; it must lie inside the photograph.
     size: side of the result in pixels.
 
   Returns:
@@ -142,24 +153,20 @@ def cut(pixels: np.ndarray, view: View, size: int) -> np.ndarray:
   return square[:, ::-1] if view.is_mirrored else square
 
 
-def random_square(pixels: np.ndarray, size: int, augment: Augment,
-                  draws: np.ndarray) -> np.ndarray:
-  """`cut` at a `random_view`: uint8 [H, W, 3] to [size, size, 3]."""
-  height, width = pixels.shape[:2]
-  return cut(pixels, random_view(height, width, augment, draws), size)
-
-
 def fit_square(pixels: np.ndarray, size: int, fit: str) -> np.ndarray:
-  """A photograph made square for evaluation.
+  """Makes a photograph square for evaluation.
 
   Args:
-    pixels: uint8 [H, W, 3].
+    pixels: uint8 sRGB [H, W, 3].
     size: side of the result in pixels.
-    fit: 'crop' takes the largest square in the middle and resizes it; 'squash'
-      resizes the whole, which changes its proportions.
+    fit: 'crop' resizes the largest centered square; 'squash' resizes the whole
+      photograph, which changes its aspect ratio.
 
   Returns:
     uint8 [size, size, 3].
+
+  Raises:
+    ValueError: `fit` is not one of FITS.
   """
   height, width = pixels.shape[:2]
   return cut(pixels, fitted_view(height, width, fit), size)

@@ -1,7 +1,7 @@
-"""Images that belong to photographs by their names: masks, painted hints.
+"""Pairs photographs with other images by name: masks, painted hints.
 
-That of `roses/1.jpg` is `roses/1.png`, or another of photo.SUFFIXES, below
-their own folder.
+The companion of `roses/1.jpg` is `roses/1.png` in the companions' own folder.
+Any file name ending of photo.SUFFIXES is accepted.
 """
 
 import os
@@ -11,45 +11,49 @@ from collections.abc import Callable, Sequence
 from colorjax.data import folders
 from colorjax.errors import UserError
 
-_NAMED_MISSING = 3  # photographs without an image that a message names
+_MAX_NAMED = 3  # photographs without a companion that an error lists
 
 
 PathsOf = Callable[[Sequence[str], str], list[pathlib.Path]]
-"""`(names, of) -> a path for each name`: names of photographs relative to their
-folder, and what messages call these photographs. UserError where some have no
-image; it counts and names them."""
+"""`(names, source) -> paths`, the path of the companion of each photograph.
+
+`names` are the photographs' names relative to their folder; `source` is the
+name of the set of photographs, for error messages. Raises UserError if
+photographs have no companion, with their number and the first names.
+"""
 
 
 def folder(path: str | os.PathLike, what: str) -> PathsOf:
-  """The images of a folder, to be paired with photographs.
+  """Lists the images of a folder and returns a function that pairs them.
 
   Args:
     path: the folder.
-    what: what messages call an image, 'mask' for example.
+    what: the noun for an image in error messages, for example 'mask'.
 
   Returns:
-    What pairs them.
+    The pairing function.
 
   Raises:
-    UserError: no such folder, no images in it, or two for one name.
+    UserError: the folder does not exist, cannot be read, holds no images, or
+      holds two images with the same stem.
   """
   images = _by_name(path, what)
 
-  def paths_of(names, of):
+  def paths_of(names, source):
     missing = [name for name in names if _stem(name) not in images]
     if missing:
-      first = ', '.join(missing[:_NAMED_MISSING])
+      first = ', '.join(missing[:_MAX_NAMED])
       raise UserError(
           f'{what}s folder:{path}: {len(missing)} of the {len(names)} '
-          f'photographs of {of} have no {what}, first {first}; the {what} of '
-          f'{missing[0]} has to be {_stem(missing[0])}.png')
+          f'photographs of {source} have no {what}, the first are {first}; '
+          f'name the {what} of {missing[0]} {_stem(missing[0])}.png')
     return [images[_stem(name)] for name in names]
 
   return paths_of
 
 
 def _by_name(path: str | os.PathLike, what: str) -> dict[str, pathlib.Path]:
-  """The images of a folder by their names without ending."""
+  """Maps names without ending to the images of a folder."""
   root = pathlib.Path(path).expanduser()
   if not root.is_dir():
     kind = 'is a file, not a folder' if root.exists() else 'does not exist'
@@ -63,7 +67,7 @@ def _by_name(path: str | os.PathLike, what: str) -> dict[str, pathlib.Path]:
     other = images.setdefault(_stem(name), file)
     if other != file:
       raise UserError(f'{what}s folder:{path}: {other} and {file} are both '
-                      f'the {what} of one photograph; remove one')
+                      f'a {what} of the same photograph; remove one')
   if not images:
     raise UserError(
         f'{what}s folder:{path}: no images in {root} or below it')

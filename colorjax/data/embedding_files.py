@@ -1,12 +1,12 @@
-"""The files of a cache of embeddings, and what makes them safe.
+"""The files of an embedding cache, safe against crashes and parallel writers.
 
-  record.json      what the embeddings are of, for people
+  record.json      describes the photographs and the network, for people
   embeddings.npy   float32 [N, E], a row for each photograph of the source
   done.npy         bool [N], which rows are computed
-  lock             held by the process that computes
+  lock             held by the process that computes rows
 
-Whoever fills rows flushes them before it marks them. A file is whole or not
-there at all, so a process may be killed at any moment.
+Callers must flush rows to disk before they mark them as done. Each file is
+created atomically. So a process may be killed at any moment.
 """
 
 import contextlib
@@ -24,36 +24,41 @@ from colorjax.errors import UserError
 
 RECORD, ROWS, DONE, LOCK = (
     'record.json', 'embeddings.npy', 'done.npy', 'lock')
-"""Files of a cache."""
+"""Names of the files of a cache."""
 
 
 @contextlib.contextmanager
 def locked(folder: pathlib.Path, report: Callable[[str], None]
            ) -> Iterator[None]:
-  """Keeps other processes from computing the same rows meanwhile.
+  """Holds the lock of a cache, so that no other process computes its rows.
 
   Args:
-    folder: of the cache; made if need be.
-    report: is told if there is another process to wait for.
+    folder: folder of the cache; created if it does not exist.
+    report: called with a line if another process holds the lock.
 
   Yields:
-    Once the cache is ours. OSError if the folder cannot be written.
+    None, as soon as the lock is held.
+
+  Raises:
+    OSError: the folder cannot be written.
   """
   folder.mkdir(parents=True, exist_ok=True)
   with (folder / LOCK).open('a') as lock:
     try:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-      report(f'another process is computing the embeddings in {folder}: '
-             'waiting for it')
+      report(f'waiting for another process that computes the embeddings in '
+             f'{folder}')
       fcntl.flock(lock, fcntl.LOCK_EX)
     except OSError:
-      pass  # Without locks (some NFS) both compute, and write the same.
+      # Some network file systems have no locks. Both processes then compute
+      # the rows, and write the same values.
+      pass
     yield
 
 
 def write_record(folder: pathlib.Path, record: Mapping[str, Any]) -> None:
-  """Writes what the embeddings are of, JSON values, unless it is there."""
+  """Writes the description of the cache as JSON, unless the file exists."""
   path = folder / RECORD
   if not path.exists():
     with files.replacing(path) as temporary:
@@ -61,14 +66,17 @@ def write_record(folder: pathlib.Path, record: Mapping[str, Any]) -> None:
 
 
 def finished(folder: pathlib.Path, shape: tuple[int, int]) -> np.memmap | None:
-  """The rows, read-only, if all of them are computed.
+  """Opens the rows read-only if all of them are computed.
 
   Args:
-    folder: of the cache, perhaps somebody else's; nothing is written.
+    folder: folder of the cache; nothing is written to it.
     shape: N and E.
 
   Returns:
-    float32 [N, E], or None. UserError if a file is damaged.
+    float32 [N, E], or None if rows are missing.
+
+  Raises:
+    UserError: a file is damaged.
   """
   if not ((folder / ROWS).exists() and (folder / DONE).exists()):
     return None
@@ -79,18 +87,21 @@ def finished(folder: pathlib.Path, shape: tuple[int, int]) -> np.memmap | None:
 
 def open_writable(folder: pathlib.Path, shape: tuple[int, int]
                   ) -> tuple[np.memmap, np.memmap]:
-  """The rows and which of them are computed, mapped from their files.
+  """Opens the rows and their done marks for writing.
 
   Args:
-    folder: of the cache, which is ours; files that are missing are made.
+    folder: folder of the cache, with the lock held; missing files are created.
     shape: N and E.
 
   Returns:
-    float32 [N, E] and bool [N], both to be written to and flushed. UserError
-    if a file is damaged, OSError if one cannot be written.
+    float32 [N, E] and bool [N], memory-mapped; the caller writes and flushes.
+
+  Raises:
+    UserError: a file is damaged.
+    OSError: a file cannot be written.
   """
   if not ((folder / ROWS).exists() and (folder / DONE).exists()):
-    # In this order: marks never outlive the rows that they speak of.
+    # The marks are deleted first: they must never exist without their rows.
     (folder / DONE).unlink(missing_ok=True)
     _create(folder / ROWS, np.float32, shape)
     _create(folder / DONE, np.bool_, shape[:1])
@@ -99,7 +110,7 @@ def open_writable(folder: pathlib.Path, shape: tuple[int, int]
 
 
 def _create(path: pathlib.Path, dtype: Any, shape: tuple[int, ...]) -> None:
-  """A file of zeros, whole or not there at all."""
+  """Creates a file of zeros atomically."""
   with files.replacing(path) as temporary:
     np.lib.format.open_memmap(temporary, 'w+', dtype, shape).flush()
     with temporary.open('r+b') as file:
@@ -107,9 +118,10 @@ def _create(path: pathlib.Path, dtype: Any, shape: tuple[int, ...]) -> None:
 
 
 def _reserve(file: IO[bytes]) -> None:
-  """Takes the file's space now: a disk that fills up later would be fatal.
+  """Reserves the file's space on disk.
 
-  Writing to a mapped file for which there is no space ends the process.
+  Without this, a disk that fills up later would kill the process with SIGBUS
+  when it writes to the mapped file.
   """
   if hasattr(os, 'posix_fallocate'):
     os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
@@ -121,9 +133,9 @@ def _map(path: pathlib.Path, dtype: Any, shape: tuple[int, ...],
     array = np.load(path, mmap_mode=mode)
   except (ValueError, EOFError) as error:
     raise UserError(f'{path} is damaged: delete its folder to compute the '
-                    'embeddings anew') from error
+                    'embeddings again') from error
   if array.dtype != dtype or array.shape != shape:
-    raise UserError(f'{path} holds {array.dtype} {list(array.shape)} and not '
-                    f'{np.dtype(dtype)} {list(shape)}: delete its folder to '
-                    'compute the embeddings anew')
+    raise UserError(f'{path} holds {array.dtype} {list(array.shape)} instead '
+                    f'of {np.dtype(dtype)} {list(shape)}: delete its folder to '
+                    'compute the embeddings again')
   return array

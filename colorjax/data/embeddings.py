@@ -1,13 +1,13 @@
-"""What a frozen network sees in each photograph, computed once and kept.
+"""A cache of the embeddings that a frozen network computes of photographs.
 
-A cache is a folder of its own for each combination of photographs, network and
-size, named by a hash of them: another network or another photograph finds
-another folder, and nothing is ever overwritten (`embedding_files` has its
-files).
+Each combination of photographs, network and size has a cache folder of its own,
+named by a hash of them. A change of the network or of the photographs leads to
+another folder, so no cache is overwritten. `embedding_files` describes the
+files.
 
-Rows reach the disk before they are marked, so a process may be killed at any
-moment and the next one goes on. The vector is that of the whole photograph,
-made square as for evaluation: random crops of it share it.
+A process may be killed at any moment; the next one continues where it stopped.
+The embedding is computed from the whole photograph, made square as for
+evaluation, and shared by all random crops of it.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from colorjax.data import augment, embedding_files, engines
+from colorjax.data import embedding_files, pipeline
 from colorjax.data.engines import Batch, BatchStream
 from colorjax.data.progress import Progress
 from colorjax.data.screening import Screen
@@ -27,22 +27,22 @@ from colorjax.data.source import Source
 from colorjax.errors import UserError
 from colorjax.photo import UnreadablePhoto
 
-_VERSION = 1  # of the meaning of the files; part of the hash
-_SAMPLE = 64
+_VERSION = 1  # of the file format; part of the hash
+_NUM_SAMPLED = 64  # photographs whose pixels are part of the hash
 
 Embed = Callable[[Batch], np.ndarray]
-"""`batch -> [B, E]`; rows of padding may hold anything finite or not."""
+"""`batch -> [B, E]`; rows of padding are ignored and need not be finite."""
 
 
 def attach(stream: BatchStream, table: np.ndarray) -> BatchStream:
-  """The same batches with 'embedding'.
+  """Adds the entry 'embedding' to each batch of a stream.
 
   Args:
-    stream: batches with 'index'; closed with the result.
-    table: what `compute` returned for their source, [N, E].
+    stream: batches with 'index'; it is closed when the result is closed.
+    table: the embeddings that `compute` returned for the same source, [N, E].
 
   Returns:
-    Batches with 'embedding' float32 [B, E] besides, 0 for padding.
+    The batches with 'embedding', float32 [B, E], 0 for padding.
   """
   def batches():
     with stream:
@@ -61,31 +61,32 @@ def compute(photos: Screen, embed: Embed, *, channels: int,
             batch_size: int, image_size: int, fit: str = 'crop',
             engine: str = 'auto', num_threads: int | None = None,
             report: Callable[[str], None] = print) -> np.ndarray:
-  """The embeddings of all photographs, computed where they are not kept yet.
+  """Returns the embeddings of all photographs; computes those not yet cached.
 
   Args:
-    photos: the photographs; those that the screen leaves out have no row.
-    embed: the network, called with batches of `batch_size` rows, the last one
-      padded.
-    channels: E.
-    network: all that `embed` depends on, as JSON values: the name of the
+    photos: the photographs; those that the screen leaves out are not embedded.
+    embed: the network, called with batches of `batch_size` rows; the last batch
+      is padded.
+    channels: E, the size of an embedding.
+    network: everything that `embed` depends on, as JSON values: the name of the
       network, the `fingerprint` of its weights, its settings.
-    directory: where caches are, each in a folder of its own.
-    batch_size: photographs at a time.
-    image_size: side of the squares that `embed` is given, in pixels.
+    directory: the folder that holds the caches.
+    batch_size: photographs in a batch.
+    image_size: side of the square images given to `embed`, in pixels.
     fit: 'crop' or 'squash', see augment.fit_square.
     engine: as in `pipeline.train_stream`.
     num_threads: as in `pipeline.train_stream`.
-    report: is told of progress, a line at a time.
+    report: called with lines about the progress.
 
   Returns:
-    float32 [N, E], mapped from the file and read-only; rows of photographs
-    that were left out are 0.
+    float32 [N, E], memory-mapped and read-only. Rows of photographs that were
+    left out are 0.
 
   Raises:
-    UserError: the folder cannot be written, a file in it is damaged, or the
-      network gives numbers that are not finite.
-    UnreadablePhoto: a photograph cannot be read and the screen does not skip.
+    UserError: the folder cannot be written, a file in it is damaged, or an
+      embedding is not finite.
+    UnreadablePhoto: a photograph cannot be read, and the screen does not skip
+      unreadable photographs.
   """
   key = {'version': _VERSION, 'photographs': _describe(photos.source),
          'image_size': image_size, 'fit': fit, 'channels': channels,
@@ -101,25 +102,31 @@ def compute(photos: Screen, embed: Embed, *, channels: int,
       rows, done = embedding_files.open_writable(folder, shape)
       missing = np.flatnonzero(~done)
       if missing.size:
-        with _squares(photos, missing, batch_size, image_size, fit, engine,
-                      num_threads) as stream:
+        with pipeline.eval_stream(
+            photos, batch_size=batch_size, image_size=image_size, fit=fit,
+            indices=missing.tolist(), engine=engine, num_threads=num_threads
+        ) as stream:
           _fill(rows, done, stream, embed,
                 Progress(photos.source.name, missing.size, 'embeddings',
-                         report, note=f', kept in {folder}'),
+                         report, note=f', cached in {folder}'),
                 photos.source.label)
   except OSError as error:
     raise UserError(
-        f'cannot keep embeddings in {folder}: {error.strerror or error}; '
-        'choose a folder with embedding_dir=FOLDER, or '
+        f'cannot write embeddings to {folder}: {error.strerror or error}; '
+        'choose another folder with embedding_dir=FOLDER, or use '
         'embeddings=computed') from error
   rows.flags.writeable = False
   return rows
 
 
 def fingerprint(tree: Any) -> str:
-  """SHA-256 over the names, shapes and numbers of nested mappings of arrays.
+  """Computes a SHA-256 of the names, shapes and values of a tree of arrays.
 
-  The order in which a mapping holds its entries does not matter.
+  Args:
+    tree: nested mappings of arrays; the order of the entries does not matter.
+
+  Returns:
+    64 hexadecimal digits.
   """
   digest = hashlib.sha256()
 
@@ -138,20 +145,20 @@ def fingerprint(tree: Any) -> str:
 
 def beside(data: str, *, data_dir: str | os.PathLike | None = None
            ) -> pathlib.Path | None:
-  """The folder for caches that lies beside the photographs.
+  """Returns the default folder for caches, beside the photographs.
 
   Args:
-    data: what `sources.parse` understands.
-    data_dir: as there.
+    data: a specification of photographs, see `sources.parse`.
+    data_dir: as in `sources.parse`.
 
   Returns:
-    `PATH.embeddings` for `folder:PATH` and `prepared:PATH`, a folder of TFDS's
-    own data directory for `tfds:NAME`; None where the photographs lie in no
-    folder of the user's. It may not exist yet.
+    `PATH.embeddings` for `folder:PATH` and `prepared:PATH`, a folder inside the
+    TFDS data directory for `tfds:NAME`, and None for `bundled`. The folder may
+    not exist yet.
   """
   kind, _, rest = data.partition(':')
   if kind == 'prepared':
-    # What follows the folder is a split, which may hold colons itself.
+    # A split may follow the path, and it may contain colons.
     while ':' in rest and not pathlib.Path(rest).expanduser().is_dir():
       rest = rest.rpartition(':')[0]
   if kind in ('folder', 'prepared'):
@@ -164,10 +171,10 @@ def beside(data: str, *, data_dir: str | os.PathLike | None = None
 
 
 def is_writable(folder: pathlib.Path) -> bool:
-  """Whether files may be made in a folder, which is made itself if need be.
+  """Whether files may be created in a folder; creates the folder if possible.
 
-  A folder whose permissions let nobody write is meant to stay as it is: the
-  superuser could write to it, and does not.
+  A folder whose permission bits allow no writing counts as read-only even for
+  the superuser.
   """
   nearest = folder
   while not nearest.exists() and nearest != nearest.parent:
@@ -182,21 +189,21 @@ def is_writable(folder: pathlib.Path) -> bool:
 
 
 def _describe(source: Source) -> dict[str, Any]:
-  """What tells photographs from others, wherever they lie.
+  """Identifies a set of photographs, independent of where they are stored.
 
-  The names of all, and the pixels of some: a photograph that is replaced by
-  another under its old name is noticed only if it is among these.
+  Uses the names of all photographs and the pixels of _NUM_SAMPLED. A photograph
+  that is replaced under the same name goes unnoticed unless it is sampled.
   """
-  some = np.linspace(0, source.size - 1, min(source.size, _SAMPLE))
-  sample = hashlib.sha256()
-  for index in some.round().astype(int):
+  sampled = np.linspace(0, source.size - 1, min(source.size, _NUM_SAMPLED))
+  digest = hashlib.sha256()
+  for index in sampled.round().astype(int):
     try:
       pixels = source.read(int(index))
     except UnreadablePhoto:
       continue
-    sample.update(str(pixels.shape).encode() + pixels.tobytes())
-  description = {'count': source.size, 'sample': sample.hexdigest()}
-  if not source.prefers_tf_data:  # There a name costs the reading of a record.
+    digest.update(str(pixels.shape).encode() + pixels.tobytes())
+  description = {'count': source.size, 'sample': digest.hexdigest()}
+  if not source.prefers_tf_data:  # A name in TFDS costs reading a record.
     names = '\n'.join(source.label(i) for i in range(source.size))
     description['names'] = hashlib.sha256(names.encode()).hexdigest()
   return description
@@ -207,30 +214,9 @@ def _hash_of(key: Mapping[str, Any]) -> str:
   return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _squares(photos: Screen, indices: np.ndarray, batch_size: int,
-             image_size: int, fit: str, engine: str, num_threads: int | None
-             ) -> BatchStream:
-  """Batches of some of the photographs, made square as for evaluation."""
-  padding: engines.Row = {
-      'image': np.zeros((image_size, image_size, 3), np.uint8),
-      'index': np.array(-1, np.int32)}
-
-  def load(number):
-    index = int(indices[number]) if number < len(indices) else -1
-    pixels = photos.read(index) if index >= 0 else None
-    if pixels is None:
-      return padding
-    return {'image': augment.fit_square(pixels, image_size, fit),
-            'index': np.array(index, np.int32)}
-
-  plan = engines.Plan(load=load, padding=padding, batch_size=batch_size,
-                      start=0, stop=-(-len(indices) // batch_size))
-  return engines.stream(plan, engine=engine, num_threads=num_threads,
-                        prefers_tf_data=photos.source.prefers_tf_data)
-
-
 def _fill(rows: np.memmap, done: np.memmap, stream: BatchStream, embed: Embed,
           progress: Progress, label: Callable[[int], str]) -> None:
+  """Computes the rows of the stream's photographs and marks them as done."""
   for batch in stream:
     is_photo = batch['padding_mask'] > 0
     index = batch['index'][is_photo]
@@ -239,7 +225,7 @@ def _fill(rows: np.memmap, done: np.memmap, stream: BatchStream, embed: Embed,
       bad = index[~np.isfinite(vectors).all(-1)]
       if bad.size:
         raise UserError(f'the embedding of {label(int(bad[0]))} is not finite: '
-                        'look at the weights of the backbone')
+                        'check the weights of the backbone')
       rows[index] = vectors
       rows.flush()
       done[index] = True

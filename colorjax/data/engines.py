@@ -1,8 +1,9 @@
 """Two engines that turn a numbered sequence of examples into batches.
 
-An engine knows how to run `load` in parallel and ahead of time, in order, and
-nothing about photographs. Both give the same batches bit by bit; threads need
-no TensorFlow, tf.data is what TFDS users expect and can profile.
+An engine calls a load function in parallel and ahead of time, and returns the
+results in order. It knows nothing about photographs. Both engines give
+bit-identical batches. The thread engine needs no TensorFlow; the tf.data engine
+can be profiled with TensorFlow's tools.
 """
 
 import collections
@@ -17,29 +18,33 @@ from collections.abc import Callable, Generator, Iterator
 import numpy as np
 
 Batch = dict[str, np.ndarray]
-"""'image' uint8 [B, S, S, 3] sRGB; 'mask' float32 [B], 1 for a photograph and 0
-for padding; 'index' int32 [B], number in the source and -1 for padding; and
-where they were asked for 'region' float32 [B, S, S, 1], 1 inside."""
+"""The arrays of a batch by name.
+
+'image' uint8 sRGB [B, S, S, 3]; 'padding_mask' float32 [B], 1 for a photograph
+and 0 for padding; 'index' int32 [B], the photograph's index in the source, -1
+for padding; and, if requested, 'region' float32 [B, S, S, 1], 1 inside the
+region.
+"""
 
 Row = dict[str, np.ndarray]
-"""A batch's arrays without B and without 'mask'."""
+"""One example: the arrays of a batch without B, and without 'padding_mask'."""
 
 ENGINES = ('auto', 'threads', 'tf.data')
-"""Names that `engine` arguments take."""
+"""Values of `engine` arguments."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-  """What there is to load.
+  """The batches to load.
 
   Attributes:
-    load: `number -> row`, a pure function; examples are numbered through all
-      batches.
-    padding: the row that stands for no example, of the same arrays, shapes and
-      types as every other; its 'index' is -1.
-    batch_size: examples in each batch, of this shard.
-    start: first batch.
-    stop: the batch after the last one, None for never.
+    load: `number -> row`, a pure function; examples are numbered consecutively
+      over all batches.
+    padding: the row that fills up incomplete batches, with the same names,
+      shapes and dtypes as all other rows; its 'index' is -1.
+    batch_size: examples in each batch of this shard.
+    start: number of the first batch.
+    stop: number of the batch after the last one; None for an endless stream.
   """
   load: Callable[[int], Row]
   padding: Row
@@ -54,33 +59,34 @@ class BatchStream(Iterator[Batch]):
   def __init__(self, batches: Generator[Batch, None, None]):
     """Wraps a generator whose `close` ends the background work."""
     self._batches = batches
-    # Also called when the stream is forgotten or the process ends: tf.data's
-    # threads would wait for ever for an interpreter that is gone.
+    # The finalizer also runs when the stream is garbage-collected and when the
+    # process ends. Otherwise the threads of tf.data would wait forever for the
+    # interpreter.
     self._end = weakref.finalize(self, batches.close)
 
   def __next__(self) -> Batch:
-    """The next batch; waits for it."""
+    """Waits for the next batch and returns it."""
     return next(self._batches)
 
   def __enter__(self) -> 'BatchStream':
-    """Itself."""
+    """Returns the stream itself."""
     return self
 
   def __exit__(self, *exc_info) -> None:
-    """Closes."""
+    """Closes the stream."""
     self.close()
 
   def close(self) -> None:
-    """Ends the background work; the stream gives no more batches."""
+    """Ends the background work; the stream yields no more batches."""
     self._end()
 
 
 def load_batch(plan: Plan, batch: int) -> Batch:
-  """One batch, loaded here and now.
+  """Loads one batch in the calling thread.
 
   Args:
-    plan: what to load.
-    batch: its number.
+    plan: the batches.
+    batch: number of the batch.
 
   Returns:
     The batch.
@@ -93,21 +99,25 @@ def load_batch(plan: Plan, batch: int) -> Batch:
 
 def stream(plan: Plan, *, engine: str, prefers_tf_data: bool = False,
            num_threads: int | None = None, prefetch: int = 2) -> BatchStream:
-  """Batches in order, loaded in parallel and ahead.
+  """Loads batches in parallel and ahead of time, and yields them in order.
 
   Args:
-    plan: what to load.
-    engine: 'threads', 'tf.data', or 'auto': tf.data where it is preferred and
-      TensorFlow is installed.
+    plan: the batches.
+    engine: 'threads', 'tf.data', or 'auto': tf.data if `prefers_tf_data` and
+      TensorFlow is installed, else threads.
     prefers_tf_data: see Source.
-    num_threads: examples loaded at the same time, by default one a processor.
-    prefetch: batches loaded ahead.
+    num_threads: examples loaded at the same time, by default one per processor.
+    prefetch: number of batches to load ahead.
 
   Returns:
-    The stream. What `load` raises, it raises, at the batch concerned.
+    The stream. If `load` raises an exception, the stream raises it at the batch
+    concerned.
+
+  Raises:
+    ValueError: `engine` is not one of ENGINES, or TensorFlow is not installed.
   """
   if engine not in ENGINES:
-    raise ValueError(f'engine is one of {ENGINES}, got {engine!r}')
+    raise ValueError(f'engine must be one of {ENGINES}, got {engine!r}')
   if engine == 'auto':
     with_tf = prefers_tf_data and importlib.util.find_spec('tensorflow')
     engine = 'tf.data' if with_tf else 'threads'
@@ -130,7 +140,7 @@ def _with_threads(plan: Plan, num_threads: int, prefetch: int
   is_closed = threading.Event()
 
   def fill(arrays, row, number):
-    # Work that is still queued when the stream ends has to end at once.
+    # Tasks still queued when the stream is closed must return at once.
     if not is_closed.is_set():
       for name, value in plan.load(number).items():
         arrays[name][row] = value
@@ -167,12 +177,13 @@ def _with_tf_data(plan: Plan, num_threads: int, prefetch: int
                   ) -> Generator[Batch, None, None]:
   tf = _import_tensorflow()
   is_closed = threading.Event()
-  # tf.data reports an exception of Python as text; the object is kept here.
+  # tf.data turns a Python exception into text; the exception is kept here.
   failures: dict[int, Exception] = {}
 
   def load(number):
     if is_closed.is_set():
-      # Nobody will see it; tf.data would print an exception's traceback.
+      # Nobody reads this row. An exception would make tf.data print a
+      # traceback.
       return tuple(plan.padding.values())
     try:
       row = plan.load(int(number))
@@ -197,13 +208,13 @@ def _with_tf_data(plan: Plan, num_threads: int, prefetch: int
     raise failures[min(failures)]
   finally:
     is_closed.set()
-    # Deleting the iterator is how tf.data is told to end its threads.
+    # Deleting the iterator makes tf.data end its threads.
     del batches
 
 
 def _tf_dataset(tf, plan: Plan, load: Callable, num_threads: int,
                 prefetch: int):
-  """Batches of the row's arrays, endless where the plan is."""
+  """A data set of batches, as tuples of arrays in the order of the padding."""
   size = plan.batch_size
   padding = list(plan.padding.values())
 
@@ -228,6 +239,6 @@ def _import_tensorflow():
     raise ValueError("engine 'tf.data' needs TensorFlow: "
                      "pip install 'colorjax[tf]', or use engine 'threads'")
   import tensorflow as tf
-  # TensorFlow would take the memory of the GPUs that jax computes on.
+  # Otherwise TensorFlow would reserve the memory of the GPUs that JAX uses.
   tf.config.set_visible_devices([], 'GPU')
   return tf

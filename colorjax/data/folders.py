@@ -1,4 +1,4 @@
-"""Photographs in files: a folder, and those that come with scikit-image."""
+"""Sources of photographs in files: any folder, and scikit-image's own data."""
 
 import collections
 import dataclasses
@@ -17,22 +17,22 @@ from colorjax.data.source import (
 )
 
 BUNDLED_HELD_OUT = ('chelsea.png', 'coffee.png')
-"""Color photographs of scikit-image that are for evaluation, whole."""
+"""Color photographs of scikit-image that are used for evaluation only."""
 
 BUNDLED_TRAIN = (
     'astronaut.png', 'hubble_deep_field.jpg', 'motorcycle_left.png',
     'motorcycle_right.png', 'retina.jpg', 'rocket.jpg')
-"""Color photographs of scikit-image that are for training."""
+"""Color photographs of scikit-image that are used for training."""
 
 
 def bundled(*, train: bool) -> Source:
-  """The color photographs inside scikit-image's wheel; needs no network.
+  """Opens the color photographs that are installed with scikit-image.
 
   Args:
-    train: whether to give BUNDLED_TRAIN or BUNDLED_HELD_OUT.
+    train: True for BUNDLED_TRAIN, False for BUNDLED_HELD_OUT.
 
   Returns:
-    The source; it keeps its few photographs in memory.
+    The source; it keeps the decoded photographs in memory.
   """
   folder_path = pathlib.Path(skimage.__file__).parent / 'data'
   names = BUNDLED_TRAIN if train else BUNDLED_HELD_OUT
@@ -40,12 +40,12 @@ def bundled(*, train: bool) -> Source:
 
 
 def folder(path: str | os.PathLike) -> Source:
-  """The photographs of a folder and of the folders in it.
+  """Opens the photographs of a folder and of all folders below it.
 
-  A photograph is a file with one of photo.SUFFIXES in upper or lower case;
-  hidden files and folders are passed over. The order is that of a file
-  manager (`2.jpg` before `10.jpg`) and depends on the names alone. Linked
-  folders are followed, each real folder is entered once.
+  A photograph is a file whose name ends in one of photo.SUFFIXES, in upper or
+  lower case. Hidden files and folders are ignored. The order is that of a file
+  manager (`2.jpg` before `10.jpg`) and depends on the names alone. Symbolic
+  links to folders are followed; each real folder is entered once.
 
   Args:
     path: the folder.
@@ -54,7 +54,8 @@ def folder(path: str | os.PathLike) -> Source:
     The source; labels are paths relative to the folder.
 
   Raises:
-    SourceError: no such folder, no permission, or no photographs in it.
+    SourceError: the folder does not exist, it or a folder below it cannot be
+      read, or there are no photographs.
   """
   root = pathlib.Path(path).expanduser()
   if not root.is_dir():
@@ -65,25 +66,26 @@ def folder(path: str | os.PathLike) -> Source:
     raise SourceError(f'folder:{path}: {root / name}: {reason}')
   if not found.names:
     others = ''.join(
-        f'; {count} {ending} are not read, {photo.NOT_READ[ending]} converts '
-        'to png' for ending, count in found.not_read.items())
+        f'; {count} {ending} cannot be read, convert them to png with '
+        f'{photo.NOT_READ[ending]}' for ending, count in found.not_read.items())
     raise SourceError(
-        f'folder:{path}: no photographs in {root} or below it; their names end '
-        f'in {" ".join(photo.SUFFIXES)}{others}')
+        f'folder:{path}: no photographs in {root} or below it; their names '
+        f'must end in {" ".join(photo.SUFFIXES)}{others}')
   return _of_files(f'folder:{path}', root, found.names)
 
 
 def _of_files(name: str, root: pathlib.Path, names: list[str]) -> Source:
-  # Joined as strings: Path objects of a million files would cost a gigabyte.
+  """The source of some files below a folder."""
+  # Paths are kept as strings: a million Path objects would take a gigabyte.
   def read(index):
     return photo.to_rgb8(photo.read(os.path.join(root, names[index])))
 
   def label(index):
-    # A name that is no UTF-8 could not be printed otherwise.
+    # A name that is not valid UTF-8 could not be printed otherwise.
     return os.fsencode(names[index]).decode('utf-8', 'backslashreplace')
 
   def stamp(index):
-    # Without the folder: photographs moved together are the same ones.
+    # The folder is left out, so that a moved folder keeps its stamps.
     path = os.path.join(root, names[index])
     return f'{names[index]!r} {stamp_of_file(path)}'
 
@@ -91,7 +93,7 @@ def _of_files(name: str, root: pathlib.Path, names: list[str]) -> Source:
 
 
 def _natural(name: str) -> tuple[list[list[tuple[int, int, str]]], str]:
-  """Sort key: folder by folder, runs of digits as numbers; ties by name."""
+  """Sort key: folder by folder, with digits compared as numbers."""
   key = [[(0, int(part), '') if part.isdecimal() else (1, 0, part)
           for part in re.split(r'([0-9]+)', level) if part]
          for level in name.split(os.sep)]
@@ -100,13 +102,14 @@ def _natural(name: str) -> tuple[list[list[tuple[int, int, str]]], str]:
 
 @dataclasses.dataclass(frozen=True)
 class Walk:
-  """What lies in a folder and in the folders below it.
+  """The contents of a folder and of the folders below it.
 
   Attributes:
-    names: photographs, paths relative to the folder, in the order of a file
-      manager.
-    locked: folders that cannot be entered, relative too, each with the reason.
-    not_read: how many files of each ending of photo.NOT_READ there are.
+    names: paths of the photographs relative to the folder, in the order of a
+      file manager.
+    locked: relative paths of the folders that cannot be read, each with the
+      reason.
+    not_read: number of files for each file name ending of photo.NOT_READ.
   """
   names: list[str]
   locked: list[tuple[str, str]]
@@ -115,14 +118,14 @@ class Walk:
 
 def walk(root: str | os.PathLike, *, without: str | os.PathLike | None = None
          ) -> Walk:
-  """Looks for photographs; see `folder` for what is found.
+  """Searches a folder for photographs, by the rules of `folder`.
 
   Args:
     root: the folder.
-    without: a folder that is passed over, with all that is below it.
+    without: a folder to leave out, with everything below it.
 
   Returns:
-    What there is.
+    The photographs, unreadable folders and unsupported files.
   """
   top = os.fspath(root)
   entered = {os.path.realpath(top)}
@@ -136,8 +139,8 @@ def walk(root: str | os.PathLike, *, without: str | os.PathLike | None = None
     level = waiting.pop()
     try:
       with os.scandir(os.path.join(top, level)) as scanned:
-        # Sorted: which of two links into one folder is entered must not depend
-        # on the file system.
+        # Sorted, so that the choice between two links to the same folder does
+        # not depend on the file system.
         entries = sorted(scanned, key=lambda e: _natural(e.name))
     except OSError as error:
       locked.append((level, error.strerror or str(error)))
@@ -164,15 +167,15 @@ def walk(root: str | os.PathLike, *, without: str | os.PathLike | None = None
 def _is_folder(entry: os.DirEntry) -> bool:
   try:
     return entry.is_dir()
-  except OSError:  # a link in a circle, or through a locked folder
+  except OSError:  # a circular link, or one through an unreadable folder
     return False
 
 
 def _may_be_photo(entry: os.DirEntry) -> bool:
-  # A link that leads nowhere is a photograph that cannot be read, to be
-  # reported as one; a socket or a pipe is none, and reading it would hang.
+  # A broken link counts as a photograph, so that it is reported as unreadable.
+  # A socket or a pipe does not: reading it would hang.
   try:
     return entry.is_file() or (
         entry.is_symlink() and not os.path.exists(entry.path))
-  except OSError:  # reported when it is read
+  except OSError:  # The error is reported when the file is read.
     return True

@@ -1,9 +1,9 @@
 """Batches of photographs for training and evaluation.
 
-A training batch is a function of (seed, step): of the source's files, of the
-spec, and of nothing that happened before. A run that is resumed, sharded over
-hosts or replayed sees the same pixels, and starting at step a million costs
-nothing.
+A training batch is a function of (seed, step), of the source's files and of the
+spec. It does not depend on earlier batches. So a run that is resumed, repeated
+or divided among hosts sees the same pixels, and a stream can start at any step
+without reading the batches before it.
 """
 
 import dataclasses
@@ -21,15 +21,15 @@ from colorjax.data.source import Source
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainSpec:
-  """What a training batch looks like.
+  """Settings of the training batches.
 
   Attributes:
     batch_size: photographs in the global batch, over all shards.
-    image_size: side of the squares, in pixels.
+    image_size: side of the square images, in pixels.
     augment: random crop and flip.
-    regions: where 'region' comes from; None for batches without it. A source
-      that goes through a list shows every photograph with every entry once in
-      as many epochs as the list is long.
+    regions: source of 'region'; None for batches without regions. With a source
+      that cycles through n patterns, n epochs show each photograph with each
+      pattern once.
   """
   batch_size: int
   image_size: int
@@ -38,43 +38,39 @@ class TrainSpec:
   regions: region_sources.RegionSource | None = None
 
 
-def steps_per_epoch(size: int, batch_size: int) -> float:
-  """Steps in which every photograph comes once: not a whole number.
-
-  Batches run on over the end of an epoch, so none is short and none is left
-  out; E epochs are the first `ceil(E * steps_per_epoch)` steps.
-  """
-  return size / batch_size
-
-
 def num_eval_batches(size: int, batch_size: int) -> int:
-  """Number of batches of an evaluation, the padded last one included."""
+  """Number of batches in an evaluation, including the padded last one."""
   return -(-size // batch_size)
 
 
 def train_batch(photos: Source | Screen, spec: TrainSpec, seed: int, step: int,
                 *, shard: tuple[int, int] = (0, 1)) -> Batch:
-  """The training batch of a step, a function of its arguments.
+  """Loads the training batch of one step.
 
-  Photographs that the screen leaves out are replaced by the next one in the
-  source, so there is no padding.
+  `train_stream` yields the same batches faster; this function serves to look at
+  a single batch. Batches run on over the end of an epoch. A photograph that the
+  screen leaves out is replaced by the next one in the source, so there is no
+  padding.
 
   Args:
-    photos: where photographs come from; a Source is one where a bad
-      photograph is an error.
+    photos: the photographs. With a Source, an unreadable photograph is an
+      error; a Screen can skip it.
     spec: sizes and augmentation.
-    seed: of the order and the augmentation, at least 0.
+    seed: seed of the order and the augmentation, at least 0.
     step: at least 0.
-    shard: (which, of how many): the contiguous part of the global batch that
-      is wanted, for example (jax.process_index(), jax.process_count()).
+    shard: (number of the shard, number of shards), for example
+      (jax.process_index(), jax.process_count()). A shard is a contiguous part
+      of the global batch.
 
   Returns:
-    Batch of batch_size / shards photographs.
+    A batch of batch_size / shards photographs.
 
   Raises:
-    UnreadablePhoto: a photograph cannot be read and the screen does not skip.
+    UnreadablePhoto: a photograph cannot be read, and the screen does not skip
+      unreadable photographs.
     SourceError: no photograph can be used.
-    ValueError: sizes or shards that do not fit.
+    ValueError: a size is below 1, there is no such shard, or the batch cannot
+      be divided evenly.
   """
   return engines.load_batch(_train_plan(photos, spec, seed, step, None, shard),
                             step)
@@ -85,7 +81,7 @@ def train_stream(photos: Source | Screen, spec: TrainSpec, seed: int, *,
                  shard: tuple[int, int] = (0, 1), engine: str = 'auto',
                  num_threads: int | None = None, prefetch: int = 2
                  ) -> BatchStream:
-  """`train_batch` of step start_step, start_step + 1, ..., loaded ahead.
+  """Loads the batches of consecutive training steps ahead of time.
 
   Args:
     photos: as in `train_batch`.
@@ -94,13 +90,18 @@ def train_stream(photos: Source | Screen, spec: TrainSpec, seed: int, *,
     start_step: first step; nothing before it is read.
     num_steps: number of batches, None for an endless stream.
     shard: as in `train_batch`.
-    engine: 'threads', 'tf.data' or 'auto' (see engines.stream); all the same.
-    num_threads: photographs decoded at the same time, by default one a
+    engine: 'threads', 'tf.data' or 'auto', see engines.stream. All give the
+      same batches.
+    num_threads: photographs decoded at the same time, by default one per
       processor.
-    prefetch: batches loaded ahead.
+    prefetch: number of batches to load ahead.
 
   Returns:
-    The stream, to be closed.
+    The stream of what `train_batch` returns; the caller must close it. It
+    raises the same errors.
+
+  Raises:
+    ValueError: as in `train_batch` and `engines.stream`.
   """
   stop = None if num_steps is None else start_step + num_steps
   plan = _train_plan(photos, spec, seed, start_step, stop, shard)
@@ -116,32 +117,35 @@ def eval_stream(photos: Source | Screen, *, batch_size: int, image_size: int,
                 shard: tuple[int, int] = (0, 1), engine: str = 'auto',
                 num_threads: int | None = None, prefetch: int = 2
                 ) -> BatchStream:
-  """Every photograph once, in the order of the source; or some of them.
+  """Loads every photograph once, in the order of the source, or a selection.
 
-  The last batch is filled up with padding, and where the screen leaves a
-  photograph out its row is padding: zeros, mask 0, index -1.
+  The last batch is filled up with padding rows: zeros, padding_mask 0, index
+  -1. A photograph that the screen leaves out becomes a padding row too.
 
   Args:
     photos: as in `train_batch`.
     batch_size: rows in the global batch, over all shards.
-    image_size: side of the squares, in pixels.
+    image_size: side of the square images, in pixels.
     fit: 'crop' or 'squash', see augment.fit_square.
-    regions: where 'region' comes from, None for batches without it; a
-      photograph has the same region in every evaluation.
-    indices: numbers in the source of those that are wanted, in this order;
-      None for all.
+    regions: source of 'region', None for batches without regions. A photograph
+      has the same region in every evaluation.
+    indices: indices in the source of the selected photographs, in the order
+      wanted; None for all.
     shard: as in `train_batch`.
     engine: as in `train_stream`.
     num_threads: as in `train_stream`.
     prefetch: as in `train_stream`.
 
   Returns:
-    A stream of `num_eval_batches` batches, to be closed; 'index' is the number
-    in the source, whichever were asked for. It raises what
-    `train_batch` raises, but SourceError.
+    A stream of `num_eval_batches` batches; the caller must close it. 'index' is
+    the index in the source, also for a selection. The stream raises
+    UnreadablePhoto as `train_batch` does.
+
+  Raises:
+    ValueError: `fit` is not one of augment.FITS, or as in `train_stream`.
   """
   if fit not in augment_lib.FITS:
-    raise ValueError(f'fit is one of {augment_lib.FITS}, got {fit!r}')
+    raise ValueError(f'fit must be one of {augment_lib.FITS}, got {fit!r}')
   screen = _screen(photos)
   local_size, number_of = _sharding(batch_size, image_size, shard)
   padding = _padding(image_size, regions)
@@ -171,8 +175,10 @@ def eval_stream(photos: Source | Screen, *, batch_size: int, image_size: int,
 def _train_plan(photos: Source | Screen, spec: TrainSpec, seed: int,
                 start: int, stop: int | None, shard: tuple[int, int]
                 ) -> engines.Plan:
+  """The plan of the training batches from `start` to `stop`."""
   if seed < 0 or start < 0:
-    raise ValueError(f'seed and step are at least 0, got {seed} and {start}')
+    raise ValueError(
+        f'seed and step must be at least 0, got {seed} and {start}')
   screen = _screen(photos)
   local_size, number_of = _sharding(spec.batch_size, spec.image_size, shard)
   index_of = order.index_lookup(seed, screen.source.size)
@@ -185,8 +191,8 @@ def _train_plan(photos: Source | Screen, spec: TrainSpec, seed: int,
     view = augment_lib.random_view(
         height, width, spec.augment,
         order.uniforms(seed, example, augment_lib.NUM_DRAWS))
-    # Epoch plus index: a batch holds all patterns, and in as many epochs as
-    # there are patterns a photograph comes with each of them once.
+    # The turn is epoch plus index. So a batch mixes all patterns, and n epochs
+    # with n patterns show each photograph with each pattern once.
     return make_row(
         pixels, index, view, turn=index + example // screen.source.size,
         draws=functools.partial(order.region_uniforms, seed, example))
@@ -199,7 +205,7 @@ def _train_plan(photos: Source | Screen, spec: TrainSpec, seed: int,
 def _row_maker(source: Source, image_size: int,
                regions: region_sources.RegionSource | None
                ) -> Callable[..., Row]:
-  """`(pixels, index, view, *, turn, draws) -> row`; see Example."""
+  """Returns `(pixels, index, view, *, turn, draws) -> row`; see Example."""
   make_region = regions.open(source) if regions else None
 
   def make_row(pixels, index, view, *, turn, draws):
@@ -217,6 +223,7 @@ def _row_maker(source: Source, image_size: int,
 
 def _padding(image_size: int, regions: region_sources.RegionSource | None
              ) -> Row:
+  """A padding row: zeros and index -1."""
   side = (image_size, image_size)
   row: Row = {'image': np.zeros((*side, 3), np.uint8),
               'index': np.array(-1, np.int32)}
@@ -231,20 +238,25 @@ def _screen(photos: Source | Screen) -> Screen:
 
 def _sharding(batch_size: int, image_size: int, shard: tuple[int, int]
               ) -> tuple[int, Callable[[int], int]]:
-  """Size of a shard's batch, and `number in the shard -> number in all`."""
+  """Divides the global batch into shards.
+
+  Returns:
+    The batch size of the shard, and a function from the number of an example
+    within the shard to its number over all shards.
+  """
   which, shards = shard
   if batch_size < 1 or image_size < 1:
-    raise ValueError(f'batch_size and image_size are at least 1, got '
+    raise ValueError(f'batch_size and image_size must be at least 1, got '
                      f'{batch_size} and {image_size}')
   if not 0 <= which < shards:
     raise ValueError(f'there is no shard {which} of {shards}')
   if batch_size % shards:
-    raise ValueError(f'batch_size {batch_size} cannot be split over {shards} '
-                     f'hosts evenly; make it a multiple of {shards}')
+    raise ValueError(f'batch_size {batch_size} cannot be split evenly over '
+                     f'{shards} hosts; make it a multiple of {shards}')
   local_size = batch_size // shards
 
-  def number_in_all(number):
+  def global_number(number):
     batch, row = divmod(number, local_size)
     return batch * batch_size + which * local_size + row
 
-  return local_size, number_in_all
+  return local_size, global_number

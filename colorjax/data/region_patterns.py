@@ -1,12 +1,12 @@
 """Binary patterns of any size: the ten published ones, and random ones.
 
-The published ten are the masks of the project "colorization-masks-gans" (H.
-Paz, IMPA 2018), in the order of its files mask1 to mask10: four halves, four
-vertical and four horizontal stripes each with the complement, and a 4 x 4
+The published patterns are the masks of the project "colorization-masks-gans"
+(H. Paz, IMPA 2018), in the order of its files mask1 to mask10: four halves,
+four vertical and four horizontal stripes each with the complement, and a 4 x 4
 checkerboard with its complement. Its 224 x 224 files were drawn by hand: their
 stripes are 52, 60, 60 and 52 pixels wide, and four rows or columns in the
-middle belong to neither half. Here the stripes keep those widths in proportion
-and a half is a half, so that a pattern and its complement share all pixels out
+middle belong to neither half. Here the stripes have the same relative widths,
+and the halves are exact, so that a pattern and its complement cover all pixels
 at every size.
 """
 
@@ -16,57 +16,63 @@ from collections.abc import Callable
 import numpy as np
 
 Draws = Callable[[int], np.ndarray]
-"""`count -> float64 [count]`, uniform in [0, 1): always the same numbers, and
-fewer of them are the first ones of more."""
+"""`count -> float64 [count]`, uniform in [0, 1). Repeated calls return the same
+numbers; a larger count only appends numbers."""
 
 _PUBLISHED_SIZE = 224
 _HALF = (112,)
 _STRIPES = (52, 112, 172)
 _CELLS = (56, 112, 168)
 
-_MIN_SHARE, _MAX_SHARE = 0.2, 0.8  # of the area, that noise and blobs take
+_MIN_SHARE, _MAX_SHARE = 0.2, 0.8  # of the area that noise and blobs cover
 
 
 def _band(size: int, edges: tuple[int, ...]) -> np.ndarray:
-  """Number of the band that each of `size` pixels lies in: int [size]."""
+  """Number of the band that each of `size` pixels lies in: int [size].
+
+  Args:
+    size: number of pixels.
+    edges: where bands begin in a pattern of _PUBLISHED_SIZE pixels.
+  """
   starts = [(2 * edge * size + _PUBLISHED_SIZE) // (2 * _PUBLISHED_SIZE)
-            for edge in edges]  # to the nearest pixel
+            for edge in edges]  # rounded to the nearest pixel
   return np.searchsorted(starts, np.arange(size), side='right')
 
 
-def _is_even(bands: np.ndarray, height: int, width: int) -> np.ndarray:
+def _even_bands(bands: np.ndarray, height: int, width: int) -> np.ndarray:
+  """The pixels whose band number is even: bool [height, width]."""
   return np.broadcast_to(bands % 2 == 0, (height, width)).copy()
 
 
 def left(height: int, width: int) -> np.ndarray:
   """The left half, with the middle column if there is one: bool [H, W]."""
-  return _is_even(_band(width, _HALF)[None], height, width)
+  return _even_bands(_band(width, _HALF)[None], height, width)
 
 
 def top(height: int, width: int) -> np.ndarray:
   """The upper half, with the middle row if there is one: bool [H, W]."""
-  return _is_even(_band(height, _HALF)[:, None], height, width)
+  return _even_bands(_band(height, _HALF)[:, None], height, width)
 
 
 def vertical_stripes(height: int, width: int) -> np.ndarray:
   """Four vertical stripes, the first inside: bool [height, width]."""
-  return _is_even(_band(width, _STRIPES)[None], height, width)
+  return _even_bands(_band(width, _STRIPES)[None], height, width)
 
 
 def horizontal_stripes(height: int, width: int) -> np.ndarray:
   """Four horizontal stripes, the first inside: bool [height, width]."""
-  return _is_even(_band(height, _STRIPES)[:, None], height, width)
+  return _even_bands(_band(height, _STRIPES)[:, None], height, width)
 
 
 def checkerboard(height: int, width: int) -> np.ndarray:
   """4 x 4 cells, the upper left one inside: bool [height, width]."""
-  return _is_even(_band(height, _CELLS)[:, None] + _band(width, _CELLS),
-                  height, width)
+  return _even_bands(_band(height, _CELLS)[:, None] + _band(width, _CELLS),
+                     height, width)
 
 
 def complement(pattern: Callable[[int, int], np.ndarray]
                ) -> Callable[[int, int], np.ndarray]:
-  """The pattern that is inside where another one is outside."""
+  """Exchanges inside and outside of a pattern."""
   return lambda height, width: ~pattern(height, width)
 
 
@@ -85,22 +91,22 @@ PUBLISHED: dict[str, Callable[[int, int], np.ndarray]] = {
 """The ten published patterns by name: `(height, width) -> bool [H, W]`."""
 
 HALVES = ('left', 'right', 'top', 'bottom')
-"""Those of them that are halves."""
+"""The published patterns that are halves."""
 
 
 def random_stripes(height: int, width: int, draws: Draws) -> np.ndarray:
-  """One to six stripes of any direction and width: bool [height, width]."""
+  """One to six stripes of random direction and width: bool [height, width]."""
   angle, frequency, phase, width_draw = draws(4)
-  y, x = _centred(height, width)
+  y, x = _centered(height, width)
   along = x * math.cos(math.pi * angle) + y * math.sin(math.pi * angle)
   place = along * (1 + 5 * frequency) + phase
   return place - np.floor(place) < 0.3 + 0.4 * width_draw
 
 
 def random_boxes(height: int, width: int, draws: Draws) -> np.ndarray:
-  """One to four boxes, or all but them: bool [height, width].
+  """One to four boxes, or their complement: bool [height, width].
 
-  The sides of a box are an eighth to five eighths of the picture's.
+  Each side of a box is 1/8 to 5/8 of the picture's side.
   """
   count, is_outside, *rest = draws(2 + 4 * 4)
   inside = np.zeros((height, width), bool)
@@ -116,12 +122,12 @@ def random_boxes(height: int, width: int, draws: Draws) -> np.ndarray:
 
 
 def random_blobs(height: int, width: int, draws: Draws) -> np.ndarray:
-  """Round shapes, 20 to 80 % of the area: bool [height, width].
+  """Round shapes that cover 20 to 80 % of the area: bool [height, width].
 
-  A sum of eight plane waves, cut where it leaves that share inside.
+  They are a thresholded sum of eight random plane waves.
   """
   share, *rest = draws(1 + 8 * 3)
-  y, x = _centred(height, width)
+  y, x = _centered(height, width)
   field = np.zeros((height, width))
   for angle, frequency, phase in np.reshape(rest, (8, 3)):
     along = x * math.cos(2 * math.pi * angle) + y * math.sin(
@@ -131,12 +137,13 @@ def random_blobs(height: int, width: int, draws: Draws) -> np.ndarray:
 
 
 def random_noise(height: int, width: int, draws: Draws) -> np.ndarray:
-  """Square cells of 1, 2, 4 or 8 pixels, each inside or not by chance.
+  """Square cells with a side of 1, 2, 4 or 8 pixels, inside at random.
 
   Args:
     height: rows.
     width: columns.
-    draws: randomness; the chance of a cell, 20 to 80 %, is drawn too.
+    draws: random numbers; they also choose the cell size and the probability
+      that a cell is inside, 20 to 80 %.
 
   Returns:
     bool [height, width].
@@ -157,7 +164,7 @@ RANDOM: dict[str, Callable[[int, int, Draws], np.ndarray]] = {
 """Random patterns by name: `(height, width, draws) -> bool [H, W]`."""
 
 
-def _centred(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+def _centered(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
   """Coordinates y [H, 1] and x [1, W]; the shorter side spans [-1/2, 1/2]."""
   side = min(height, width)
   y = (np.arange(height) + 0.5 - height / 2) / side

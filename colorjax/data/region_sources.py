@@ -1,8 +1,8 @@
-"""Regions of photographs: which part a method is asked to color.
+"""Regions of photographs: the part that a method is asked to color.
 
-A mask source makes one region for each example of a batch. A region is a
-function of the photograph, of its number, and of random numbers that are
-functions of (seed, example), so a batch with regions is as reproducible as one
+A region source makes one region for each example of a batch. A region is a
+function of the photograph, its index, and random numbers that are functions of
+(seed, example number). So a batch with regions is as reproducible as one
 without them.
 """
 
@@ -24,21 +24,21 @@ from colorjax.errors import UserError
 SPECS = ('published', 'halves', *region_patterns.PUBLISHED, 'random',
          *region_patterns.RANDOM, 'superpixels', 'segments', 'all',
          'folder:PATH')
-"""What `parse` understands."""
+"""The texts that `parse` accepts."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Example:
-  """One example of a batch, as a mask source sees it.
+  """One example of a batch, as a region source sees it.
 
   Attributes:
-    pixels: what the network will see, uint8 sRGB [H, W, 3].
-    index: number of the photograph in its source.
+    pixels: the network's input image, uint8 sRGB [H, W, 3].
+    index: index of the photograph in its source.
     photo_shape: rows and columns of the whole photograph.
     view: the part of the photograph that `pixels` shows.
-    turn: goes up by one each time that a photograph comes; different
-      photographs start at different numbers. Sources that go through a list
-      take entry `turn` of it, so every photograph meets every entry.
+    turn: a counter that goes up by one each time the photograph is used;
+      different photographs start at different values. Sources with several
+      patterns use it to choose one, so every photograph gets every pattern.
     draws: random numbers of this example.
   """
   pixels: np.ndarray
@@ -50,49 +50,49 @@ class Example:
 
 
 MakeRegion = Callable[[Example], np.ndarray]
-"""`example -> bool [H, W]`, True inside; a pure function."""
+"""`example -> bool [H, W]`, True inside the region; a pure function."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RegionSource:
-  """Where regions come from.
+  """A source of regions.
 
   Attributes:
-    name: what flags and messages call it.
-    open: `photographs -> MakeRegion` for the examples of these photographs.
-      UserError where they and the regions do not fit together.
+    name: its name in flags and messages.
+    open: `photographs -> MakeRegion`, for examples of these photographs. Raises
+      UserError if the source does not fit the photographs.
   """
   name: str
   open: Callable[[Source], MakeRegion]
 
 
 def parse(spec: str) -> RegionSource:
-  """The mask source that a text speaks of: the value of a `--masks` flag.
+  """Opens the region source that a text describes (the flag `--masks`).
 
-    published              the ten published patterns, one after the other
-    halves                 the four halves among them
-    left, checkerboard ... one of them (region_patterns.PUBLISHED)
-    random                 stripes, boxes, blobs and noise, one after the other
-    stripes, boxes ...     one kind of them (region_patterns.RANDOM)
+    published              the ten published patterns in turn
+    halves                 the four published halves in turn
+    left, checkerboard ... one published pattern (region_patterns.PUBLISHED)
+    random                 stripes, boxes, blobs and noise in turn
+    stripes, boxes ...     one kind of random pattern (region_patterns.RANDOM)
     superpixels            some superpixels of the photograph (`superpixels`)
     segments               some segments of the photograph (`segments`)
-    all                    everything is inside
-    folder:PATH            mask images by the names of the photographs
+    all                    the whole photograph
+    folder:PATH            mask images, paired with photographs by name
 
   Args:
-    spec: one of these, or several with commas between them, which then take
-      turns; what follows `folder:` is all path, so that comes last.
+    spec: one of these, or several separated by commas, which are used in turn.
+      `folder:` must come last, since a path may contain commas.
 
   Returns:
     The source.
 
   Raises:
-    UserError: there is no such thing, or the folder cannot be used.
+    UserError: the text is not one of these, or the folder cannot be used.
   """
   listed, has_folder, path = spec.partition('folder:')
   names = [name.strip() for name in listed.split(',')]
   if has_folder and names.pop():
-    raise UserError(f'masks {spec!r}: a comma has to stand before folder:')
+    raise UserError(f'masks {spec!r}: put a comma before folder:')
   sources = [_named(name) for name in names]
   if has_folder:
     sources.append(folder(path))
@@ -100,6 +100,7 @@ def parse(spec: str) -> RegionSource:
 
 
 def _named(name: str) -> RegionSource:
+  """The region source of one entry of SPECS, `folder:PATH` apart."""
   if name == 'published':
     return _patterns(name, tuple(region_patterns.PUBLISHED))
   if name == 'halves':
@@ -113,18 +114,18 @@ def _named(name: str) -> RegionSource:
     return _random(name)
   if name in _FROM_PHOTOGRAPH:
     return RegionSource(name=name, open=lambda _: _FROM_PHOTOGRAPH[name])
-  raise UserError(f'masks {name!r} is not one of {", ".join(SPECS)}')
+  raise UserError(f'masks {name!r} is unknown; use one of {", ".join(SPECS)}')
 
 
 def in_turn(sources: Sequence[RegionSource], *, name: str) -> RegionSource:
-  """Several sources that take turns: a photograph meets one after the other.
+  """Uses several sources in turn: each photograph gets one after the other.
 
   Args:
     sources: at least one.
-    name: what messages call the whole.
+    name: the name of the result in messages.
 
   Returns:
-    The source. Each of `sources` sees its own turns go up by one.
+    The source. Each of `sources` still sees a `turn` that goes up by one.
   """
   def open_all(photos: Source) -> MakeRegion:
     makes = [source.open(photos) for source in sources]
@@ -139,6 +140,7 @@ def in_turn(sources: Sequence[RegionSource], *, name: str) -> RegionSource:
 
 
 def _patterns(name: str, names: Sequence[str]) -> RegionSource:
+  """Some of the published patterns in turn."""
 
   def make(example: Example) -> np.ndarray:
     height, width = example.pixels.shape[:2]
@@ -149,6 +151,7 @@ def _patterns(name: str, names: Sequence[str]) -> RegionSource:
 
 
 def _random(name: str) -> RegionSource:
+  """One kind of random pattern."""
 
   def make(example: Example) -> np.ndarray:
     height, width = example.pixels.shape[:2]
@@ -158,12 +161,15 @@ def _random(name: str) -> RegionSource:
 
 
 def everything(example: Example) -> np.ndarray:
-  """A region that holds the whole picture: bool [H, W], all True."""
+  """The whole picture: bool [H, W], all True."""
   return np.ones(example.pixels.shape[:2], bool)
 
 
 def superpixels(example: Example) -> np.ndarray:
-  """Some of about 24 superpixels (SLIC, Achanta et al. 2012): bool [H, W]."""
+  """A random choice of about 24 SLIC superpixels: bool [H, W].
+
+  SLIC is the method of Achanta et al. 2012.
+  """
   labels = skimage.segmentation.slic(
       np.ascontiguousarray(example.pixels), n_segments=24, compactness=10,
       start_label=0, channel_axis=-1)
@@ -171,10 +177,10 @@ def superpixels(example: Example) -> np.ndarray:
 
 
 def segments(example: Example) -> np.ndarray:
-  """Some segments of Felzenszwalb and Huttenlocher (2004): bool [H, W].
+  """A random choice of segments (Felzenszwalb, Huttenlocher 2004): bool [H, W].
 
-  None is smaller than a 64th of the picture. Segments follow the edges of
-  things and may be of any shape, which no superpixel is.
+  Each segment covers at least 1/64 of the picture. Segments follow the edges of
+  objects and, unlike superpixels, have any shape and size.
   """
   height, width = example.pixels.shape[:2]
   labels = skimage.segmentation.felzenszwalb(
@@ -184,7 +190,10 @@ def segments(example: Example) -> np.ndarray:
 
 
 def _some_labels(labels: np.ndarray, draws: Draws) -> np.ndarray:
-  """A random number of random labels; neither none nor all, if two exist."""
+  """The pixels of a random number of random labels: bool [H, W].
+
+  At least one label is inside, and at least one outside if there are two.
+  """
   names, where = np.unique(labels, return_inverse=True)
   share, *order = draws(1 + len(names))
   count = 1 + int(share * (len(names) - 1))
@@ -198,22 +207,22 @@ _FROM_PHOTOGRAPH: dict[str, MakeRegion] = {
 
 
 def folder(path: str | os.PathLike) -> RegionSource:
-  """Mask images, one for each photograph, paired by name.
+  """Mask images, one for each photograph, paired by name (see `companions`).
 
-  They are paired as `companions` has it. A mask's size may differ from that of
-  its photograph: it is laid over the whole of it, and the nearest pixel counts.
-  Inside is what is lighter than mid-grey; an image that holds nothing but 0 and
-  1 is taken at its word.
+  A mask is stretched over the whole photograph by nearest-neighbor sampling, so
+  it may have another size. Pixels above 127 of 255 are inside. In an image that
+  holds only 0 and 1, pixels of value 1 are inside.
 
   Args:
     path: the folder.
 
   Returns:
-    The source. Its `open` raises a UserError that counts and names the
-    photographs that have no mask.
+    The source. Its `open` raises UserError if photographs have no mask, with
+    their number and the first names.
 
   Raises:
-    UserError: no such folder, no images in it, or two for one name.
+    UserError: the folder does not exist, cannot be read, holds no images, or
+      holds two masks for one photograph.
   """
   paths_of = companions.folder(path, 'mask')
 
@@ -226,23 +235,32 @@ def folder(path: str | os.PathLike) -> RegionSource:
 
 
 def read(path: str | os.PathLike) -> np.ndarray:
-  """A mask image as bool [h, w]; see `folder` for what is inside.
+  """Reads a mask image as bool [h, w], by the rules of `folder`.
 
   Raises:
-    UnreadablePhoto: it cannot be read.
+    UnreadablePhoto: the file cannot be read.
   """
   grey = photo.to_rgb8(photo.read(pathlib.Path(path))).max(-1)
   return grey > (0 if grey.max() <= 1 else 127)
 
 
 def laid_over(mask: np.ndarray, height: int, width: int) -> np.ndarray:
-  """A mask [h, w] at the size of its photograph, nearest: [height, width]."""
+  """Resizes a mask [h, w] to a photograph's size by nearest-neighbor sampling.
+
+  Args:
+    mask: bool [h, w].
+    height: rows of the photograph.
+    width: columns of the photograph.
+
+  Returns:
+    bool [height, width].
+  """
   return mask[np.ix_(_nearest(0, height, height, height, mask.shape[0]),
                      _nearest(0, width, width, width, mask.shape[1]))]
 
 
 def _view_of_mask(mask: np.ndarray, example: Example) -> np.ndarray:
-  """What of a photograph's mask [h, w] belongs to the example: bool [H, W]."""
+  """The part of a photograph's mask [h, w] that an example shows: [H, W]."""
   view = example.view
   height, width = example.pixels.shape[:2]
   rows = _nearest(view.top, view.rows, height, example.photo_shape[0],
@@ -255,11 +273,20 @@ def _view_of_mask(mask: np.ndarray, example: Example) -> np.ndarray:
 
 def _nearest(start: int, length: int, count: int, whole: int, mask_size: int
              ) -> np.ndarray:
-  """Mask pixels under the middles of `count` pixels of a stretch: [count].
+  """The mask pixels nearest to the pixels of a resized view, along one axis.
 
-  The stretch starts at `start` and is `length` long in a photograph whose side
-  is `whole`. Whole numbers throughout: a mask of the photograph's size has to
-  be met exactly.
+  It computes with integers, so that a mask of the photograph's size is sampled
+  exactly.
+
+  Args:
+    start: first pixel of the view in the photograph.
+    length: number of pixels of the view in the photograph.
+    count: number of pixels of the view after resizing.
+    whole: side of the photograph.
+    mask_size: side of the mask.
+
+  Returns:
+    int [count].
   """
-  middle = 2 * start * count + (2 * np.arange(count) + 1) * length
-  return middle * mask_size // (2 * count * whole)
+  center = 2 * start * count + (2 * np.arange(count) + 1) * length
+  return center * mask_size // (2 * count * whole)

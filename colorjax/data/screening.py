@@ -1,7 +1,7 @@
-"""Photographs left out: those that cannot be read and those that are grey.
+"""Leaves out photographs that cannot be read and photographs that are grey.
 
-Whether a photograph is left out is a function of its file alone, so it changes
-nothing in the promise that a batch is a function of (seed, step).
+Whether a photograph is left out depends on its file alone. So a batch is still
+a function of (seed, step).
 """
 
 import collections
@@ -16,7 +16,7 @@ from colorjax.photo import UnreadablePhoto
 from colorjax.photo.square import resize
 
 ON_BAD_IMAGE = ('fail', 'skip')
-"""What to do with an unreadable photograph: stop with its error, or go on."""
+"""What to do with an unreadable photograph: raise its error or leave it out."""
 
 _THUMBNAIL = 32
 
@@ -26,9 +26,9 @@ class Exclusion:
   """A photograph that was left out.
 
   Attributes:
-    label: its name.
+    label: name of the photograph.
     kind: 'unreadable' or 'grey'.
-    reason: one line.
+    reason: one line that names the photograph.
   """
   label: str
   kind: str
@@ -36,20 +36,20 @@ class Exclusion:
 
 
 class Exclusions:
-  """Which photographs of a source were left out, each once; thread-safe."""
+  """A thread-safe record of the photographs of a source that were left out."""
 
   def __init__(self):
-    """Nothing is left out yet."""
+    """Starts an empty record."""
     self._by_index: dict[int, Exclusion] = {}
     self._lock = threading.Lock()
 
   def add(self, index: int, exclusion: Exclusion) -> None:
-    """Notes that photograph `index` is left out; a second time is ignored."""
+    """Records that photograph `index` is left out; repeats are ignored."""
     with self._lock:
       self._by_index.setdefault(index, exclusion)
 
   def __len__(self) -> int:
-    """How many were left out."""
+    """Number of photographs that were left out."""
     return len(self._by_index)
 
   def __contains__(self, index: int) -> bool:
@@ -57,23 +57,23 @@ class Exclusions:
     return index in self._by_index
 
   def by_index(self) -> dict[int, Exclusion]:
-    """A copy of the record in the order of the source."""
+    """Copies the record, in the order of the source."""
     with self._lock:
       return dict(sorted(self._by_index.items()))
 
   def counts(self) -> dict[str, int]:
-    """How many were left out of each kind that occurred."""
+    """Number of photographs left out, by kind."""
     return dict(collections.Counter(
         e.kind for e in self.by_index().values()))
 
   def lines(self, *, most: int | None = None) -> list[str]:
-    """The record for people: a line of numbers, then a line a photograph.
+    """Describes the record: a line with counts, then a line per photograph.
 
     Args:
-      most: how many photographs to list at most, None for all of them.
+      most: maximum number of photographs to list, None for all.
 
     Returns:
-      Lines; none if nothing was left out.
+      The lines; [] if nothing was left out.
     """
     excluded = list(self.by_index().values())
     if not excluded:
@@ -86,12 +86,11 @@ class Exclusions:
 
 
 def chroma(pixels: np.ndarray) -> float:
-  """How colored a photograph is: the 95th percentile of its chroma.
+  """Measures how colorful a photograph is: the 95th percentile of its chroma.
 
-  Taken on a thumbnail of 32 pixels, which averages the noise of JPEG away. A
-  grey photograph has about 0, a sepia print that of its paper (10 to 25: it
-  does not count as grey); a percentile rather than the mean, so that a red
-  boat on a grey sea counts as colored.
+  It is computed on a thumbnail of 32 x 32 pixels, which averages JPEG noise
+  away. A grey photograph has about 0, a sepia print 10 to 25. A percentile
+  instead of the mean makes a red boat on a grey sea count as colored.
 
   Args:
     pixels: uint8 sRGB [H, W, 3].
@@ -105,31 +104,34 @@ def chroma(pixels: np.ndarray) -> float:
 
 
 class Screen:
-  """A source, and the memory of which of its photographs are left out.
+  """A source that leaves out unreadable or grey photographs.
 
-  Keep one for as long as the source is used: a bad file is then decoded once,
-  not in every epoch and evaluation.
+  It remembers what it has left out. Use one screen for as long as the source is
+  used, so that a bad file is decoded once and not in every epoch.
 
   Attributes:
     source: the source.
-    exclusions: what has been left out so far.
+    exclusions: the photographs left out so far.
   """
 
   def __init__(self, source: Source, *, on_bad_image: str = 'fail',
                min_chroma: float = 0.0):
-    """No photograph has been looked at yet.
+    """Makes a screen; no photograph is read yet.
 
     Args:
       source: the photographs.
-      on_bad_image: 'fail' raises the UnreadablePhoto of a photograph that
-        cannot be read, 'skip' leaves it out.
-      min_chroma: photographs whose `chroma` is lower are left out; 0 keeps
-        all, 2 leaves out grey ones (in a sample of ImageNet 18 of 700 have
-        less than 0.01, and the next has 2.3).
+      on_bad_image: what to do with a photograph that cannot be read: 'fail'
+        raises its UnreadablePhoto, 'skip' leaves it out.
+      min_chroma: photographs whose `chroma` is lower are left out. 0 keeps all;
+        2 leaves out grey ones (in a sample of 700 ImageNet photographs, 18 have
+        less than 0.01 and all others at least 2.3).
+
+    Raises:
+      ValueError: `on_bad_image` is not one of ON_BAD_IMAGE.
     """
     if on_bad_image not in ON_BAD_IMAGE:
       raise ValueError(
-          f'on_bad_image is one of {ON_BAD_IMAGE}, got {on_bad_image!r}')
+          f'on_bad_image must be one of {ON_BAD_IMAGE}, got {on_bad_image!r}')
     self.source = source
     self.exclusions = Exclusions()
     self._skips = on_bad_image == 'skip'
@@ -140,13 +142,14 @@ class Screen:
     """Reads a photograph.
 
     Args:
-      index: its number in the source.
+      index: index in the source.
 
     Returns:
-      uint8 [H, W, 3], or None where it is left out.
+      uint8 sRGB [H, W, 3], or None if the photograph is left out.
 
     Raises:
-      UnreadablePhoto: it cannot be read and `on_bad_image` is 'fail'.
+      UnreadablePhoto: the photograph cannot be read and `on_bad_image` is
+        'fail'.
     """
     if index in self.exclusions:
       return None
@@ -167,13 +170,13 @@ class Screen:
     return pixels
 
   def read_from(self, index: int) -> tuple[int, np.ndarray]:
-    """Reads a photograph, or in its place the next one that is not left out.
+    """Reads a photograph, or the next one if it is left out.
 
     Args:
-      index: number in the source.
+      index: index in the source.
 
     Returns:
-      The number of the photograph that was read, and its pixels.
+      The index of the photograph that was read, and its pixels.
 
     Raises:
       UnreadablePhoto: as `read`.

@@ -1,8 +1,8 @@
-"""A source of photographs: a record of functions over indices.
+"""A source of photographs: a record of functions of an index.
 
-Whatever photographs come from (arrays, files, TFDS), the pipeline sees numbered
-photographs that can be read in any order: random access is what makes a batch
-a function of (seed, step).
+Photographs may come from arrays, files or TFDS. The pipeline sees only numbered
+photographs that can be read in any order. This random access makes a batch a
+function of (seed, step).
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from colorjax.errors import UserError
 
 
 class SourceError(UserError):
-  """Photographs that cannot be had as asked; one line that says what to do."""
+  """The requested photographs are not available; one line, says what to do."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,16 +25,19 @@ class Source:
   """Numbered photographs.
 
   Attributes:
-    name: what messages call the whole, for example `folder:photos`.
-    size: number of photographs, at least 1; those that turn out unreadable
-      are counted too.
-    read: `index -> uint8 sRGB [H, W, 3]`, 0 <= index < size; the result is not
-      to be written to. Raises photo.UnreadablePhoto. Called from many threads.
-    label: `index -> str`, the file's name or what comes nearest to it.
-    stamp: `index -> str` that changes when the photograph of this number does:
-      its name and the size and time of its file, for example. It must be quick
-      and reads no pixels. Empty where nothing is known.
-    prefers_tf_data: whether `engine='auto'` feeds it through tf.data.
+    name: name of the source in messages, for example `folder:photos`.
+    size: number of photographs, including unreadable ones; at least 1.
+    read: `index -> uint8 sRGB [H, W, 3]`, 0 <= index < size. Raises
+      photo.UnreadablePhoto. It is called from many threads; callers must not
+      modify the result.
+    label: `index -> str`, the name of the photograph's file or a substitute.
+    stamp: `index -> str`, a text that changes when the photograph changes, for
+      example its name with the size and time of its file. It must be quick and
+      read no pixels. Empty if unknown.
+    prefers_tf_data: whether `engine='auto'` uses tf.data.
+
+  Raises:
+    SourceError: `size` is below 1.
   """
   name: str
   size: int
@@ -44,7 +47,7 @@ class Source:
   prefers_tf_data: bool = False
 
   def __post_init__(self):
-    """Refuses an empty source."""
+    """Checks the size."""
     if self.size < 1:
       raise SourceError(f'{self.name} holds no photographs')
 
@@ -52,24 +55,25 @@ class Source:
 def from_arrays(images: np.ndarray | Sequence[np.ndarray], *,
                 labels: Sequence[str] | None = None, name: str = 'arrays'
                 ) -> Source:
-  """A source over photographs in memory; they are not copied.
+  """Makes a source of photographs in memory, without copying them.
 
   Args:
     images: uint8 sRGB, [N, H, W, 3] or N arrays [H, W, 3] of any sizes.
     labels: N names, by default `name[i]`.
-    name: what messages call the whole.
+    name: name of the source in messages.
 
   Returns:
     The source.
 
   Raises:
-    SourceError: another dtype or shape, no images, or other than N labels.
+    SourceError: an image has another dtype or shape, there are no images, or
+      the number of labels is not N.
   """
   for i, image in enumerate(images):
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 \
         or not image.size:
       raise SourceError(
-          f'{name}[{i}] has to be uint8 [H, W, 3], got {image.dtype} '
+          f'{name}[{i}] must be uint8 [H, W, 3], got {image.dtype} '
           f'{list(image.shape)}')
   if labels is not None and len(labels) != len(images):
     raise SourceError(f'{name}: {len(labels)} labels for {len(images)} images')
@@ -85,7 +89,7 @@ def from_arrays(images: np.ndarray | Sequence[np.ndarray], *,
 
 
 def stamp_of_file(path: str | os.PathLike) -> str:
-  """Size and time of a file; why they cannot be had where they cannot."""
+  """Size and modification time of a file, or the error message of `stat`."""
   try:
     status = os.stat(path)
   except OSError as error:
@@ -94,31 +98,31 @@ def stamp_of_file(path: str | os.PathLike) -> str:
 
 
 def in_memory(source: Source, *, max_bytes: int = 2**30) -> Source:
-  """The same source, keeping decoded photographs in memory.
+  """Caches the decoded photographs of a source in memory.
 
-  For small sets: photographs are kept as they are read until the budget is
-  full, later ones are decoded each time.
+  For small data sets: photographs that no longer fit into `max_bytes` are
+  decoded each time.
 
   Args:
     source: any source.
-    max_bytes: budget for pixels; the default is 1 GiB.
+    max_bytes: memory for pixels; the default is 1 GiB.
 
   Returns:
-    A source whose `read` gives the same pixels.
+    A source whose `read` returns the same pixels.
   """
-  kept: dict[int, np.ndarray] = {}
+  cached: dict[int, np.ndarray] = {}
   lock = threading.Lock()
-  room = max_bytes
+  free_bytes = max_bytes
 
   def read(index):
-    nonlocal room
-    pixels = kept.get(index)
+    nonlocal free_bytes
+    pixels = cached.get(index)
     if pixels is None:
       pixels = source.read(index)
       with lock:
-        if index not in kept and pixels.nbytes <= room:
-          room -= pixels.nbytes
-          kept[index] = pixels
+        if index not in cached and pixels.nbytes <= free_bytes:
+          free_bytes -= pixels.nbytes
+          cached[index] = pixels
     return pixels
 
   return dataclasses.replace(source, read=read)

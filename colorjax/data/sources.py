@@ -1,4 +1,4 @@
-"""Where photographs come from, as one text: the value of a `--data` flag."""
+"""Opens sources of photographs by a text, the value of a `--data` flag."""
 
 import os
 
@@ -10,32 +10,33 @@ __all__ = ['SPECS', 'Source', 'SourceError', 'bundled', 'folder',
 
 SPECS = ('bundled', 'folder:PATH', 'tfds:NAME[/CONFIG][:SPLIT]',
          'prepared:PATH[:SPLIT]')
-"""What `parse` understands."""
+"""The texts that `parse` accepts."""
 
 
 def parse(spec: str, *, train: bool,
           data_dir: str | os.PathLike | None = None) -> Source:
-  """Opens the photographs that a text speaks of.
+  """Opens the photographs that a text describes.
 
     bundled                      scikit-image's color photographs
-    folder:PATH                  a folder of photographs, any nesting
+    folder:PATH                  a folder of photographs, with its subfolders
     tfds:NAME[/CONFIG][:SPLIT]   a TFDS data set that is prepared in data_dir
     prepared:PATH[:SPLIT]        the folder of a prepared TFDS data set
 
   Args:
-    spec: one of these. Splits are those of TFDS, `train[:90%]` included. With
-      none given it is `train` for training; for evaluation `validation`, or
-      `test` where there is no validation.
+    spec: one of these. SPLIT is a TFDS split, for example `train[:90%]`. The
+      default is `train` for training and, for evaluation, `validation`, or
+      `test` if there is no validation split.
     train: whether the photographs are for training. `bundled` has different
       photographs for training and evaluation.
-    data_dir: where TFDS data sets are; by default TFDS's own choice
+    data_dir: folder of the TFDS data sets; by default that of TFDS
       (TFDS_DATA_DIR or ~/tensorflow_datasets).
 
   Returns:
     The source.
 
   Raises:
-    SourceError: there is no such thing, or not there; one line.
+    SourceError: the text is not one of these, or the photographs are not
+      available.
   """
   kind, _, rest = spec.partition(':')
   if spec == 'bundled':
@@ -43,9 +44,9 @@ def parse(spec: str, *, train: bool,
   if kind == 'folder' and rest:
     return folder(rest)
   if kind in ('tfds', 'prepared') and rest:
-    # TFDS takes a second to import.
+    # Imported only when needed, since importing TFDS takes a second.
     from colorjax.data import tfds_source
     if kind == 'tfds':
       return tfds_source.from_name(rest, train=train, data_dir=data_dir)
     return tfds_source.from_folder(rest, train=train)
-  raise SourceError(f'data {spec!r} is not one of {", ".join(SPECS)}')
+  raise SourceError(f'data {spec!r} is unknown; use one of {", ".join(SPECS)}')

@@ -1,8 +1,8 @@
 """Photographs of TFDS data sets, prepared as tfrecord or for random access.
 
-Pictures stay encoded until `photo` decodes them: TFDS's own decoder would turn
-none upright, apply no color profile and stop at the first damaged file.
-Nothing is downloaded, and nothing here imports TensorFlow.
+`photo` decodes the photographs. The decoder of TFDS ignores EXIF orientation
+and color profiles, and stops at the first damaged file. Nothing is downloaded,
+and TensorFlow is not imported.
 """
 
 import difflib
@@ -22,53 +22,54 @@ _FILE_NAMES = ('file_name', 'filename', 'image/filename')
 
 # `name:1.0.0:train` and `name:train[:90%]`: a version, then a split.
 _NAME = re.compile(r'(?P<name>[^:]*(:\d+\.[\d*]+\.[\d*]+)?)(:(?P<split>.+))?')
-# The split of a path is what follows its last colon and looks like one.
+# A split after a path begins at the last colon and must look like a split.
 _PATH = re.compile(r'(?P<path>.+?)(:(?P<split>[A-Za-z_]\w*(\[[^/]*\])?'
                    r'(\+[A-Za-z_]\w*(\[[^/]*\])?)*))?')
 
 
 def from_name(spec: str, *, train: bool,
               data_dir: str | os.PathLike | None = None) -> Source:
-  """The photographs of a registered TFDS data set that is prepared.
+  """Opens the photographs of a registered, prepared TFDS data set.
 
   Args:
     spec: `NAME[/CONFIG][:VERSION][:SPLIT]`, as TFDS writes them.
-    train: which split to take where none is given: `train`, or for evaluation
-      `validation`, or `test` where there is no validation.
-    data_dir: where data sets are prepared; None for TFDS's default.
+    train: chooses the split if `spec` has none: `train` if True, else
+      `validation`, or `test` if there is no validation split.
+    data_dir: folder of the prepared data sets; None for TFDS's default.
 
   Returns:
     The source.
 
   Raises:
-    SourceError: no such data set or split, not prepared, damaged, or without
-      a photograph in it.
+    SourceError: the data set or split does not exist, is not prepared, is
+      damaged, or does not hold exactly one color photograph per example.
   """
   match = _NAME.fullmatch(spec)
   if not match or not match['name']:
-    raise SourceError(f'tfds:{spec} is not tfds:NAME[/CONFIG][:SPLIT]')
+    raise SourceError(
+        f'tfds:{spec} must have the form tfds:NAME[/CONFIG][:SPLIT]')
   name = match['name']
   try:
     builder = tfds.builder(name, data_dir=data_dir)
   except tfds.core.DatasetNotFoundError:
-    # Community data sets would be looked up on the network.
+    # Looking up community data sets would need the network.
     near = difflib.get_close_matches(re.split('[/:]', name)[0], set(
         tfds.list_builders(with_community_datasets=False)))
     hint = f'; did you mean {" or ".join(near)}?' if near else ''
     raise SourceError(f'tfds:{spec}: TFDS has no data set {name}{hint}'
                       ) from None
   except Exception as error:
-    # Whatever the code of a data set raises.
+    # The code of a data set may raise anything.
     raise SourceError(f'tfds:{spec}: {_one_line(error)}') from error
   return _open(builder, f'tfds:{name}', match['split'], train=train,
                unprepared=_how_to_prepare(builder, name, data_dir))
 
 
 def from_folder(spec: str, *, train: bool) -> Source:
-  """The photographs in the folder of a prepared TFDS data set.
+  """Opens the photographs in the folder of a prepared TFDS data set.
 
   Args:
-    spec: `PATH[:SPLIT]`; the folder is the one with dataset_info.json.
+    spec: `PATH[:SPLIT]`; the folder must hold dataset_info.json.
     train: as in `from_name`.
 
   Returns:
@@ -79,7 +80,8 @@ def from_folder(spec: str, *, train: bool) -> Source:
   """
   match = _PATH.fullmatch(spec)
   if not match:
-    raise SourceError(f'prepared:{spec} is not prepared:PATH[:SPLIT]')
+    raise SourceError(
+        f'prepared:{spec} must have the form prepared:PATH[:SPLIT]')
   path, split = match['path'], match['split']
   if pathlib.Path(spec).expanduser().is_dir():
     path, split = spec, None
@@ -89,10 +91,10 @@ def from_folder(spec: str, *, train: bool) -> Source:
   except OSError as error:
     if not folder.is_dir():
       raise SourceError(
-          f'prepared:{spec}: no folder {folder}') from error
+          f'prepared:{spec}: the folder {folder} does not exist') from error
     below = sorted(str(p.parent) for depth in ('*', '*/*')
                    for p in folder.glob(f'{depth}/dataset_info.json'))
-    hint = f'; give {" or ".join(below)}' if below else ''
+    hint = f'; use {" or ".join(below)}' if below else ''
     raise SourceError(
         f'prepared:{spec}: {folder} holds no readable dataset_info.json{hint}'
     ) from error
@@ -104,6 +106,15 @@ def from_folder(spec: str, *, train: bool) -> Source:
 
 def _open(builder: tfds.core.DatasetBuilder, name: str, split: str | None, *,
           train: bool, unprepared: str) -> Source:
+  """The source of one split of a data set.
+
+  Args:
+    builder: the data set.
+    name: its name in messages.
+    split: the split, or None to choose it by `train`.
+    train: as in `from_name`.
+    unprepared: error message for a data set that is not prepared.
+  """
   image_key = _image_feature(builder, name)
   split = _choose_split(builder, name, split, train=train)
   name = f'{name}:{split}'
@@ -116,7 +127,7 @@ def _open(builder: tfds.core.DatasetBuilder, name: str, split: str | None, *,
       example = fetch(index)
       return example[image_key], _text(example[file_key]) if file_key else ''
     except Exception as error:
-      # Checksums, protobuf, the operating system: to us one unreadable photo.
+      # A wrong checksum, a damaged protobuf, or an error of the system.
       raise photo.UnreadablePhoto(
           f'{name}[{index}]: damaged: {_one_line(error)}') from error
 
@@ -132,10 +143,10 @@ def _open(builder: tfds.core.DatasetBuilder, name: str, split: str | None, *,
     except photo.UnreadablePhoto:
       return place
 
-  # A data set is prepared as a whole: all its photographs have one stamp.
+  # A data set is prepared as a whole, so the stamp covers all its files.
   folder = pathlib.Path(builder.data_dir)
   prepared = ', '.join(f'{path.name} {stamp_of_file(path)}'
-                       for path in sorted(folder.iterdir()))
+                       for path in sorted(folder.glob('*')))
 
   return Source(name=name, size=size, read=read, label=label,
                 stamp=lambda index: f'{name}[{index}] of {prepared}',
@@ -144,7 +155,7 @@ def _open(builder: tfds.core.DatasetBuilder, name: str, split: str | None, *,
 
 def _random_access(builder: tfds.core.DatasetBuilder, name: str, split: str,
                    unprepared: str) -> tuple[Callable[[int], Any], int]:
-  """`index -> example` with pictures still encoded, and how many there are."""
+  """Returns `index -> example`, with images still encoded, and the size."""
   features = builder.info.features
   decoders = {key: tfds.decode.SkipDecoding()
               for key, feature in features.items()
@@ -153,14 +164,14 @@ def _random_access(builder: tfds.core.DatasetBuilder, name: str, split: str,
     examples = builder.as_data_source(split, decoders=decoders)
     return lambda index: examples[index], len(examples)
   except NotImplementedError:
-    pass  # Prepared as tfrecord, which is TFDS's default, or not at all.
+    pass  # Prepared as tfrecord, the default of TFDS, or not prepared.
   except Exception as error:
     raise SourceError(f'{name}: {_one_line(error)}') from error
   if not builder.info.splits:
     raise SourceError(f'{name}: {unprepared}')
   if builder.info.file_format != tfds.core.FileFormat.TFRECORD:
     raise SourceError(f'{name} is prepared as {builder.info.file_format.value};'
-                      ' prepare it as tfrecord or array_record')
+                      ' prepare it again as tfrecord or array_record')
   parts = [tfrecord.Part(str(part.filename), part.skip, part.examples_in_shard
                          - part.skip if part.take == -1 else part.take,
                          part.examples_in_shard)
@@ -175,7 +186,7 @@ def _random_access(builder: tfds.core.DatasetBuilder, name: str, split: str,
 
 
 def _image_feature(builder: tfds.core.DatasetBuilder, name: str) -> str:
-  """Key of the one feature that is a color photograph."""
+  """Key of the only feature that is a color photograph."""
   features = builder.info.features
   if not isinstance(features, tfds.features.FeaturesDict):
     raise SourceError(f'{name} has no photographs among its features')
@@ -186,22 +197,23 @@ def _image_feature(builder: tfds.core.DatasetBuilder, name: str) -> str:
   if len(keys) == 1:
     return keys[0]
   if keys:
-    raise SourceError(f'{name} has several photographs in an example '
-                      f'({", ".join(keys)}); one is needed')
+    raise SourceError(f'{name} has several photographs in each example '
+                      f'({", ".join(keys)}); use a data set with one')
   raise SourceError(f'{name} has no color photograph among its features '
                     f'({", ".join(features)})')
 
 
 def _choose_split(builder: tfds.core.DatasetBuilder, name: str,
                   split: str | None, *, train: bool) -> str:
-  # Nothing is known of splits before a data set is prepared.
+  """The split to use; checks it if the data set is prepared."""
+  # A data set that is not prepared has no list of splits.
   known = list(builder.info.splits)
   if split:
     try:
       if known:
         _ = builder.info.splits[split]
     except Exception as error:
-      # ValueError, KeyError or AssertionError, with the kind of mistake.
+      # ValueError, KeyError or AssertionError, depending on the mistake.
       raise SourceError(f'{name} has no split {split}; it has '
                         f'{", ".join(known)} and parts of them such as '
                         f'{known[0]}[:90%]') from error
@@ -211,17 +223,18 @@ def _choose_split(builder: tfds.core.DatasetBuilder, name: str,
     if candidate in known or not known:
       return candidate
   raise SourceError(f'{name} has no split {" or ".join(wanted)}; it has '
-                    f'{", ".join(known)}: name one, or a part of one as in '
-                    f'{name}:{known[0]}[90%:]')
+                    f'{", ".join(known)}: choose one, or a part of one, for '
+                    f'example {name}:{known[0]}[90%:]')
 
 
 def _how_to_prepare(builder: tfds.core.DatasetBuilder, name: str,
                     data_dir: str | os.PathLike | None) -> str:
+  """End of the error message for a data set that is not prepared."""
   argument = f', data_dir={str(data_dir)!r}' if data_dir else ''
   root = pathlib.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
   manual = (f'put its archives into {root}/downloads/manual and '
             if builder.MANUAL_DOWNLOAD_INSTRUCTIONS else '')
-  # TFDS's own command line needs Apache Beam to start.
+  # The command line of TFDS would need Apache Beam.
   return (f'not prepared in {builder.data_dir}, and colorjax downloads nothing:'
           f' {manual}run once: python -c "import tensorflow_datasets as tfds; '
           f'tfds.builder({name!r}{argument}).download_and_prepare()"')

@@ -1,12 +1,13 @@
 """Random access to the records of TFRecord files, without TensorFlow.
 
-TFDS reads its tfrecord files from front to back only. A batch that is a
-function of (seed, step) needs record i at once, so the places where records
-begin are found first, from their headers, and kept in the user's cache folder.
+TFDS reads tfrecord files only sequentially. A batch that is a function of
+(seed, step) needs random access. So the offsets of all records are read from
+their headers once and cached in the user's cache folder.
 
-A record is: length of the payload (uint64, little-endian), checksum of these 8
-bytes (uint32), payload, checksum of the payload (uint32); the checksums are
-masked CRC-32C (tensorflow/core/lib/io/record_writer.h).
+A record consists of the length of the payload (uint64, little-endian), the
+checksum of these 8 bytes (uint32), the payload, and the checksum of the payload
+(uint32). The checksums are masked CRC-32C
+(tensorflow/core/lib/io/record_writer.h).
 """
 
 import concurrent.futures
@@ -16,31 +17,32 @@ import logging
 import os
 import pathlib
 import struct
-import tempfile
 from collections.abc import Sequence
 
 import google_crc32c
 import numpy as np
 
+from colorjax import files as files_lib
+
 _HEADER = struct.Struct('<QI')
 _CHECKSUM = struct.Struct('<I')
 
-# Headers lie far apart and each costs a wait for the disk.
+# Reading headers mostly waits for the disk, so several files are read at once.
 _FILES_AT_ONCE = 16
 
 
 class DamagedRecord(ValueError):
-  """A record, or a whole file of records, whose bytes are not as written."""
+  """A record or a file of records is damaged."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-  """A run of records of one file.
+  """Consecutive records of one file.
 
   Attributes:
     path: the file.
-    skip: number of records before the run.
-    take: number of records in the run.
+    skip: number of records before the part.
+    take: number of records in the part.
     num_records: number of records in the file.
   """
   path: str
@@ -50,21 +52,21 @@ class Part:
 
 
 class Records:
-  """The records of some parts of TFRecord files, numbered through."""
+  """The records of several parts of TFRecord files as one sequence."""
 
   def __init__(self, parts: Sequence[Part]):
-    """Finds where the records begin, in the cache or by reading all headers.
+    """Finds the offsets of the records, from the cache or from all headers.
 
     Args:
       parts: the parts in order.
 
     Raises:
-      DamagedRecord: a file is cut short or does not hold what it should.
-      OSError: a file is missing or not readable.
+      DamagedRecord: a file is damaged or holds another number of records.
+      OSError: a file is missing or cannot be read.
     """
     self._parts = parts
     self._bounds = _load_or_find([(p.path, p.num_records) for p in parts])
-    # First number of each part, and the number of all records at the end.
+    # Number of the first record of each part, then the number of all records.
     self._firsts = np.cumsum([0, *(part.take for part in parts)])
 
   def __len__(self) -> int:
@@ -72,20 +74,21 @@ class Records:
     return int(self._firsts[-1])
 
   def __getitem__(self, number: int) -> bytes:
-    """The payload of a record; DamagedRecord if its checksum is wrong."""
+    """Reads the payload of a record; raises DamagedRecord if it is damaged."""
     if not 0 <= number < len(self):
       raise IndexError(f'record {number} of {len(self)}')
     which = int(np.searchsorted(self._firsts, number, side='right')) - 1
     part = self._parts[which]
     place = part.skip + number - int(self._firsts[which])
     start, stop = self._bounds[which][place:place + 2].tolist()
-    # Opened each time: a data set has more files than a process may hold open.
+    # The file is opened for each record, since a data set may have more files
+    # than a process may keep open.
     with open(part.path, 'rb', buffering=0) as file:
       data = os.pread(file.fileno(), stop - start, start)
     payload = data[_HEADER.size:-_CHECKSUM.size]
     if len(data) != stop - start or data[:8] != struct.pack(
         '<Q', len(payload)):
-      raise DamagedRecord(f'{part.path} was changed while it was in use')
+      raise DamagedRecord(f'{part.path} has changed since it was opened')
     if data[-_CHECKSUM.size:] != _CHECKSUM.pack(_masked_crc(payload)):
       raise DamagedRecord(
           f'record {place} of {part.path} has a wrong checksum')
@@ -93,18 +96,18 @@ class Records:
 
 
 def record_bounds(path: str, num_records: int) -> np.ndarray:
-  """Where the records of a file begin; reads their headers only.
+  """Finds the offsets of the records of a file by reading their headers.
 
   Args:
     path: the file.
-    num_records: how many it is known to hold.
+    num_records: number of records that the file should hold.
 
   Returns:
     int64 [num_records + 1], offsets in bytes; the last is the file's size.
 
   Raises:
-    DamagedRecord: the file does not consist of that many whole records.
-    OSError: the file is missing or not readable.
+    DamagedRecord: the file does not hold exactly that many whole records.
+    OSError: the file is missing or cannot be read.
   """
   bounds = np.zeros(num_records + 1, np.int64)
   with open(path, 'rb', buffering=0) as file:
@@ -136,7 +139,11 @@ def _masked_crc(data: bytes) -> int:
 
 
 def _load_or_find(files: Sequence[tuple[str, int]]) -> list[np.ndarray]:
-  """The bounds of each file, remembered from run to run."""
+  """The record offsets of each file, from the cache if possible.
+
+  Args:
+    files: path and number of records of each file.
+  """
   stats = [os.stat(path) for path, _ in files]
   key = hashlib.sha256(repr([
       (os.path.realpath(path), count, stat.st_size, stat.st_mtime_ns)
@@ -148,9 +155,9 @@ def _load_or_find(files: Sequence[tuple[str, int]]) -> list[np.ndarray]:
     if joined.dtype == np.int64 and joined.shape == (splits[-1],):
       return np.split(joined, splits[:-1])
   except (OSError, ValueError, EOFError):
-    pass  # Never made, or not whole: found again.
+    pass  # The cache does not exist or is damaged.
   logging.getLogger(__name__).info(
-      'finding the records of %d files, once', len(files))
+      'indexing the records of %d files, once', len(files))
   with concurrent.futures.ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
     bounds = list(pool.map(lambda file: record_bounds(*file), files))
   _save(cache, np.concatenate(bounds))
@@ -163,11 +170,10 @@ def _cache_folder() -> pathlib.Path:
 
 
 def _save(path: pathlib.Path, array: np.ndarray) -> None:
-  """Writes whole or not at all; a cache that cannot be written is no error."""
+  """Writes the cache; failure to write it is not an error."""
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+    with files_lib.replacing(path) as temporary, temporary.open('wb') as file:
       np.save(file, array)
-    os.replace(file.name, path)
   except OSError:
     logging.getLogger(__name__).info('%s cannot be written', path)

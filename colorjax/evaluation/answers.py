@@ -1,9 +1,9 @@
-"""What is judged: the answers to a batch of photographs.
+"""What is evaluated: the colorings of a batch of photographs.
 
-Every figure of a coloring is one of the 8-bit picture that a person is given
-(`painting.picture`), so that a checkpoint of ours and the files of another
-program stand on one footing. Densities and draws are judged as they are, at
-the resolution at which the method has them.
+Metrics of a coloring are computed from the 8-bit picture (`painting.picture`)
+that a user would get. A checkpoint is therefore measured in the same way as
+the image files of another program. Densities and draws are evaluated as the
+method returns them, at its own resolution.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,35 +19,39 @@ from colorjax.fallbacks import with_fallbacks
 from colorjax.photo import painting, square, strokes
 
 NUM_HINTS = 10
-"""Pixels whose true color is given, where hints are measured."""
+"""Number of pixels whose true color is given for `ab_distance_hinted`."""
 
 REFERENCES = ('truth', 'grey')
-"""Answers that need no method: the photographs themselves, and left grey."""
+"""Colorings that need no method: the photographs themselves, or left grey."""
 
 
 class Answers(NamedTuple):
-  """Photographs [B, S, S] and the answers to them; None for what there is not.
+  """A batch of photographs and their colorings.
 
-  What may be None has type Any: a metric says by `needs` what it reads.
+  Fields that a method does not provide are None. They have the type Any: each
+  metric lists the fields that it reads in `Metric.needs`. All ab fields are in
+  Lab units.
 
   Attributes:
     original: the photographs, uint8 sRGB [B, S, S, 3].
-    picture: the single best answer, uint8 sRGB [B, S, S, 3].
-    lightness: L of the photographs, [B, S, S, 1].
-    ab: of the photographs, Lab units, [B, S, S, 2].
-    picture_ab: of the answer, [B, S, S, 2].
+    picture: the single best coloring, uint8 sRGB [B, S, S, 3].
+    lightness: L of the photographs, in [0, 100], [B, S, S, 1].
+    ab: ab of the photographs, [B, S, S, 2].
+    picture_ab: ab of `picture`, [B, S, S, 2].
     networks: variables of the networks that metrics use, by name.
     mean_color: mean ab of the training set, [2].
-    proposals: the K answers worth showing, uint8 [K, B, S, S, 3].
-    proposals_ab: their ab, [K, B, S, S, 2].
-    expected_ab: the picture of the proposals averaged by their weights,
+    proposals: K distinct colorings, uint8 sRGB [K, B, S, S, 3].
+    proposals_ab: ab of the proposals, [K, B, S, S, 2].
+    expected_ab: ab of the picture of the probability-weighted mean of the
+      proposals, [B, S, S, 2].
+    samples: random colorings, uint8 sRGB [n, B, S, S, 3].
+    samples_ab: ab of the samples, [n, B, S, S, 2].
+    hinted_ab: ab of the coloring when NUM_HINTS pixels are given,
       [B, S, S, 2].
-    samples: random answers, uint8 [n, B, S, S, 3].
-    samples_ab: their ab, [n, B, S, S, 2].
-    hinted_ab: the answer where NUM_HINTS pixels are given, [B, S, S, 2].
-    bits: -log2 of the density in Lab units, for each of its numbers, [B].
+    bits: negative log2 density in Lab units, divided by the number of
+      dimensions, [B].
     field: ab of the photographs at the resolution of the draws, [B, h, w, 2].
-    draws: draws of the predictive distribution, [m, B, h, w, 2].
+    draws: draws from the predictive distribution, ab [m, B, h, w, 2].
     keys: a random key for each photograph, [B].
     nats: log density of the photographs, [B].
     nats_of_draws: log density of each draw, [m, B].
@@ -74,12 +78,21 @@ class Answers(NamedTuple):
 
 
 AnswerFn = Callable[[Variables, Batch, Mapping[str, Any]], Answers]
-"""`(variables, batch, networks) -> Answers`, pure."""
+"""A pure function `(variables, batch, networks) -> Answers`."""
 
 
 def of_pictures(variables: Variables, batch: Batch,
                 networks: Mapping[str, Any]) -> Answers:
-  """The pictures of any program: batch['picture'], uint8 [B, S, S, 3]."""
+  """Evaluates the pictures of any program.
+
+  Args:
+    variables: not used.
+    batch: 'image' and 'picture', both uint8 sRGB [B, S, S, 3].
+    networks: variables of the networks that metrics use, by name.
+
+  Returns:
+    Answers with 'picture' as the coloring, and without optional fields.
+  """
   del variables
   lightness, ab = color.split_lightness(batch['image'])
   picture = batch['picture']
@@ -89,14 +102,14 @@ def of_pictures(variables: Variables, batch: Batch,
 
 
 def of_reference(which: Literal['truth', 'grey']) -> AnswerFn:
-  """The answer of one of REFERENCES."""
-  def answer(variables, batch, networks):
+  """Evaluates the photographs themselves ('truth') or left grey ('grey')."""
+  def evaluate(variables, batch, networks):
     picture = batch['image']
     if which == 'grey':
       picture = painting.grey_picture(color.split_lightness(picture)[0])
     return of_pictures(variables, {**batch, 'picture': picture}, networks)
 
-  return answer
+  return evaluate
 
 
 def of_colorizer(
@@ -104,45 +117,46 @@ def of_colorizer(
     num_samples: int = 0, num_draws: int = 0, seed: int = 0,
     mean_color: Any = None,
 ) -> AnswerFn:
-  """The answers of a method, at the size of the photographs.
+  """Evaluates the colorings of a method, at the size of the photographs.
 
-  The network sees the photographs at its own size (`photo.square`); its
-  answers are brought back along their edges, as `inference` does it. What is
-  random is drawn with a key of (seed, batch['index']), so that it does not
-  depend on the batch that a photograph comes in.
+  The network sees the photographs resized to its own size (`photo.square`).
+  Its predictions are enlarged along the edges of the photograph, as in
+  `inference`. Random keys depend on (seed, batch['index']) only, so results do
+  not depend on how photographs are batched.
 
   Args:
     colorizer: the method.
-    image_size: side of the square that the network sees.
-    num_proposals: K; fewer where the method has no more, and none where it has
-      one.
-    num_samples: random answers; none for a deterministic method.
-    num_draws: draws for calibration. Where the method has no `draw` they are
-      random answers, the same ones as the samples.
-    seed: of samples and draws.
-    mean_color: mean ab of the training set, [2], if it is known.
+    image_size: side of the square that the network sees, in pixels.
+    num_proposals: K, limited to what the method can propose. With K = 1 the
+      fields of proposals are None.
+    num_samples: number of random colorings; 0 for a deterministic method.
+    num_draws: number of draws for calibration; 0 for a deterministic method.
+      A method without `draw` uses its samples as draws.
+    seed: seed of samples and draws.
+    mean_color: mean ab of the training set, Lab units [2], if it is known.
 
   Returns:
-    The function; its batches need 'index'.
+    The function `(variables, batch, networks) -> Answers`. Its batches need
+    'image' and 'index'.
   """
   complete = with_fallbacks(colorizer)
   k = colorizer.num_proposals(num_proposals)
   if colorizer.is_deterministic:
     num_samples = num_draws = 0
-  # Samples are drawn once, for all that samples serve.
+  # Samples are drawn once and shared between all uses.
   num_drawn = max(num_samples, num_draws * (colorizer.draw is None),
                   k * colorizer.answers_are_samples)
 
-  def answer(variables, batch, networks):
+  def evaluate(variables, batch, networks):
     lightness, ab = color.split_lightness(batch['image'])
     seen = square.resize_batch(batch['image'], image_size)
-    guide, field = color.split_lightness(seen)[0], _at(ab, image_size)
+    guide, field = color.split_lightness(seen)[0], _reduced_ab(ab, image_size)
     inputs = {'lightness': guide}
     keys = key_lib.of_photographs(seed, 'answers', batch['index'])
 
-    def shown(answers):
-      """ab [..., B, s, s, 2] as pictures, and their ab."""
-      pictures = _painted(answers, guide, lightness)
+    def paint(ab):
+      """Pictures of ab [..., B, s, s, 2], and the ab of these pictures."""
+      pictures = _pictures_of(ab, guide, lightness)
       return pictures, color.split_lightness(pictures)[1]
 
     extra: dict[str, Any] = {}
@@ -150,24 +164,24 @@ def of_colorizer(
       samples = colorizer.sample(
           variables, inputs, key_lib.named(keys, 'sample'), num_drawn)
     if num_samples:
-      extra['samples'], extra['samples_ab'] = shown(samples[:num_samples])
+      extra['samples'], extra['samples_ab'] = paint(samples[:num_samples])
     if colorizer.answers_are_samples:
       best, proposals, probability = samples[0], samples[:k], None
     else:
       best = complete.predict(variables, inputs)
       if k > 1:
         proposals, probability = complete.propose(variables, inputs, k)
-    picture, picture_ab = shown(best)
+    picture, picture_ab = paint(best)
     if k > 1:
-      extra['proposals'], extra['proposals_ab'] = shown(proposals)
-      # Answers without probabilities count alike.
-      share = (jnp.full((k, len(guide)), 1 / k) if probability is None
-               else probability / probability.sum(0))
-      extra['expected_ab'] = shown(
-          (share[..., None, None, None] * proposals).sum(0))[1]
+      extra['proposals'], extra['proposals_ab'] = paint(proposals)
+      # Proposals without probabilities get equal weights.
+      weights = (jnp.full((k, len(guide)), 1 / k) if probability is None
+                 else probability / probability.sum(0))
+      extra['expected_ab'] = paint(
+          (weights[..., None, None, None] * proposals).sum(0))[1]
     hint_ab, hint_mask = strokes.random_points_of(
         0, batch['index'], field, NUM_HINTS)
-    extra['hinted_ab'] = shown(complete.predict(variables, {
+    extra['hinted_ab'] = paint(complete.predict(variables, {
         **inputs, 'hint_ab': hint_ab, 'hint_mask': hint_mask}))[1]
     extra |= _density(colorizer, variables, inputs, field, keys)
     if num_draws:
@@ -181,11 +195,12 @@ def of_colorizer(
         original=batch['image'], picture=picture, lightness=lightness, ab=ab,
         picture_ab=picture_ab, networks=networks, keys=keys, **extra)
 
-  return answer
+  return evaluate
 
 
 def _density(colorizer: Colorizer, variables: Variables, inputs: Inputs,
              field: jax.Array, keys: jax.Array) -> dict[str, jax.Array]:
+  """The fields 'nats' and 'bits'; empty for a method without a density."""
   if colorizer.log_prob is None:
     return {}
   _, height, width, _ = inputs['lightness'].shape
@@ -198,33 +213,39 @@ def _density(colorizer: Colorizer, variables: Variables, inputs: Inputs,
 def _calibration(colorizer: Colorizer, variables: Variables, inputs: Inputs,
                  field: jax.Array, keys: jax.Array, draws: jax.Array
                  ) -> dict[str, jax.Array]:
-  """Draws, the photographs at their resolution, and the draws' densities."""
+  """The fields 'draws', 'field' and, for exact densities, 'nats_of_draws'."""
   factor = field.shape[1] // draws.shape[2]
   calibration = {'draws': draws, 'field': resample.mean_pool(field, factor)}
   log_prob = colorizer.log_prob
-  # A bound or an estimate of a density says nothing about its order.
+  # Bounds and estimates of a density may rank the draws in a wrong order.
   if log_prob is None or colorizer.log_prob_kind != 'exact':
     return calibration
 
   def nats_of(draw):
-    # Averages over blocks of equal numbers give these numbers back.
+    # log_prob averages each block of pixels, which gives the draw back.
     blocks = draw.repeat(factor, 1).repeat(factor, 2)
     return log_prob(variables, inputs, blocks, keys)
 
   return {**calibration, 'nats_of_draws': jax.vmap(nats_of)(draws)}
 
 
-def _at(ab: jax.Array, size: int) -> jax.Array:
-  """ab [B, S, S, 2] at the size of the network, by averages."""
+def _reduced_ab(ab: jax.Array, size: int) -> jax.Array:
+  """ab [B, S, S, 2] reduced to [B, size, size, 2] by averaging."""
   if ab.shape[1] % size == 0:
     return resample.mean_pool(ab, ab.shape[1] // size)
   return jax.image.resize(
       ab, (len(ab), size, size, 2), 'linear', antialias=True)
 
 
-def _painted(ab: jax.Array, guide: jax.Array, lightness: jax.Array
-             ) -> jax.Array:
-  """Answers [..., B, s, s, 2] as pictures, uint8 [..., B, S, S, 3]."""
+def _pictures_of(ab: jax.Array, guide: jax.Array, lightness: jax.Array
+                 ) -> jax.Array:
+  """Pictures of ab [..., B, s, s, 2], uint8 sRGB [..., B, S, S, 3].
+
+  Args:
+    ab: predicted ab, Lab units.
+    guide: lightness that the network saw, [B, s, s, 1].
+    lightness: lightness of the photographs, [B, S, S, 1].
+  """
   def paint(ab):
     if guide.shape != lightness.shape:
       ab = resample.follow(ab, guide, lightness)
@@ -232,5 +253,5 @@ def _painted(ab: jax.Array, guide: jax.Array, lightness: jax.Array
 
   if ab.ndim == 4:
     return paint(ab)
-  # One after the other: K large pictures in float32 would not fit.
+  # One at a time: K large pictures in float32 would not fit into memory.
   return jax.lax.map(paint, ab)

@@ -1,7 +1,7 @@
-"""METRICS: every figure of merit under its own name, one line each.
+"""METRICS: every metric by name.
 
-A new metric is a function in `colorjax/metrics/`, its line here, and its test.
-Tables, intervals, reports and comparisons then have it.
+To add a metric, write a function in `colorjax/metrics/` with a test, and add
+one entry here. Tables, intervals, reports and comparisons then include it.
 """
 
 import dataclasses
@@ -28,28 +28,30 @@ from colorjax.metrics import (
 )
 from colorjax.photo import painting
 
-_FEWER, _FEW = 200, 50  # resamples where a figure of a set is costly
+# Numbers of resamples for metrics that are costly or very costly to reduce.
+_COSTLY, _VERY_COSTLY = 200, 50
 
 
 class Metric(NamedTuple):
-  """A figure of merit.
+  """A metric.
 
   Attributes:
-    statistics: `Answers -> [B]`, a value for each photograph, or `[B, ...]`
-      from which `reduce` makes a figure of a set; or the name of another
-      metric, whose statistics are meant.
-    meaning: a line for tables: what, in which unit.
-    better: 'lower', 'higher', or '' where neither is.
-    needs: fields of Answers without which there is no such figure.
-    network: name in Answers.networks of the network that it uses, if any.
-    reduce: statistics of N photographs, [N, ...], to the figure; None: the
-      mean of [N].
-    resamples: of the bootstrap; fewer where `reduce` is costly.
-    recentre: see `bootstrap.interval`.
-    resample: `(statistics, counts [R, N]) -> [R]`, the figures of all resamples
-      at once, where `reduce` of each alone would be too costly; None for that.
-    undefined: which photographs have no finite value and are left out of the
-      mean, for tables; '' where a value that is not finite makes the figure so.
+    statistics: `Answers -> [B]`, a value for each photograph, or
+      `Answers -> [B, ...]`, statistics for `reduce`. The name of another metric
+      means that its statistics are used.
+    meaning: a line for tables: what is measured, and its unit.
+    better: 'lower', 'higher', or '' if neither is better.
+    needs: fields of Answers that must not be None.
+    network: name of the network in Answers.networks that it uses, or ''.
+    reduce: computes the metric of a set from the statistics [N, ...] of its
+      photographs. None takes the mean of [N].
+    resamples: number of bootstrap resamples.
+    recenter: see `bootstrap.interval`.
+    resample: `(statistics, counts [R, N]) -> [R]` computes the metric of all
+      resamples at once, for metrics where one `reduce` for each resample would
+      be too slow. None calls `reduce`.
+    undefined: describes, for tables, the photographs whose value is not finite
+      and which the mean leaves out. '' if nothing is left out.
   """
   statistics: Callable[[Answers], jax.Array] | str
   meaning: str
@@ -58,20 +60,20 @@ class Metric(NamedTuple):
   network: str = ''
   reduce: bootstrap.Reduce | None = None
   resamples: int = bootstrap.NUM_RESAMPLES
-  recentre: bool = False
+  recenter: bool = False
   resample: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
   undefined: str = ''
 
 
 def _colorfulness(measure: Callable[[jax.Array], jax.Array]
                   ) -> Callable[[Answers], jax.Array]:
-  """[B, 2]: of the answer and of the photograph."""
+  """Statistics [B, 2]: `measure` of the coloring and of the photograph."""
   return lambda a: jnp.stack([measure(a.picture), measure(a.original)], -1)
 
 
 def _features(variant: inception_features.Name
               ) -> Callable[[Answers], jax.Array]:
-  """[B, 2, D]: of the answer and of the photograph."""
+  """Statistics [B, 2, D]: features of the coloring and of the photograph."""
   network = inception_features.build(variant)
 
   def statistics(a: Answers) -> jax.Array:
@@ -88,7 +90,7 @@ def _lpips(net: lpips.Net) -> Callable[[Answers], jax.Array]:
 
 
 def _sample_lpips(net: lpips.Net) -> Callable[[Answers], jax.Array]:
-  """Mean over all pairs of samples."""
+  """Mean LPIPS over all pairs of samples, [B]."""
   def statistics(a: Answers) -> jax.Array:
     first, second = np.triu_indices(len(a.samples), 1)
     return jax.lax.map(lambda pair: lpips.build(net).distance(
@@ -100,14 +102,14 @@ def _sample_lpips(net: lpips.Net) -> Callable[[Answers], jax.Array]:
 
 def _paired(distance: Callable[[np.ndarray, np.ndarray], float]
             ) -> bootstrap.Reduce:
-  """A distance of the answers' features from the photographs'."""
+  """Applies `distance` to the features of colorings and of photographs."""
   return lambda statistics: distance(statistics[:, 0], statistics[:, 1])
 
 
 def _paired_resample(
     distances: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-  """As `_paired`, of all resamples at once."""
+  """As `_paired`, for all resamples at once."""
   return lambda statistics, counts: distances(
       statistics[:, 0], statistics[:, 1], counts)
 
@@ -128,57 +130,57 @@ _EQUAL = 'pictures equal to the photograph'
 _PROPOSALS, _SAMPLES, _DRAWS = ('proposals',), ('samples',), ('draws',)
 
 METRICS: Mapping[str, Metric] = {
-    # Nearness to the photograph.
+    # Distance from the photograph.
     'psnr': Metric(
         lambda a: image.psnr(a.picture, a.original),
         'PSNR of 8-bit sRGB, dB, mean over photographs', 'higher',
         undefined=_EQUAL),
     'psnr_of_mean_mse': Metric(
-        'rgb_rmse', 'PSNR of the mean square error of all photographs, dB',
+        'rgb_rmse', 'PSNR of the mean squared error over all photographs, dB',
         'higher', reduce=image.psnr_of_mean_mse),
     'psnr_ab': Metric(
         lambda a: image.ab_psnr(a.picture_ab, a.ab),
         'PSNR of ab with a peak of 220, dB, mean over photographs', 'higher',
         undefined=_EQUAL),
     'psnr_ab_of_mean_mse': Metric(
-        'ab_rmse', 'PSNR of the mean square error of ab of all photographs, dB',
-        'higher', reduce=image.ab_psnr_of_mean_mse),
+        'ab_rmse', 'PSNR of the mean squared error of ab over all photographs, '
+        'dB', 'higher', reduce=image.ab_psnr_of_mean_mse),
     'ssim': Metric(
         lambda a: structure.ssim(a.picture, a.original),
         'SSIM of sRGB, Gaussian 11 x 11', 'higher'),
     'ab_distance': Metric(
         lambda a: image.ab_distance(a.picture_ab, a.ab),
-        'mean distance in the ab plane, Lab units'),
+        'mean Euclidean distance in the ab plane, Lab units'),
     'ab_rmse': Metric(
         lambda a: image.ab_rmse(a.picture_ab, a.ab),
-        'root mean square error of ab, Lab units'),
+        'root mean squared error of ab, Lab units'),
     'rgb_rmse': Metric(
         lambda a: image.rgb_rmse(a.picture, a.original),
-        'root mean square error of sRGB in [0, 1]'),
+        'root mean squared error of sRGB in [0, 1]'),
     'ciede2000': Metric(
         lambda a: difference.mean_ciede2000(a.picture, a.original),
         'mean CIEDE2000 color difference'),
     'auc': Metric(
         lambda a: accuracy.auc(a.picture_ab, a.ab),
-        'raw accuracy: area up to 150 ab units, %', 'higher'),
+        'area under the accuracy curve up to 150 ab units, %', 'higher'),
     'auc_rebalanced': Metric(
         lambda a: accuracy.rebalanced_auc_statistics(a.picture_ab, a.ab),
-        'the same with each occurring color of 313 counting alike, %',
-        'higher', reduce=accuracy.rebalanced_auc, resamples=_FEWER,
-        recentre=True),
+        'auc with equal weight for each of the 313 colors that occur, %',
+        'higher', reduce=accuracy.rebalanced_auc, resamples=_COSTLY,
+        recenter=True),
     'lpips_alex': Metric(
         _lpips('alex'), 'LPIPS v0.1 with AlexNet', network='lpips_alex'),
     'lpips_vgg': Metric(
         _lpips('vgg'), 'LPIPS v0.1 with VGG-16', network='lpips_vgg'),
     'ab_distance_expected': Metric(
         lambda a: image.ab_distance(a.expected_ab, a.ab),
-        'ab distance of the proposals averaged by their weights',
+        'ab distance of the probability-weighted mean of the proposals',
         needs=_PROPOSALS),
     'ab_distance_hinted': Metric(
         lambda a: image.ab_distance(a.hinted_ab, a.ab),
-        f'ab distance where {NUM_HINTS} random pixels are given',
+        f'ab distance when the color of {NUM_HINTS} random pixels is given',
         needs=('hinted_ab',)),
-    # The same photographs with no method at all.
+    # The same photographs without any method, for comparison.
     'psnr_grey': Metric(
         lambda a: image.psnr(
             painting.grey_picture(a.lightness), a.original),
@@ -189,18 +191,18 @@ METRICS: Mapping[str, Metric] = {
         'ab distance of the photograph left grey', ''),
     'ab_distance_mean_color': Metric(
         lambda a: image.ab_distance(a.mean_color, a.ab),
-        'ab distance of the mean color of the training set', '',
+        'ab distance of the mean color of the training photographs', '',
         needs=('mean_color',)),
-    # How much color there is; in the photographs, and how far from them.
+    # Amount of color in colorings and photographs, and the difference.
     'chroma': Metric(
         lambda a: image.mean_chroma(a.picture_ab),
         'mean chroma, Lab units', ''),
     'colorfulness': Metric(
         lambda a: colorfulness.colorfulness(a.picture),
-        'colorfulness of Hasler and Suesstrunk (signed)', ''),
+        'colorfulness of Hasler and Suesstrunk (signed opponents)', ''),
     'colorfulness_abs': Metric(
         lambda a: colorfulness.colorfulness_abs(a.picture),
-        'the same with absolute opponents, as DDColor and CT2 print it', ''),
+        'colorfulness of absolute opponents, as in DDColor and CT2', ''),
     'chroma_truth': Metric(
         lambda a: image.mean_chroma(a.ab),
         'mean chroma of the photographs', ''),
@@ -226,88 +228,97 @@ METRICS: Mapping[str, Metric] = {
         'delta_colorfulness_abs_of_means',
         'mean |colorfulness_abs - that of the photograph|',
         reduce=colorfulness.mean_delta),
-    # The set of answers against the set of the same photographs.
+    # The set of colorings against the set of the same photographs.
     **{f'fid_{variant}': Metric(
-        _features(variant), f'FID, features of {variant}, biased by 1/n',
-        network=f'inception_{variant}', resamples=_FEW, recentre=True,
+        _features(variant), f'FID with {variant} features (bias of order 1/n)',
+        network=f'inception_{variant}', resamples=_VERY_COSTLY, recenter=True,
         reduce=_paired(frechet.frechet_distance),
         resample=_paired_resample(frechet.resampled_frechet_distance))
        for variant in inception_features.VARIANTS},
     **{f'kid_{variant}': Metric(
-        f'fid_{variant}', f'KID of all pictures, features of {variant}',
-        network=f'inception_{variant}', resamples=_FEW, recentre=True,
+        f'fid_{variant}', f'KID of all pictures with {variant} features',
+        network=f'inception_{variant}', resamples=_VERY_COSTLY, recenter=True,
         reduce=_paired(frechet.kernel_distance),
         resample=_paired_resample(frechet.resampled_kernel_distance))
        for variant in inception_features.VARIANTS},
-    # Several answers: K proposals.
+    # K proposals.
     'best_of_k': Metric(
         lambda a: image.best_of_k(a.proposals_ab, a.ab),
-        'ab distance of the best of K proposals, whole photograph',
+        'ab distance of the best of K proposals for the whole photograph',
         needs=_PROPOSALS),
     'pixel_oracle_k': Metric(
         lambda a: diversity.pixel_oracle_k_ab(a.proposals_ab, a.ab),
-        'ab distance of the best proposal at each pixel', needs=_PROPOSALS),
-    # Several answers: n random samples.
+        'ab distance with the best proposal for each pixel', needs=_PROPOSALS),
+    # n random samples.
     'sample_best_of_n': Metric(
         lambda a: image.best_of_k(a.samples_ab, a.ab),
-        'ab distance of the best of n samples, whole photograph',
+        'ab distance of the best of n samples for the whole photograph',
         needs=_SAMPLES),
     'sample_best_of_n_rgb_rmse': Metric(
         lambda a: diversity.best_of_k_rmse(a.samples, a.original),
-        'RMSE of sRGB of the best of n samples, whole photograph',
+        'RMSE of sRGB of the best of n samples for the whole photograph',
         needs=_SAMPLES),
     'sample_pixel_oracle_n_rgb_rmse': Metric(
         lambda a: diversity.pixel_oracle_k(a.samples, a.original),
-        'RMSE of sRGB, best sample per pixel and channel ("best of 8" of cINN)',
+        'RMSE of sRGB with the best sample for each pixel and channel '
+        '("best of 8" of cINN)',
         needs=_SAMPLES),
     'sample_variance': Metric(
         lambda a: diversity.variance(a.samples),
-        'variance over samples of sRGB in [0, 1]', '', needs=_SAMPLES),
+        'variance of sRGB in [0, 1] over samples', '', needs=_SAMPLES),
     'sample_ab_std': Metric(
         lambda a: diversity.ab_std(a.samples_ab),
-        'spread of samples in the ab plane, Lab units', '', needs=_SAMPLES),
+        'standard deviation of samples in the ab plane, Lab units', '',
+        needs=_SAMPLES),
     'sample_pairwise_ab_distance': Metric(
         lambda a: diversity.pairwise_ab_distance(a.samples_ab),
-        'ab distance of two samples, mean over all pairs', '', needs=_SAMPLES),
+        'mean ab distance over all pairs of samples', '', needs=_SAMPLES),
     'sample_pairwise_lpips_alex': Metric(
-        _sample_lpips('alex'), 'LPIPS (AlexNet) of two samples, all pairs', '',
+        _sample_lpips('alex'), 'mean LPIPS (AlexNet) over all pairs of samples',
+        '',
         needs=_SAMPLES, network='lpips_alex'),
-    # The distribution itself.
+    # The predictive distribution.
     'bits_per_dim': Metric(
-        lambda a: a.bits, 'bits for each ab value in steps of 1 Lab unit: '
-        '-log2 of the density', needs=('bits',)),
+        lambda a: a.bits, 'negative log2 density for each ab value, at a '
+        'resolution of 1 Lab unit', needs=('bits',)),
     'energy_score': Metric(
         lambda a: calibration.energy_score(a.draws, a.field),
-        'energy score of draws in the ab plane, Lab units', needs=_DRAWS),
+        'energy score of the draws in the ab plane, Lab units', needs=_DRAWS),
     'pit_error': Metric(
-        _pit, 'calibration error of the rank of the truth among draws',
-        needs=_DRAWS, reduce=calibration.pit_error, resamples=_FEWER,
-        recentre=True),
+        _pit, 'calibration error of the rank of the true value among draws',
+        needs=_DRAWS, reduce=calibration.pit_error, resamples=_COSTLY,
+        recenter=True),
     'coverage_50': Metric(
-        'pit_error', 'share of values in the central 50 % of the draws', '',
-        needs=_DRAWS, reduce=_coverage(0.5), resamples=_FEWER),
+        'pit_error', 'fraction of true values in the central 50 % of the draws',
+        '', needs=_DRAWS, reduce=_coverage(0.5), resamples=_COSTLY),
     'coverage_90': Metric(
-        'pit_error', 'share of values in the central 90 % of the draws', '',
-        needs=_DRAWS, reduce=_coverage(0.9), resamples=_FEWER),
+        'pit_error', 'fraction of true values in the central 90 % of the draws',
+        '', needs=_DRAWS, reduce=_coverage(0.9), resamples=_COSTLY),
     'expected_calibration_error': Metric(
         lambda a: calibration.bin_reliability(a.draws, a.field),
-        'calibration error of the most frequent ab bin of the draws',
+        'expected calibration error of the most probable ab bin',
         needs=_DRAWS, reduce=calibration.expected_calibration_error,
-        resamples=_FEWER, recentre=True),
+        resamples=_COSTLY, recenter=True),
     'hpd_coverage_90': Metric(
         lambda a: calibration.hpd_level(a.nats, a.nats_of_draws),
-        'share of photographs in the whole-image density set of 90 %', '',
+        'fraction of photographs in the 90 % highest-density set', '',
         needs=('nats_of_draws',), reduce=_hpd_coverage(0.9),
-        resamples=_FEWER),
+        resamples=_COSTLY),
 }
-"""Every metric by its name, in the order of tables."""
+"""Every metric by name, in the order in which tables list them."""
 
 
 def measure(answers: Answers) -> dict[str, jax.Array]:
-  """The statistics of each photograph, [B, ...], by the names of METRICS.
+  """Computes the statistics of all applicable metrics.
 
-  Metrics for which the answers do not have what is needed are left out, and
-  those that reduce the statistics of another.
+  Leaves out metrics whose fields or network `answers` does not have, and those
+  that reuse the statistics of another metric.
+
+  Args:
+    answers: a batch of B photographs and their colorings.
+
+  Returns:
+    Statistics of each photograph, [B, ...], by the name of the metric.
   """
   return {
       name: metric.statistics(answers) for name, metric in METRICS.items()
@@ -318,41 +329,41 @@ def measure(answers: Answers) -> dict[str, jax.Array]:
 
 def statistics_of(name: str, measured: Mapping[str, np.ndarray]
                   ) -> np.ndarray | None:
-  """The statistics that a metric reduces, None where there are none."""
+  """The statistics [N, ...] that a metric reduces, or None if missing."""
   source = METRICS[name].statistics
   return measured.get(source if isinstance(source, str) else name)
 
 
 def replicates(name: str, statistics: np.ndarray, *, seed: int = 0
                ) -> np.ndarray:
-  """Bootstrap replicates [R] of a metric; see `metrics.bootstrap`."""
+  """Bootstrap replicates [R] of a metric, from its statistics [N, ...]."""
   metric = METRICS[name]
   if metric.resample is not None:
     return metric.resample(statistics, bootstrap.counts(
         len(statistics), num_resamples=metric.resamples, seed=seed))
   if metric.undefined:
-    # Drawn from those that the mean is over: every resample has a mean, and
-    # rows that leave out the same photographs are paired.
+    # Resample only photographs with a defined value: every resample then has a
+    # mean, and methods that leave out the same photographs stay paired.
     statistics = _defined(statistics)
   return bootstrap.replicates(statistics, metric.reduce, seed=seed,
                               num_resamples=metric.resamples)
 
 
 def num_defined(name: str, statistics: np.ndarray) -> int:
-  """How many of the photographs [N, ...] a metric's figure is over."""
+  """Number of photographs that a metric includes, out of N."""
   if not METRICS[name].undefined:
     return len(statistics)
   return int(np.isfinite(statistics).sum())
 
 
 def _defined(values: np.ndarray) -> np.ndarray:
-  """The finite values; where there are none, all."""
+  """The finite values, or all values if none is finite."""
   defined = np.isfinite(values)
   return values[defined] if defined.any() else values
 
 
-def figure(name: str, statistics: np.ndarray) -> float:
-  """A metric of a set of photographs, from their statistics [N, ...]."""
+def value(name: str, statistics: np.ndarray) -> float:
+  """The value of a metric for a set, from its statistics [N, ...]."""
   metric = METRICS[name]
   if metric.reduce is not None:
     return float(metric.reduce(statistics))
@@ -363,10 +374,13 @@ def figure(name: str, statistics: np.ndarray) -> float:
 
 def summarize(measured: Mapping[str, np.ndarray]
               ) -> dict[str, bootstrap.Interval]:
-  """Each metric of a set with its 95 % interval, in the order of METRICS.
+  """Computes each metric of a set and its 95 % bootstrap interval.
 
   Args:
-    measured: statistics [N, ...] by the names that `measure` gives.
+    measured: statistics [N, ...] by name, as returned by `measure`.
+
+  Returns:
+    Intervals by name, in the order of METRICS.
   """
   summary = {}
   for name, metric in METRICS.items():
@@ -374,8 +388,8 @@ def summarize(measured: Mapping[str, np.ndarray]
     if statistics is not None:
       defined = num_defined(name, statistics)
       interval = bootstrap.interval(
-          figure(name, statistics), replicates(name, statistics), defined,
-          recentre=metric.recentre)
+          value(name, statistics), replicates(name, statistics), defined,
+          recenter=metric.recenter)
       summary[name] = dataclasses.replace(
           interval, num_undefined=len(statistics) - defined)
   return summary

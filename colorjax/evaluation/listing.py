@@ -1,7 +1,7 @@
-"""A fixed choice of photographs, and the hash that proves it was kept.
+"""Selects photographs for an evaluation, and hashes their pixels.
 
 Results are comparable if they were measured on the same photographs in the same
-order. Names say which those are; a hash of the pixels says that they were.
+order. File names define the selection, and a hash of the pixels verifies it.
 """
 
 import codecs
@@ -18,13 +18,13 @@ from colorjax import photo
 from colorjax.data.source import Source, SourceError
 from colorjax.errors import UserError
 
-_NAMED = 3  # names that an error gives as examples
+_NUM_EXAMPLES = 3  # names that a message lists
 
 
 def without_suffix(label: str) -> str:
-  """A photograph's name or path without `.jpg`, `.PNG` and the like.
+  """The name or path of a photograph without a suffix like `.jpg` or `.PNG`.
 
-  Endings that are none of photo.SUFFIXES are part of the name.
+  Only suffixes in photo.SUFFIXES are removed.
   """
   root, suffix = os.path.splitext(label)
   return root if suffix.lower() in photo.SUFFIXES else label
@@ -37,23 +37,23 @@ def stem(label: str) -> str:
 
 def examples(names: Sequence[str]) -> str:
   """The first few names for a message: 'a, b, c and 7 more'."""
-  text = ', '.join(names[:_NAMED])
-  more = len(names) - _NAMED
+  text = ', '.join(names[:_NUM_EXAMPLES])
+  more = len(names) - _NUM_EXAMPLES
   return f'{text} and {more} more' if more > 0 else text
 
 
 def read_names(path: str | os.PathLike) -> list[str]:
-  """A list of file names, one a line; empty lines are passed over.
+  """Reads a list of file names, one per line. Empty lines are skipped.
 
   Args:
-    path: a text file. A name that is not UTF-8 is read as labels have it,
-      with `\\xNN` for its bytes.
+    path: a text file. Bytes that are not UTF-8 are read as `\\xNN`, as in the
+      labels of a source.
 
   Returns:
     The names, in the order of the file.
 
   Raises:
-    UserError: the file cannot be read, is no text, or holds no name.
+    UserError: the file cannot be read, is not a text file, or has no names.
   """
   try:
     content = pathlib.Path(path).expanduser().read_bytes()
@@ -61,41 +61,41 @@ def read_names(path: str | os.PathLike) -> list[str]:
     raise UserError(f'{path}: {error.strerror or error}') from error
   if b'\0' in content:  # UTF-16, a picture, an archive
     raise UserError(
-        f'{path} is not a text in UTF-8; a list holds one file name a line')
+        f'{path} is not a UTF-8 text file; write one file name per line')
   text = content.removeprefix(codecs.BOM_UTF8).decode(
       'utf-8', 'backslashreplace')
-  # Not splitlines: names may hold characters that it takes for ends of lines.
+  # Not splitlines: it also splits at characters that names may contain.
   names = [line.strip() for line in re.split('[\r\n]', text) if line.strip()]
   if not names:
-    raise UserError(f'{path} holds no file names')
+    raise UserError(f'{path} is empty; write one file name per line')
   return names
 
 
 def choose(source: Source, *, count: int | None = None,
            names: Sequence[str] | None = None) -> Source:
-  """Some photographs of a source, in an order that depends on names alone.
+  """Selects photographs of a source, in an order given by their names only.
 
-  Without `names` the order is that of base names as plain text, whatever
-  folders they lie in, and then of whole labels: the first 5,000 of ImageNet are
-  the same from one folder, from a folder a class and from TFDS.
+  Without `names`, photographs are sorted by base name, ignoring folders, and
+  then by whole label. The first 5,000 of ImageNet are therefore the same if
+  they are in one folder, in one folder per class, or read from TFDS.
 
   Args:
     source: the photographs.
-    count: how many, the first ones; None for all.
-    names: which, in this order. A name stands for the photograph with this base
-      name, suffix left aside; folders, and then the suffix, decide where
-      several have it.
+    count: number of photographs to take from the start; None for all.
+    names: photographs to take, in this order. A name matches the photograph
+      with the same base name, ignoring the suffix. If several match, the
+      folders decide, and then the suffix.
 
   Returns:
-    A source of the chosen photographs, labels unchanged.
+    A source of the selected photographs, with unchanged labels.
 
   Raises:
-    UserError: fewer photographs than `count`; names that no photograph has, or
-      that several have; a photograph that is named twice.
+    UserError: there are fewer photographs than `count`; a name matches no
+      photograph or several; a photograph is named twice.
   """
   if count is not None and count < 1:
-    raise UserError(f'{source.name}: {count} photographs cannot be chosen; '
-                    'take 1 or more')
+    raise UserError(f'{source.name}: the number of photographs must be at '
+                    f'least 1, got {count}')
   labels = [source.label(i) for i in range(source.size)]
   if names is None:
     indices = sorted(range(source.size), key=lambda i: (
@@ -104,8 +104,8 @@ def choose(source: Source, *, count: int | None = None,
     indices = _find_all(source.name, labels, names)
   if count is not None and count > len(indices):
     what = 'photographs' if names is None else 'names in the list'
-    raise UserError(f'{source.name}: {count} photographs are asked for, and '
-                    f'there are {len(indices)} {what}')
+    raise UserError(f'{source.name}: {count} photographs are needed, but there '
+                    f'are only {len(indices)} {what}')
   chosen = indices[:count]
   return dataclasses.replace(
       source, size=len(chosen), read=lambda i: source.read(chosen[i]),
@@ -114,76 +114,64 @@ def choose(source: Source, *, count: int | None = None,
 
 
 def photo_digest(pixels: np.ndarray) -> bytes:
-  """SHA-256 of a photograph's shape and pixels, 32 bytes.
+  """SHA-256 of the shape and the pixels of a photograph.
 
   Args:
     pixels: uint8, of any shape.
 
   Returns:
-    The digest; its label does not count.
+    The digest, 32 bytes.
+
+  Raises:
+    ValueError: the pixels are not uint8.
   """
   if pixels.dtype != np.uint8:
-    raise ValueError(f'pixels are uint8, got {pixels.dtype}')
+    raise ValueError(f'pixels must be uint8, got {pixels.dtype}')
   header = f'{list(pixels.shape)}\n'.encode()
   return hashlib.sha256(header + pixels.tobytes()).digest()
 
 
 def set_digest(digests: Iterable[bytes]) -> str:
-  """SHA-256 of photographs in order, from the `photo_digest` of each."""
-  return hashlib.sha256(b''.join(digests)).hexdigest()
+  """SHA-256 of a sequence of photographs, in hexadecimal.
 
-
-class PixelHash:
-  """The `set_digest` of photographs that come a batch at a time.
-
-  It depends on the photographs and their order, not on how they are cut into
-  batches. What has to be resumed keeps the digests instead.
+  Args:
+    digests: `photo_digest` of each photograph, in order.
   """
-
-  def __init__(self):
-    """No photographs yet."""
-    self._digest = hashlib.sha256()
-
-  def update(self, images: np.ndarray) -> None:
-    """Adds photographs, uint8 [n, S, S, 3], in their order."""
-    for image in images:
-      self._digest.update(photo_digest(image))
-
-  def hexdigest(self) -> str:
-    """The hash of all photographs so far, 64 hexadecimal digits."""
-    return self._digest.hexdigest()
+  return hashlib.sha256(b''.join(digests)).hexdigest()
 
 
 def _find_all(source_name: str, labels: Sequence[str], names: Sequence[str]
               ) -> list[int]:
+  """Indices of the named photographs, in the order of the names."""
   by_stem: dict[str, list[int]] = {}
   for i, label in enumerate(labels):
     by_stem.setdefault(stem(label), []).append(i)
   missing = [name for name in names if stem(name) not in by_stem]
   if missing:
-    raise UserError(f'{source_name} lacks {len(missing)} of {len(names)} '
-                    f'photographs of the list: {examples(missing)}')
+    raise UserError(f'{source_name}: {len(missing)} of {len(names)} '
+                    f'photographs of the list are missing: {examples(missing)}')
   indices: dict[int, str] = {}
   for name in names:
     index = _find(source_name, labels, by_stem[stem(name)], name)
     if index in indices:
       raise UserError(
-          f'the list names {source_name}: {labels[index]} twice, as '
-          f'{indices[index]} and as {name}; keep one')
+          f'{source_name}: the list names {labels[index]} twice, as '
+          f'{indices[index]} and as {name}; remove one')
     indices[index] = name
   return list(indices)
 
 
 def _find(source_name: str, labels: Sequence[str], candidates: list[int],
           name: str) -> int:
-  """The one of the candidates, all of the same stem, that is meant."""
-  def ending(of):
-    return [i for i in candidates if f'/{of(labels[i])}'.endswith(
-        f'/{of(name)}')]
+  """The candidate that `name` matches; all candidates have its stem."""
+  def matching(normalize):
+    return [i for i in candidates if f'/{normalize(labels[i])}'.endswith(
+        f'/{normalize(name)}')]
 
-  for few in (candidates, ending(without_suffix), ending(str)):
-    if len(few) == 1:
-      return few[0]
+  for matches in (candidates, matching(without_suffix), matching(str)):
+    if len(matches) == 1:
+      return matches[0]
   raise SourceError(
-      f'{source_name}: {name} of the list may be {labels[candidates[0]]} or '
-      f'{labels[candidates[1]]}; give its folder or suffix')
+      f'{source_name}: {name} of the list matches both '
+      f'{labels[candidates[0]]} and {labels[candidates[1]]}; add its folder or '
+      'suffix')

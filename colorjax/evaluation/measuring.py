@@ -1,9 +1,8 @@
-"""Each photograph measured once, in batches of any size, on all devices.
+"""Runs metrics over a set of photographs, on all devices.
 
-What is kept is a value (or a row of numbers) for each photograph, never a sum
-over a batch: any grouping of photographs gives the same figures, padding is
-left out, a second run goes on where the first was stopped, and intervals can
-be had by resampling.
+Statistics are kept for each photograph, never summed over a batch. Results
+therefore do not depend on the batch size, padding is easy to leave out, an
+interrupted evaluation can resume, and intervals can be found by resampling.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -19,29 +18,29 @@ from colorjax.errors import UserError
 from colorjax.evaluation import catalogue
 from colorjax.evaluation.answers import AnswerFn
 
-_FEW = 2
+_PHOTOS_AT_A_TIME = 2
 
 Measure = Callable[[Batch], Mapping[str, jax.Array]]
-"""`batch -> {name: [B, ...]}`."""
+"""`batch -> {name: [B, ...]}`: statistics of each photograph."""
 
 
 def compiled(answer: AnswerFn, variables: Variables,
              networks: Mapping[str, Any] | None = None, *,
              few_at_a_time: bool = False) -> Measure:
-  """All applicable metrics of a batch, compiled, on all local devices.
+  """Compiles all applicable metrics of a batch, on all local devices.
 
   Args:
-    answer: what is judged.
-    variables: its first argument.
-    networks: variables of the networks that metrics use, by name; metrics whose
-      network is not among them are left out.
-    few_at_a_time: on a CPU, two photographs at a time within the batch: what
-      is computed of them then stays in its caches, which is faster where no
-      network takes part.
+    answer: what to evaluate, see `evaluation.answers`.
+    variables: first argument of `answer`.
+    networks: variables of the networks that metrics use, by name. Metrics
+      without their network are left out.
+    few_at_a_time: on a CPU, process two photographs at a time within a batch.
+      Intermediate results then stay in the cache, which is faster if no
+      network is used.
 
   Returns:
-    Host batches to the statistics of `catalogue.measure`. UserError for a
-    batch that the devices cannot share.
+    A function from host batches to the statistics of `catalogue.measure`. It
+    raises UserError if the batch cannot be divided among the devices.
   """
   both = parallel.replicate((variables, dict(networks or {})))
 
@@ -53,7 +52,7 @@ def compiled(answer: AnswerFn, variables: Variables,
       rows = measure(state, {name: x[None] for name, x in row.items()})
       return jax.tree.map(lambda x: x[0], rows)
 
-    return jax.lax.map(one, batch, batch_size=_FEW)
+    return jax.lax.map(one, batch, batch_size=_PHOTOS_AT_A_TIME)
 
   few = few_at_a_time and jax.default_backend() == 'cpu'
   mapped = parallel.pmap_photos(measure_few if few else measure)
@@ -62,14 +61,14 @@ def compiled(answer: AnswerFn, variables: Variables,
 
 def collect(measure: Measure, batches: Iterable[Batch]
             ) -> dict[str, np.ndarray]:
-  """Measures every photograph once; padding is left out.
+  """Measures all photographs and leaves out padding.
 
   Args:
     measure: `batch -> {name: [B, ...]}`.
-    batches: host batches with 'mask'.
+    batches: host batches with 'padding_mask'.
 
   Returns:
-    {name: [N, ...]} in the order of the photographs. Empty if there are none.
+    {name: [N, ...]} in the order of the photographs; empty without batches.
   """
   parts: list[dict[str, np.ndarray]] = []
   for batch in batches:
@@ -83,14 +82,17 @@ def collect(measure: Measure, batches: Iterable[Batch]
 
 def mean_of(statistic: Callable[[jax.Array], jax.Array],
             batches: Iterable[Batch]) -> np.ndarray:
-  """Mean of something about the colors of some photographs.
+  """Mean of a color statistic over photographs.
 
   Args:
-    statistic: ab [B, H, W, 2], Lab units, to `[B, ...]`.
-    batches: host batches; padding is left out.
+    statistic: function from ab [B, H, W, 2], Lab units, to `[B, ...]`.
+    batches: host batches with 'image' and 'padding_mask'; padding is left out.
 
   Returns:
-    float32, `[...]`. UserError if there is no photograph.
+    The mean, float32 `[...]`.
+
+  Raises:
+    UserError: there is no photograph.
   """
   @jax.jit
   def measure(image, mask):
@@ -103,10 +105,18 @@ def mean_of(statistic: Callable[[jax.Array], jax.Array],
            for batch in batches]
   count = sum(number for _, number in parts)
   if not count:
-    raise UserError('the training data hold no readable photograph')
+    raise UserError('the training data contain no readable photograph; '
+                    'choose other training data')
   return np.asarray(sum(total for total, _ in parts) / count)
 
 
 def mean_color(batches: Iterable[Batch]) -> np.ndarray:
-  """Mean ab [2] over all pixels of some photographs, Lab units, float32."""
+  """Mean ab over all pixels of photographs, Lab units, float32 [2].
+
+  Args:
+    batches: host batches with 'image' and 'padding_mask'; padding is left out.
+
+  Raises:
+    UserError: there is no photograph.
+  """
   return mean_of(lambda ab: ab.mean((1, 2)), batches)

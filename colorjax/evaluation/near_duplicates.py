@@ -1,14 +1,14 @@
-"""Photographs of the test set that the training set holds too.
+"""Finds photographs of the test set that are also in the training set.
 
-A photograph is told by a perceptual hash, 64 bits that hardly change when it is
-resized, compressed again, made a little brighter or made grey. Two photographs
-whose hashes differ in few bits are candidates; they count as near-duplicates if
-their thumbnails are alike as well. Mirrored copies are found too, because
-training mirrors photographs; other crops and rotations are not.
+Each photograph gets a perceptual hash: 64 bits that hardly change when it is
+resized, compressed again, made slightly brighter or made grey. Two photographs
+whose hashes differ in only a few bits are candidates. They are near-duplicates
+if their thumbnails are similar as well. Mirrored copies are found too, because
+training mirrors photographs. Other crops and rotations are not found.
 
-Flat pictures (a blank page, fog, an even sky) have nothing that a hash could
-hold on to: its bits are then those of noise or of the compression, and agree by
-chance or by construction. They are left out of the comparison and counted.
+Flat photographs (a blank page, fog, an even sky) have too little structure for
+a hash: its bits depend on noise or compression, and may agree by chance. Flat
+photographs are not compared, only counted.
 """
 
 import dataclasses
@@ -25,41 +25,44 @@ from colorjax.data.screening import Screen
 from colorjax.data.source import Source
 
 MAX_DISTANCE = 6
-"""Pairs that differ in at most so many bits are looked at.
+"""Largest number of different bits for a pair to be a candidate.
 
-All hashes have 31 bits set, so distances are even. Of 234 ImageNet photographs
-99 % keep within 6 bits what they lose as a JPEG of quality 30, at 64 x 64, made
-brighter by 15 % or grey. Other photographs come as near by chance: of 3 * 10^8
-pairs of Tiny ImageNet 3 differ in 6 bits, 28 in 8.
+All hashes have 31 bits set, so distances are even. JPEG compression at quality
+30, resizing to 64 x 64, 15 % more brightness or removing color changes at most
+6 bits for 99 % of 234 ImageNet photographs. Different photographs are as close
+only rarely: of 3 * 10^8 pairs of Tiny ImageNet, 3 differ in 6 bits and 28 in 8.
 """
 
 MIN_CORRELATION = 0.8
-"""Pairs whose thumbnails correlate less are another motif, near by chance.
+"""Smallest correlation of the thumbnails of near-duplicates.
 
-Among the pairs that were looked at, copies with a frame or a narrower crop have
-0.84 or more, chance neighbors up to 8 bits at most 0.73.
+Among inspected pairs, copies with a frame or a narrower crop have 0.84 or more.
+Different photographs with hashes up to 8 bits apart have 0.73 or less.
 """
 
 MIN_CONTRAST = 4.0
-"""Photographs below it are flat (see `contrast`): 2 of Tiny ImageNet's 24,982;
-the least of 234 photographs of ImageNet is 9.5."""
+"""Photographs with less `contrast` are flat.
 
-_SIDE = 32
-_LOWEST = 8
+These are 2 of 24,982 photographs of Tiny ImageNet. The lowest contrast of 234
+ImageNet photographs is 9.5.
+"""
+
+_SIDE = 32  # of the thumbnail, in pixels
+_LOWEST = 8  # frequencies of the hash in each direction
 _HASHES_AT_A_TIME = 256
 _COMPARISONS_AT_A_TIME = 2**22
 
 
 @dataclasses.dataclass(frozen=True)
 class Hashes:
-  """The hashes of a source's photographs.
+  """The hashes of the photographs of a source.
 
   Attributes:
     photos: the photographs.
-    index: int32 [M], numbers in the source of those that are compared.
-    plain: uint64 [M], the hash of each.
-    mirrored: uint64 [M], the hash of its mirror image.
-    flat: int32 [F], numbers of the flat ones, which are not compared.
+    index: indices in the source of the photographs to compare, int32 [M].
+    plain: hash of each photograph, uint64 [M].
+    mirrored: hash of the mirror image of each photograph, uint64 [M].
+    flat: indices of flat photographs, which are not compared, int32 [F].
   """
   photos: Screen
   index: np.ndarray
@@ -70,16 +73,16 @@ class Hashes:
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-  """A photograph of the test set and one of the training set, nearly equal.
+  """A test photograph and a near-duplicate of it in the training set.
 
   Attributes:
-    test_index: number in the test set.
-    test_label: its name.
-    train_index: number in the training set.
-    train_label: its name.
-    distance: bits in which their hashes differ.
-    correlation: of their thumbnails' luma, at most 1.
-    is_mirrored: whether the one is the other's mirror image.
+    test_index: index in the test set.
+    test_label: name in the test set.
+    train_index: index in the training set.
+    train_label: name in the training set.
+    distance: number of bits in which the hashes differ.
+    correlation: correlation of the luma of the thumbnails, at most 1.
+    is_mirrored: whether one is the mirror image of the other.
   """
   test_index: int
   test_label: str
@@ -93,48 +96,50 @@ class Pair:
 def perceptual_hash(pixels: np.ndarray) -> np.uint64:
   """The DCT hash of a photograph ("pHash"; Zauner 2010).
 
-  Luma is reduced to 32 x 32, transformed by the orthonormal DCT-II, and each of
-  the 8 x 8 lowest frequencies gives a bit: whether it is above the median of
-  the 63 without the constant one. The constant one tells brightness alone, so
-  its bit is 0 and it does not take part in the median.
+  Luma is reduced to 32 x 32 and transformed by the orthonormal DCT-II. Each of
+  the 8 x 8 lowest frequencies gives a bit: whether its coefficient is above the
+  median of all but the constant one. The constant coefficient only measures
+  brightness, so its bit is always 0.
 
   Args:
     pixels: uint8 sRGB [H, W, 3].
 
   Returns:
-    64 bits, vertical frequencies outermost, the first in the highest bit.
+    64 bits in row-major order, vertical frequencies in rows. The first
+    frequency is the highest bit.
   """
   return _bits(_spectrum(pixels))
 
 
 def contrast(pixels: np.ndarray) -> float:
-  """How much there is for `perceptual_hash` to hold on to.
+  """Contrast of a photograph in the frequencies of `perceptual_hash`.
 
   Args:
     pixels: uint8 sRGB [H, W, 3].
 
   Returns:
-    Standard deviation of what the hash's frequencies show, in grey levels of
-    255: 0 for an even picture, typically 20 to 60 for a photograph.
+    Standard deviation of the luma in these frequencies, on the scale 0..255: 0
+    for an even picture, typically 20 to 60 for a photograph.
   """
   return _contrast(_spectrum(pixels))
 
 
 def compute(photos: Source | Screen, *, num_threads: int | None = None,
             report: Callable[[str], None] = print) -> Hashes:
-  """The hashes of all photographs.
+  """Computes the hashes of all photographs.
 
   Args:
-    photos: the photographs; those that the screen leaves out have none.
-    num_threads: photographs decoded at the same time, by default one a
-      processor.
-    report: is told of progress, a line at a time.
+    photos: the photographs. Those that the screen leaves out get no hash.
+    num_threads: number of photographs to decode in parallel; by default the
+      number of processors.
+    report: called with each line of progress.
 
   Returns:
     The hashes.
 
   Raises:
-    UnreadablePhoto: a photograph cannot be read and the screen does not skip.
+    UnreadablePhoto: a photograph cannot be read, and the screen does not skip
+      unreadable photographs.
   """
   screen = photos if isinstance(photos, Screen) else Screen(photos)
   size = screen.source.size
@@ -160,26 +165,27 @@ def compute(photos: Source | Screen, *, num_threads: int | None = None,
 
 def compare(test: Hashes, train: Hashes, *, max_distance: int = MAX_DISTANCE,
             min_correlation: float = MIN_CORRELATION) -> list[Pair]:
-  """Pairs of photographs that are nearly equal.
+  """Finds pairs of near-duplicates.
 
-  Compares each hash with each, a bounded number at a time: memory is that of
-  the hashes and of the pairs that are found. The photographs of these are read
-  once more.
+  Compares all hashes of one set with all of the other, in chunks of bounded
+  size. The photographs of candidates are read again for their thumbnails.
 
   Args:
-    test: of the test set.
-    train: of the training set.
-    max_distance: most bits in which the hashes may differ, 0 to 64.
-    min_correlation: least correlation of the thumbnails.
+    test: hashes of the test set.
+    train: hashes of the training set.
+    max_distance: largest number of different bits, 0 to 64.
+    min_correlation: smallest correlation of the thumbnails.
 
   Returns:
-    The pairs in the order of the test set, the nearest first where a
-    photograph has several.
+    The pairs, in the order of the test set and then by distance.
+
+  Raises:
+    ValueError: max_distance is out of range.
   """
   if not 0 <= max_distance <= 64:
-    raise ValueError(f'max_distance is 0 to 64 bits, got {max_distance}')
+    raise ValueError(f'max_distance must be 0 to 64 bits, got {max_distance}')
 
-  # Candidates come sorted by the photograph of the test set.
+  # The cache can be small, because candidates are sorted by test photograph.
   @functools.lru_cache(maxsize=64)
   def thumbnail(photos: Screen, index: int) -> np.ndarray:
     return _thumbnail(photos.source.read(index))
@@ -201,20 +207,20 @@ def compare(test: Hashes, train: Hashes, *, max_distance: int = MAX_DISTANCE,
 def find(test: Source | Screen, train: Source | Screen, *,
          max_distance: int = MAX_DISTANCE, num_threads: int | None = None,
          report: Callable[[str], None] = print) -> list[Pair]:
-  """Near-duplicates between two sets: `compute` of both, then `compare`.
+  """Finds near-duplicates in two sets: `compute` for both, then `compare`.
 
   Args:
     test: photographs of the test set.
     train: photographs of the training set.
     max_distance: as in `compare`.
     num_threads: as in `compute`.
-    report: is told of progress and, at the end, what was found.
+    report: called with each line of progress and of the result.
 
   Returns:
-    The pairs, as `compare` gives them.
+    The pairs, as in `compare`.
 
   Raises:
-    UnreadablePhoto: as `compute`.
+    UnreadablePhoto: as in `compute`.
   """
   hashes = [compute(photos, num_threads=num_threads, report=report)
             for photos in (test, train)]
@@ -226,22 +232,23 @@ def find(test: Source | Screen, train: Source | Screen, *,
 
 def lines(pairs: Sequence[Pair], test: Hashes, train: Hashes, *,
           most: int | None = 10) -> list[str]:
-  """What was found, for people: a line of numbers, then a line a pair.
+  """Describes the result: a line with counts, then a line for each pair.
 
   Args:
-    pairs: what `compare` found.
-    test: of the test set.
-    train: of the training set.
-    most: how many pairs to list at most, None for all of them.
+    pairs: the pairs that `compare` found.
+    test: hashes of the test set.
+    train: hashes of the training set.
+    most: largest number of pairs to list; None for all.
 
   Returns:
-    Lines.
+    The lines.
   """
   count = len({pair.test_index for pair in pairs})
   total = len(test.index) + len(test.flat)
   text = [f'{count} of {total} photographs of {test.photos.source.name} have a '
-          f'near-duplicate in {train.photos.source.name}; not compared because '
-          f'they are flat: {len(test.flat)} and {len(train.flat)}']
+          f'near-duplicate in {train.photos.source.name}; '
+          f'{len(test.flat)} and {len(train.flat)} flat photographs were not '
+          'compared']
   text += [f'  {pair.test_label} and {pair.train_label}: '
            f'{pair.distance} bits' + ', mirrored' * pair.is_mirrored
            for pair in pairs[:most]]
@@ -256,11 +263,12 @@ _PADDING: engines.Row = {
 
 
 def _row(screen: Screen, number: int) -> engines.Row:
+  """The hashes and the contrast of a photograph; padding if there is none."""
   pixels = screen.read(number) if number < screen.source.size else None
   if pixels is None:
     return _PADDING
   spectrum = _spectrum(pixels)
-  # Mirroring negates the frequencies that are odd in the horizontal.
+  # Mirroring negates the coefficients of odd horizontal frequencies.
   signs = np.where(np.arange(_LOWEST) % 2, -1, 1)
   return {'index': np.array(number, np.int32),
           'plain': np.array(_bits(spectrum)),
@@ -270,7 +278,7 @@ def _row(screen: Screen, number: int) -> engines.Row:
 
 def _candidates(test: Hashes, train: Hashes, max_distance: int
                 ) -> list[tuple[int, int, int, bool]]:
-  """(number in test, distance, number in train, is mirrored) of near hashes."""
+  """Pairs of close hashes: (test index, distance, train index, is_mirrored)."""
   found = []
   rows = max(1, _COMPARISONS_AT_A_TIME // max(1, len(test.index)))
   for start in range(0, len(train.index), rows):
@@ -293,12 +301,13 @@ def _thumbnail(pixels: np.ndarray) -> np.ndarray:
 
 
 def _spectrum(pixels: np.ndarray) -> np.ndarray:
-  """Lowest frequencies of the luma, float64 [8, 8], the constant one first."""
+  """DCT of the luma, lowest frequencies, float64 [8, 8]."""
   spectrum = scipy.fft.dctn(_thumbnail(pixels), norm='ortho')
   return spectrum[:_LOWEST, :_LOWEST]
 
 
 def _bits(spectrum: np.ndarray) -> np.uint64:
+  """The hash of a spectrum, see `perceptual_hash`."""
   flat = spectrum.ravel()
   is_above = flat > np.median(flat[1:])
   is_above[0] = False
@@ -306,5 +315,5 @@ def _bits(spectrum: np.ndarray) -> np.uint64:
 
 
 def _contrast(spectrum: np.ndarray) -> float:
-  # Parseval: the sum over frequencies is that over the 32 x 32 pixels.
+  # Parseval: the sum of squares over frequencies equals that over pixels.
   return float(np.sqrt((spectrum.ravel()[1:]**2).sum()) / _SIDE)

@@ -1,7 +1,8 @@
-"""The pictures of another program, beside the photographs that they color.
+"""Pairs photographs with the pictures that another program made of them.
 
-A picture belongs to the photograph of the same relative path, suffix left
-aside, or where there is none to that of the same base name, if no other has it.
+A picture belongs to the photograph with the same relative path, ignoring the
+suffix. If there is none, it belongs to the photograph with the same base name,
+provided that the base name is unique.
 """
 
 import collections
@@ -27,27 +28,27 @@ from colorjax.evaluation import listing
 _BATCHES_AHEAD = 2
 
 _FITS = ('crop', 'squash')
-_SOME = 16  # pairs that are read again where the lightness does not fit
+_NUM_CHECKED = 16  # pairs to read again if the lightness differs
 
-# Mean |L - L'|: rounding gives 0.2, JPEG about 1.
-_FITTING = 1.5
-_DIFFERENT = 5.0
-_VERY_DIFFERENT = 12.0  # of a single picture
+# Thresholds for the mean |L - L'|. Rounding causes 0.2, JPEG about 1.
+_MAX_FITTING = 1.5
+_MAX_DOUBTFUL = 5.0
+_MAX_SINGLE = 12.0  # for a single picture
 
 
 @dataclasses.dataclass(frozen=True)
 class PairedOutputs:
-  """Photographs and their pictures by another program.
+  """Photographs and the pictures that another program made of them.
 
   Attributes:
-    photos: the photographs. They remember their sizes as they are read: batches
-      that are made of them spare `attach` a second reading.
-    outputs: a picture for each photograph, of the same number. Reading that of
-      a photograph which is left out raises SourceError.
-    unused: names of the pictures that belong to no photograph.
-    shape_of: `number -> (H, W)` of the photograph.
-    stamp: `numbers -> text` that changes with the name, the size or the time
-      of any of their pictures' files.
+    photos: the photographs. This screen remembers the shapes of photographs
+      that it has read, so that `attach` does not read them again.
+    outputs: the picture of each photograph, with the same index. Reading the
+      picture of a photograph that has none raises SourceError.
+    unused: names of pictures that belong to no photograph.
+    shape_of: `index -> (H, W)`, the shape of a photograph.
+    stamp: `indices -> text` that changes if the name, size or modification
+      time of one of their picture files changes.
   """
   photos: Screen
   outputs: Source
@@ -61,17 +62,18 @@ def pair(photos: Source | Screen, folder: str | os.PathLike, *,
   """Finds the picture of each photograph in a folder.
 
   Args:
-    photos: the originals. One that the screen leaves out needs no picture.
-    folder: pictures of any format that `photo` reads, in folders or not.
-    report: is told of pictures that belong to no photograph.
+    photos: the photographs. Those that the screen leaves out need no picture.
+    folder: folder of pictures in any format that `photo` reads; subfolders are
+      searched too.
+    report: called with a line about pictures that belong to no photograph.
 
   Returns:
     The pairs.
 
   Raises:
-    UserError: no such folder; photographs without a picture; several pictures
-      for a photograph, or several photographs for a picture.
-    UnreadablePhoto: a photograph has no picture and cannot be read itself.
+    UserError: the folder does not exist; a photograph has no picture or
+      several; a picture belongs to several photographs.
+    UnreadablePhoto: a photograph without a picture cannot be read itself.
   """
   screen, shape_of = _remembering_shapes(
       photos if isinstance(photos, Screen) else Screen(photos))
@@ -80,13 +82,14 @@ def pair(photos: Source | Screen, folder: str | os.PathLike, *,
   names = [found.label(i) for i in range(found.size)]
   partners = _match(labels, names)
   missing = [i for i, partner in enumerate(partners) if partner is None]
-  if len(missing) < len(partners):  # Else a wrong folder: not worth a reading.
+  # If all are missing, the folder is wrong: do not read any photograph.
+  if len(missing) < len(partners):
     missing = [i for i in missing if screen.read(i) is not None]
   if missing:
     raise UserError(
-        f'{found.name} lacks the coloring of {len(missing)} of {len(labels)} '
-        f'photographs: {listing.examples([labels[i] for i in missing])}; it '
-        'has to have the name of its photograph, with any suffix')
+        f'{found.name} has no picture for {len(missing)} of {len(labels)} '
+        f'photographs: {listing.examples([labels[i] for i in missing])}; '
+        'name each picture as its photograph, with any suffix')
   unused = tuple(sorted(set(names) - {
       names[partner] for partner in partners if partner is not None}))
   if unused:
@@ -115,43 +118,44 @@ def pair(photos: Source | Screen, folder: str | os.PathLike, *,
 
 def output_square(pixels: np.ndarray, shape: tuple[int, int], image_size: int,
                   fit: str, *, name: str = 'the picture') -> np.ndarray:
-  """A picture made square in the way of its photograph.
+  """Makes a picture square in the same way as its photograph.
 
   Args:
-    pixels: uint8 sRGB [h, w, 3], of the photograph's size or square already.
-    shape: height and width of the photograph.
-    image_size: side of the squares, in pixels.
-    fit: what made the photograph square, see augment.fit_square.
-    name: what errors call the picture.
+    pixels: the picture, uint8 sRGB [h, w, 3], either with the shape of the
+      photograph or already [image_size, image_size, 3].
+    shape: height and width of the photograph, in pixels.
+    image_size: side of the square, in pixels.
+    fit: how the photograph was made square, see `augment.fit_square`.
+    name: name of the picture in errors.
 
   Returns:
-    uint8 [image_size, image_size, 3]: cut like the photograph, or as it is.
+    uint8 sRGB [image_size, image_size, 3].
 
   Raises:
-    UserError: the picture has neither size.
+    UserError: the picture has another shape.
   """
   size = pixels.shape[:2]
   if size == tuple(shape):
     return augment.fit_square(pixels, image_size, fit)
   if size == (image_size, image_size):
     return pixels
-  turned = ('; it seems to lie on its side: the photograph is one that EXIF '
-            'turns' if size == tuple(shape[::-1]) else '')
+  rotated = ('; it may be rotated: apply the EXIF orientation of the '
+             'photograph' if size == tuple(shape[::-1]) else '')
   raise UserError(
-      f'{name} is {_as_text(size)} pixels, its photograph {_as_text(shape)}; '
-      f'write it in the size of the photograph or as the square of '
-      f'{image_size} that is evaluated{turned}')
+      f'{name} has {_as_text(size)} pixels, but its photograph has '
+      f'{_as_text(shape)}; write it in the size of the photograph or as a '
+      f'square of side {image_size}{rotated}')
 
 
 def lightness_difference(picture: jax.Array, image: jax.Array) -> jax.Array:
-  """How far the lightness of pictures is from that of their photographs.
+  """Mean absolute difference in lightness between pictures and photographs.
 
   Args:
     picture: uint8 sRGB [B, S, S, 3].
-    image: the photographs, alike.
+    image: the photographs, same shape.
 
   Returns:
-    Mean of |L - L'| over the pixels, [B]; L is 0 to 100.
+    Mean of |L - L'| over the pixels, in [0, 100], shape [B].
   """
   lightness, of_photo = (color.split_lightness(x)[0] for x in (picture, image))
   return jnp.abs(lightness - of_photo).mean((1, 2, 3))
@@ -159,51 +163,52 @@ def lightness_difference(picture: jax.Array, image: jax.Array) -> jax.Array:
 
 def doubts(paired: PairedOutputs, index: np.ndarray, differences: np.ndarray, *,
            image_size: int, fit: str) -> list[str]:
-  """Why pictures may not be colorings of their photographs.
+  """Reasons why pictures may not be colorings of their photographs.
 
-  A coloring keeps the lightness of its photograph. Where it does not, the
-  picture was often made square in another way than the photograph.
+  A coloring keeps the lightness of its photograph. If it does not, the picture
+  was often made square in another way than the photograph.
 
   Args:
     paired: the pairs.
-    index: numbers of the photographs that were judged, [N].
+    index: indices of the evaluated photographs, [N].
     differences: `lightness_difference` of each, [N].
-    image_size: side of the squares that were judged, in pixels.
-    fit: how photographs became squares.
+    image_size: side of the evaluated squares, in pixels.
+    fit: how photographs were made square.
 
   Returns:
-    A line for each doubt; none where lightness fits.
+    A line for each reason; empty if the lightness agrees.
   """
   mean = float(differences.mean())
-  if mean > _FITTING:
-    other, other_mean = _better_fit(paired, index, image_size, fit)
-    said = (f'the lightness of the pictures differs by {mean:.1f} on average '
-            f'from that of the photographs cut by fit={fit}')
+  if mean > _MAX_FITTING:
+    other, other_mean = _other_fit(paired, index, image_size, fit)
+    text = (f'the lightness of the pictures differs by {mean:.1f} on average '
+            f'from that of the photographs with fit={fit}')
     if other_mean < mean / 2:
-      return [f'{said}, and by {other_mean:.1f} cut by fit={other}: evaluate '
-              f'with fit={other}']
-    if mean > _DIFFERENT:
-      return [f'{said} (a coloring keeps it to about 1): see whether they are '
-              'colorings of these photographs, cut in the same way']
-  odd = np.flatnonzero(differences > _VERY_DIFFERENT)
+      return [f'{text}, but only by {other_mean:.1f} with fit={other}: '
+              f'evaluate with fit={other}']
+    if mean > _MAX_DOUBTFUL:
+      return [f'{text} (about 1 is normal for a coloring): check that they are '
+              'colorings of these photographs with the same crop']
+  odd = np.flatnonzero(differences > _MAX_SINGLE)
   if not odd.size:
     return []
   names = listing.examples([paired.outputs.label(int(index[i])) for i in odd])
-  return [f'{odd.size} of {len(index)} pictures do not have the lightness of '
-          f'their photographs, it differs by up to {differences.max():.1f}: '
+  return [f'the lightness of {odd.size} of {len(index)} pictures differs from '
+          f'that of their photographs, by up to {differences.max():.1f}: '
           f'{names}']
 
 
-def _better_fit(paired: PairedOutputs, index: np.ndarray, image_size: int,
-                fit: str) -> tuple[str, float]:
-  """The other way to cut, and the difference with it, over some pairs."""
+def _other_fit(paired: PairedOutputs, index: np.ndarray, image_size: int,
+               fit: str) -> tuple[str, float]:
+  """The other fit, and the mean lightness difference with it over a few pairs.
+  """
   other = next(one for one in _FITS if one != fit)
-  chosen = index[np.linspace(0, len(index) - 1, min(len(index), _SOME)
+  chosen = index[np.linspace(0, len(index) - 1, min(len(index), _NUM_CHECKED)
                              ).round().astype(int)]
   differences = []
   for i in map(int, chosen):
     pixels = paired.photos.read(i)
-    assert pixels is not None, 'photographs that were judged can be read'
+    assert pixels is not None, 'evaluated photographs are readable'
     pair = [output_square(paired.outputs.read(i), pixels.shape[:2], image_size,
                           other, name=paired.outputs.label(i)),
             augment.fit_square(pixels, image_size, other)]
@@ -214,20 +219,20 @@ def _better_fit(paired: PairedOutputs, index: np.ndarray, image_size: int,
 
 def attach(stream: BatchStream, paired: PairedOutputs, *, fit: str = 'crop',
            num_threads: int | None = None) -> BatchStream:
-  """The same batches with 'picture'.
+  """Adds 'picture' to the batches of a stream.
 
   Args:
-    stream: batches of `paired.photos` with 'image' and 'index'; closed with
-      the result.
+    stream: batches of `paired.photos` with 'image' and 'index'. Closing the
+      result closes the stream.
     paired: the pairs.
-    fit: that of the stream.
-    num_threads: pictures decoded at the same time, by default a few more than
-      there are processors.
+    fit: how the stream makes photographs square.
+    num_threads: number of pictures to decode in parallel; by default slightly
+      more than the number of processors.
 
   Returns:
-    Batches with 'picture' uint8 [B, S, S, 3] besides, 0 for padding. It raises
-    UnreadablePhoto or UserError at the batch of a picture that cannot be read
-    or has another size.
+    Batches with 'picture', uint8 sRGB [B, S, S, 3], 0 for padding. Iterating
+    raises UnreadablePhoto or UserError at the batch of a picture that cannot
+    be read or has another shape.
   """
   def square(index, size):
     return output_square(
@@ -263,7 +268,10 @@ def attach(stream: BatchStream, paired: PairedOutputs, *, fit: str = 'crop',
 
 def _remembering_shapes(screen: Screen) -> tuple[
     Screen, Callable[[int], tuple[int, int]]]:
-  """The same screen, and the (H, W) of its photographs, read once if read."""
+  """The screen, with a function for the shape (H, W) of its photographs.
+
+  The returned screen stores the shape of each photograph that it reads.
+  """
   source = screen.source
   shapes: dict[int, tuple[int, int]] = {}
 
@@ -277,14 +285,22 @@ def _remembering_shapes(screen: Screen) -> tuple[
       read(index)
     return shapes[index]
 
-  # A shallow copy: both share the memory of what is left out.
+  # A shallow copy: both screens share the list of exclusions.
   remembering = copy.copy(screen)
   remembering.source = dataclasses.replace(source, read=read)
   return remembering, shape_of
 
 
 def _match(labels: Sequence[str], names: Sequence[str]) -> list[int | None]:
-  """For each photograph the number of its picture, None where there is none."""
+  """Index of the picture of each photograph, or None if it has no picture.
+
+  Args:
+    labels: names of the photographs.
+    names: names of the pictures.
+
+  Raises:
+    UserError: a photograph has two pictures, or a picture two photographs.
+  """
   by_path, by_stem = (_grouped(names, key) for key in (
       listing.without_suffix, listing.stem))
   stems = _grouped(labels, listing.stem)
@@ -296,15 +312,15 @@ def _match(labels: Sequence[str], names: Sequence[str]) -> list[int | None]:
       candidates = by_stem.get(listing.stem(label), [])
     if len(candidates) > 1:
       raise UserError(f'{label} has two pictures, {names[candidates[0]]} and '
-                      f'{names[candidates[1]]}; keep one')
+                      f'{names[candidates[1]]}; remove one')
     if not candidates:
       partners.append(None)
       continue
     partner, = candidates
     if partner in owners:
-      raise UserError(f'{names[partner]} may be the picture of '
-                      f'{owners[partner]} or of {label}; give them names that '
-                      'differ in more than the suffix')
+      raise UserError(f'{names[partner]} matches both {owners[partner]} and '
+                      f'{label}; give the photographs names that differ in '
+                      'more than the suffix')
     owners[partner] = label
     partners.append(partner)
   return partners
@@ -312,6 +328,7 @@ def _match(labels: Sequence[str], names: Sequence[str]) -> list[int | None]:
 
 def _grouped(labels: Sequence[str], key: Callable[[str], str]
              ) -> dict[str, list[int]]:
+  """Indices of the labels, grouped by `key(label)`."""
   groups: dict[str, list[int]] = {}
   for i, label in enumerate(labels):
     groups.setdefault(key(label), []).append(i)
@@ -319,5 +336,5 @@ def _grouped(labels: Sequence[str], key: Callable[[str], str]
 
 
 def _as_text(shape: Sequence[int]) -> str:
-  """(height, width) as people write sizes: 'width x height'."""
+  """The shape (height, width) as 'width x height'."""
   return f'{shape[1]} x {shape[0]}'

@@ -1,14 +1,15 @@
-"""Which photographs are measured, in which order, cut how: named and versioned.
+"""Evaluation protocols: which photographs, in which order, how made square.
 
-Figures compare where the protocol AND the pixels are the same. A protocol that
-changes gets a new version, never a new meaning.
+Results are comparable if both the protocol and the pixels are the same. A
+protocol that changes gets a new version number.
 
-Photographs are read in the order of their file names and resized by Pillow's
-antialiased bicubic filter; published scripts differ in that (bilinear without
-antialias is common), so that even a named protocol gives the figures of a paper
-only nearly. The reference of figures of sets (FID, KID) are the photographs
-themselves, as DDColor and CT2 have it; ColTran and Palette compare with other
-photographs, which gives larger figures (14.7 for the truth itself).
+Photographs are read in the order of their file names and resized with Pillow's
+antialiased bicubic filter. Published scripts often use another filter, such as
+bilinear without antialiasing, so a named protocol reproduces the numbers of a
+paper only approximately. The reference set of FID and KID is the set of
+evaluated photographs, as in DDColor and CT2. ColTran and Palette use other
+photographs as the reference set, which gives larger values (an FID of 14.7 for
+the original photographs).
 """
 
 import dataclasses
@@ -20,17 +21,19 @@ from colorjax.errors import UserError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Protocol:
-  """How photographs are chosen and cut.
+  """How photographs are selected and made square.
 
   Attributes:
-    name: by which it is called.
-    version: rises with every change of meaning.
-    photographs: which ones, for people.
-    count: how many, from the first in the order of file names; None for all.
-    needs_names: whether a list of file names says which.
-    image_size: side of the squares that are judged, in pixels.
-    fit: 'crop' for the center, 'squash' for all of it.
-    source: who measures so.
+    name: name of the protocol.
+    version: increases with every change of the protocol.
+    photographs: describes the photographs, for reports.
+    count: number of photographs, the first in the order of file names; None
+      for all.
+    needs_names: whether a list of file names selects the photographs.
+    image_size: side of the evaluated squares, in pixels.
+    fit: 'crop' for the central square, 'squash' to resize the whole photograph
+      to a square.
+    source: publications that use the protocol.
   """
   name: str
   version: int
@@ -46,17 +49,17 @@ _PUBLISHED = (
     Protocol(
         name='imagenet_val5k', version=1, count=5000, image_size=256,
         fit='crop', photographs='the first 5,000 of the 50,000 photographs of '
-        'the validation part of ImageNet 2012',
+        'the validation set of ImageNet 2012',
         source='CT2 (Weng et al. 2022), DDColor (Kang et al. 2023)'),
     Protocol(
         name='imagenet_val50k', version=1, count=50000, image_size=256,
         fit='squash', photographs='the 50,000 photographs of the validation '
-        'part of ImageNet 2012',
+        'set of ImageNet 2012',
         source='ColorFormer (Ji et al. 2022), DDColor (Kang et al. 2023)'),
     Protocol(
         name='imagenet_ctest10k', version=1, count=10000, needs_names=True,
         image_size=256, fit='squash', photographs='10,000 photographs of the '
-        'validation part of ImageNet 2012, by the list of Larsson et al.',
+        'validation set of ImageNet 2012 in the list of Larsson et al.',
         source='Larsson et al. 2016, Zhang et al. 2016'),
     Protocol(
         name='coco_stuff_val5k', version=1, count=5000, image_size=256,
@@ -68,11 +71,16 @@ PROTOCOLS: Mapping[str, Protocol] = {p.name: p for p in _PUBLISHED}
 """The published protocols by name; `folder` makes others."""
 
 FOLDER = 'folder'
-"""Name of the protocol of one's own photographs."""
+"""Name of the protocol for a user's own photographs."""
 
 
 def folder(image_size: int, fit: Literal['crop', 'squash']) -> Protocol:
-  """All photographs that are named, cut as one likes."""
+  """The protocol for all photographs of a folder or data set.
+
+  Args:
+    image_size: side of the evaluated squares, in pixels.
+    fit: as in `Protocol`.
+  """
   return Protocol(
       name=FOLDER, version=1, image_size=image_size, fit=fit,
       photographs='all photographs of the folder or data set')
@@ -80,29 +88,30 @@ def folder(image_size: int, fit: Literal['crop', 'squash']) -> Protocol:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Record:
-  """What a result says of the way it was obtained.
+  """How a result was obtained.
 
   Attributes:
     protocol: the protocol.
-    data: the photographs, as the argument named them.
-    photographs: their names, in order.
-    pixels: SHA-256 of the squares that were judged, in order.
+    data: the data set, as the user named it.
+    photographs: names of the evaluated photographs, in order.
+    pixels: SHA-256 of the evaluated squares, in order.
     num_proposals: K.
     num_samples: n.
-    num_draws: draws for calibration.
-    seed: of samples and draws.
-    density: what bits per dimension speak of: resolution, exact or a bound; ''
-      without a density.
-    left_out: photographs that could not be read or were asked to be left out,
-      a line each.
-    num_grey: photographs among those judged that are grey by nature.
-    near_duplicates: test photographs that a training set holds too, a line
-      each; None where no training set was named.
-    drops_near_duplicates: whether these are not among `photographs`.
-    judged: what was judged: a checkpoint, a folder of pictures, a reference.
-    weights: of a checkpoint, SHA-256; '' for pictures.
+    num_draws: number of draws for calibration.
+    seed: seed of samples and draws.
+    density: resolution and kind of the density behind bits per dimension, as
+      '64 x 64, exact'; '' without a density.
+    left_out: a line for each photograph that could not be read or that the
+      user asked to leave out.
+    num_grey: number of evaluated photographs that have no color themselves.
+    near_duplicates: a line for each test photograph that is also in the
+      training set; None if no training set was given.
+    drops_near_duplicates: whether `photographs` is without near-duplicates.
+    judged: what was evaluated: a checkpoint, a folder of pictures or a
+      reference.
+    weights: SHA-256 of the weights of a checkpoint; '' for pictures.
     networks: SHA-256 of the weights of each network that metrics used, by name.
-    warnings: what makes the figures doubtful, a line each.
+    warnings: a line for each reason to doubt the result.
   """
   protocol: Protocol
   data: str
@@ -123,12 +132,20 @@ class Record:
   warnings: tuple[str, ...] = ()
 
   def as_json(self) -> dict[str, Any]:
-    """JSON values; `from_json` reads them back."""
+    """The record as JSON values, which `from_json` reads."""
     return dataclasses.asdict(self)
 
   @classmethod
   def from_json(cls, values: Mapping[str, Any], path: Any) -> 'Record':
-    """The record of JSON values; UserError names the file they came from."""
+    """Reads the record from JSON values.
+
+    Args:
+      values: what `as_json` returned.
+      path: file of the values, for errors.
+
+    Raises:
+      UserError: a field is missing, unknown or of the wrong type.
+    """
     try:
       fields = dict(values)
       fields['protocol'] = Protocol(**fields['protocol'])
@@ -140,15 +157,15 @@ class Record:
       return cls(**fields)
     except (TypeError, KeyError) as error:
       raise UserError(
-          f'{path} is no record of an evaluation by this version: {error}'
-      ) from error
+          f'{path} is not a record of an evaluation of this version: {error}; '
+          'evaluate again in an empty work directory') from error
 
 
 def differences(a: Record, b: Record) -> list[str]:
-  """In what two results differ that forbids to put them in one table.
+  """Differences that make two results not comparable.
 
   Returns:
-    A few words for each difference; none where they compare.
+    A few words for each difference; empty if the results are comparable.
   """
   found = []
   for name in ('name', 'version', 'image_size', 'fit'):

@@ -1,4 +1,4 @@
-"""How a method heeds the regions that it is asked to color."""
+"""How well a method follows the region that it is asked to color."""
 
 from collections.abc import Callable, Mapping
 
@@ -10,23 +10,24 @@ from colorjax.colorizer import Batch, Colorizer, Variables
 from colorjax.metrics import bootstrap, regions
 
 REGION_FIGURES = {
-    'chroma_outside': 'mean chroma outside the region, where grey is asked for',
-    'difference_inside': 'ab distance inside to the answer without a region',
-    'distance_inside': 'ab distance inside to the photograph',
+    'chroma_outside': 'mean chroma outside the region, which should be grey',
+    'difference_inside': 'ab distance from the coloring without a region, '
+                         'inside the region',
+    'distance_inside': 'ab distance from the photograph, inside the region',
 }
-"""What each figure of `per_region` is, for tables; Lab units."""
+"""The metrics of `per_region` by name, described for tables; Lab units."""
 
 
 def per_region(colorizer: Colorizer
                ) -> Callable[[Variables, Batch], dict[str, jax.Array]]:
-  """A pure function that measures how a method heeds regions.
+  """Builds a pure function that measures how a method follows regions.
 
   Args:
     colorizer: a method that accepts a region.
 
   Returns:
-    `(variables, batch) -> {figure: [B]}` with the names of REGION_FIGURES, for
-    a batch with 'region'.
+    `(variables, batch) -> {name: [B]}` with the names of REGION_FIGURES. The
+    batch needs 'image' and 'region'.
   """
   def measure(variables, batch):
     lightness, ab = color.split_lightness(batch['image'])
@@ -44,6 +45,6 @@ def per_region(colorizer: Colorizer
 
 def summarize(values: Mapping[str, np.ndarray]
               ) -> dict[str, bootstrap.Interval]:
-  """Mean and 95 % bootstrap interval of each figure over photographs."""
+  """Mean and 95 % bootstrap interval of each metric over photographs."""
   return {name: bootstrap.mean_interval(values[name])
           for name in REGION_FIGURES if name in values}

@@ -1,12 +1,13 @@
-"""What an evaluation leaves on disk, written whole or not at all.
+"""The files of a finished evaluation. Each is written atomically.
 
-  metrics.json      {metric: {mean, low, high, n}}; null: a number that is not
-                    finite. Where photographs without a finite value (PSNR of
-                    equal pictures) are left out, n counts the others, and
-                    num_undefined those
-  protocol.json     `protocol.Record`: how it was obtained
-  photographs.csv   a line a photograph, a column a metric
-  statistics.npz    what metrics of sets, and comparisons, are computed from
+  metrics.json      {metric: {mean, low, high, n}}. A number that is not finite
+                    is null. Some metrics leave out photographs without a finite
+                    value (PSNR of equal pictures): n then counts the others,
+                    and num_undefined the photographs that were left out.
+  protocol.json     `protocol.Record`: how the metrics were obtained
+  photographs.csv   one line for each photograph, one column for each metric
+  statistics.npz    statistics of each photograph, needed for metrics of sets
+                    and for comparisons
 """
 
 import csv
@@ -36,8 +37,9 @@ class EvaluationResult:
   """A finished evaluation.
 
   Attributes:
-    record: how it was obtained.
-    statistics: of each photograph, [N, ...] by the names of `catalogue`.
+    record: how the metrics were obtained.
+    statistics: statistics of each photograph, [N, ...], by the names of
+      `catalogue.METRICS`.
     summary: each metric with its interval.
   """
   record: Record
@@ -46,13 +48,17 @@ class EvaluationResult:
 
 
 def write(folder: pathlib.Path, result: EvaluationResult) -> None:
-  """Writes the files; metrics.json last: its presence says that all are there.
+  """Writes all files. metrics.json is last and marks the result as complete.
+
+  Args:
+    folder: an existing folder.
+    result: the evaluation.
 
   Raises:
-    UserError: the folder cannot be written.
+    UserError: a file cannot be written.
   """
   try:
-    # An older one would vouch for files that are being replaced.
+    # An old one must not mark files as complete that are being replaced.
     (folder / METRICS_FILE).unlink(missing_ok=True)
   except OSError as error:
     raise UserError(
@@ -61,20 +67,23 @@ def write(folder: pathlib.Path, result: EvaluationResult) -> None:
   files.write_text(folder / PHOTOGRAPHS_FILE, _table(result))
   files.write_json(folder / PROTOCOL_FILE, result.record.as_json())
   files.write_json(folder / METRICS_FILE, {
-      name: _fields(value)
+      name: interval_fields(value)
       for name, value in result.summary.items()})
 
 
 def load(folder: pathlib.Path) -> EvaluationResult:
-  """Reads what `write` wrote.
+  """Reads the files that `write` wrote.
+
+  Args:
+    folder: the work directory of an evaluation.
 
   Raises:
-    UserError: the folder holds no finished evaluation, or a damaged one.
+    UserError: the folder has no finished evaluation, or a file is damaged.
   """
   if not (folder / METRICS_FILE).is_file():
     raise UserError(
-        f'{folder} holds no {METRICS_FILE}: name the work directory of an '
-        'experiments.evaluate that has ended')
+        f'{folder} has no {METRICS_FILE}: give the work directory of an '
+        'evaluation that has finished')
   record = Record.from_json(
       _read_json(folder / PROTOCOL_FILE), folder / PROTOCOL_FILE)
   values = _read_json(folder / METRICS_FILE)
@@ -85,16 +94,17 @@ def load(folder: pathlib.Path) -> EvaluationResult:
         num_undefined=fields.get('num_undefined', 0))
         for name, fields in values.items()}
   except (TypeError, KeyError) as error:
-    raise UserError(f'{folder / METRICS_FILE} is no file of metrics by this '
-                    f'version: {error}') from error
+    raise UserError(f'{folder / METRICS_FILE} is not a metrics file of this '
+                    f'version: {error}; evaluate again in an empty work '
+                    'directory') from error
   statistics = unpack(folder / STATISTICS_FILE)
   wrong = [name for name, rows in statistics.items()
            if rows.shape[:1] != (len(record.photographs),)]
   if wrong:
     raise UserError(
-        f'{folder / STATISTICS_FILE}: {wrong[0]} is not of the '
-        f'{len(record.photographs)} photographs of {PROTOCOL_FILE}: evaluate '
-        'again in an empty work directory')
+        f'{folder / STATISTICS_FILE}: {wrong[0]} does not have a row for each '
+        f'of the {len(record.photographs)} photographs of {PROTOCOL_FILE}: '
+        'evaluate again in an empty work directory')
   return EvaluationResult(record, statistics, summary)
 
 
@@ -106,9 +116,13 @@ def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def unpack(path: pathlib.Path) -> dict[str, np.ndarray]:
-  """The arrays of an .npz file; UserError where it is damaged."""
+  """Reads the arrays of an .npz file.
+
+  Raises:
+    UserError: the file cannot be read.
+  """
   try:
-    # NumPy leaves a damaged file open.
+    # Opened here, because NumPy does not close a damaged file.
     with path.open('rb') as raw, np.load(raw) as file:
       return {name: file[name] for name in file.files}
   except (OSError, ValueError, zipfile.BadZipFile, zlib.error,
@@ -117,12 +131,8 @@ def unpack(path: pathlib.Path) -> dict[str, np.ndarray]:
                     'empty work directory') from error
 
 
-write_whole = files.write_bytes
-"""For callers that have not moved to `colorjax.files` yet."""
-
-
 def _table(result: EvaluationResult) -> str:
-  """CSV of what is one number a photograph."""
+  """CSV of all metrics that have one number for each photograph."""
   columns = {name: values for name, values in result.statistics.items()
              if values.ndim == 1}
   text = io.StringIO()
@@ -134,7 +144,12 @@ def _table(result: EvaluationResult) -> str:
   return text.getvalue()
 
 
-def _fields(interval: Interval) -> dict:
+def interval_fields(interval: Interval) -> dict[str, float | int | None]:
+  """An interval as `metrics.json` holds it.
+
+  Numbers that are not finite become None, because JSON has none of them, and
+  `num_undefined` is left out where it is 0.
+  """
   fields = dataclasses.asdict(interval)
   if not interval.num_undefined:
     del fields['num_undefined']
@@ -153,6 +168,6 @@ def _read_json(path: pathlib.Path) -> dict:
     raise UserError(
         f'{error}: evaluate again in an empty work directory') from error
   if not isinstance(values, dict):
-    raise UserError(f'{path} holds no JSON object: evaluate again in an empty '
+    raise UserError(f'{path} is not a JSON object: evaluate again in an empty '
                     'work directory')
   return values

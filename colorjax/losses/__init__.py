@@ -1,8 +1,8 @@
-"""Losses: pure functions, unreduced, batched over any leading axes.
+"""Losses: pure, unreduced functions, batched over any leading axes.
 
-The mixture likelihoods are named here; `regression`, `formula` (sums of
-regression losses as text), `classification` and `adversarial` are modules
-beside them.
+This package exports the mixture likelihoods. The other losses are in the
+modules `regression`, `formula` (sums of regression losses, written as text),
+`classification` and `adversarial`.
 """
 
 from colorjax.losses.families import (
@@ -22,8 +22,6 @@ from colorjax.losses.likelihood import (
   responsibilities,
 )
 from colorjax.losses.readout import (
-  component_means,
-  component_modes,
   mixture_mean,
   mixture_mode,
   mixture_sample,
@@ -37,8 +35,6 @@ __all__ = [
   'bernoulli',
   'bernoulli_mixture_log_prob',
   'bits_per_dim',
-  'component_means',
-  'component_modes',
   'continuous_bernoulli',
   'discretized_logistic',
   'gaussian',

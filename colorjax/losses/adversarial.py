@@ -1,10 +1,10 @@
-"""Losses of a generator and a discriminator, and the masked regression.
+"""Adversarial losses for a GAN, and its masked regression loss.
 
-An adversarial loss is a record of three functions of discriminator logits of
-any shape, each unreduced: nothing is averaged over positions or photographs.
-Larger logits say "photograph", smaller ones "colored by the generator".
+An adversarial loss is a record of three functions of discriminator logits.
+They take logits l of any shape and are not reduced. A large logit means
+"photograph", a small one "colored by the generator".
 
-  name            photograph (l)     generated (l)      generator (l)
+  name            photograph         generated          generator
   bce             softplus(-l)       softplus(l)        softplus(-l)
   least_squares   (l - 1)^2          l^2                (l - 1)^2
   hinge           max(0, 1 - l)      max(0, 1 + l)      -l
@@ -22,9 +22,9 @@ class Adversarial(NamedTuple):
 
   Attributes:
     real: the discriminator's loss on photographs.
-    fake: the discriminator's loss on what the generator colored.
-    generator: the generator's loss, small where the discriminator is deceived.
-    boundary: logits above it mean "photograph".
+    fake: the discriminator's loss on generated colorings.
+    generator: the generator's loss; small where the discriminator is fooled.
+    boundary: the decision threshold; logits above it mean "photograph".
   """
   real: Callable[[jax.Array], jax.Array]
   fake: Callable[[jax.Array], jax.Array]
@@ -35,9 +35,10 @@ class Adversarial(NamedTuple):
 def bce() -> Adversarial:
   """Binary cross-entropy, non-saturating (Goodfellow et al. 2014).
 
-  With D = sigmoid(l): -log D on photographs, -log(1 - D) on generated ones,
-  and -log D for the generator, whose gradient lives where D is sure of itself;
-  log(1 - D) has none there.
+  With D = sigmoid(l): -log D on photographs, -log(1 - D) on generated
+  colorings, and -log D for the generator. Where the discriminator confidently
+  rejects a coloring, the gradient of -log D stays large, while that of the
+  minimax loss log(1 - D) vanishes.
   """
   # -log sigmoid(l) = softplus(-l): finite for every logit.
   return Adversarial(
@@ -48,8 +49,8 @@ def bce() -> Adversarial:
 def least_squares() -> Adversarial:
   """Least squares with targets 1, 0 and 1 (Mao et al. 2017, arXiv:1611.04076).
 
-  The paper's factor 1/2 is left to whoever adds up the two halves of the
-  discriminator's loss.
+  Without the paper's factor 1/2: the caller applies it when adding the two
+  terms of the discriminator's loss.
   """
   return Adversarial(
       real=lambda logits: jnp.square(logits - 1), fake=jnp.square,
@@ -66,18 +67,24 @@ def hinge() -> Adversarial:
 
 def masked_squared_error(
     output: jax.Array, target: jax.Array, region: jax.Array) -> jax.Array:
-  """(region * target - output)^2: the target inside, zero outside.
+  """Squared error (region * target - output)^2.
+
+  The output is compared with the target inside the region and with 0 outside.
 
   Args:
     output: [..., H, W, C].
-    target: [..., H, W, C], in the unit of `output`, in which grey is 0.
+    target: [..., H, W, C], in the units of `output`; 0 is grey.
     region: [..., H, W, 1], 1 inside and 0 outside.
 
   Returns:
     [..., H, W, C], not reduced.
+
+  Raises:
+    ValueError: the shapes differ from those above; none is broadcast.
   """
   if output.shape != target.shape or region.shape != (*output.shape[:-1], 1):
     raise ValueError(
-        f'output {output.shape} and target {target.shape} have one shape, and '
-        f'the region one channel; got {region.shape}')
+        f'output {list(output.shape)} and target {list(target.shape)} must '
+        'have the same shape [..., H, W, C], and the region the shape '
+        f'[..., H, W, 1]; got {list(region.shape)}')
   return jnp.square(region * target - output)

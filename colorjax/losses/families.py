@@ -1,15 +1,16 @@
 """Component families: elementwise distributions over unit ab.
 
-A family says how one number in [0, 1] (a or b of one pixel, in the unit scale
-of `colorjax.color`) is distributed, given the raw outputs of a network for it.
-Mixtures of any event shape are built on top by `colorjax.losses.likelihood`.
+A family is the distribution of one number in [0, 1] (a or b of one pixel, in
+the unit scale of `colorjax.color`), given the raw network outputs for it.
+`colorjax.losses.likelihood` builds mixtures over events of any shape from it.
 
-Raw network outputs are any real numbers, and 0 is a sensible start in every
-family: center 1/2 (grey), moderate width. All functions are elementwise, pure,
-finite for raw outputs of +-1e4 and differentiable to any order.
+Raw network outputs may be any real numbers. At 0 every family is centered at
+1/2 (grey) and moderately wide, which makes 0 a good initial value. All
+functions are elementwise, pure, differentiable to any order, and finite for
+raw outputs of +-1e4.
 
-A new family is one function that returns a `Family`. Only elementwise
-functions are asked for; the mixture makes their sums fast and lean.
+To add a family, write a function that returns a `Family`. It only needs
+elementwise functions; `colorjax.losses.fused_sum` makes their sums fast.
 """
 
 import dataclasses
@@ -19,23 +20,26 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-_GAUSSIAN_START = 0.1
-_LOGISTIC_START = 0.05  # a standard deviation of 0.09: 20 ab units
-_FLAT = 50.0  # log scale beyond which [0, 1] looks flat; exp stays finite
+# Scales at raw output 0.
+_INITIAL_GAUSSIAN_SCALE = 0.1
+_INITIAL_LOGISTIC_SCALE = 0.05  # a standard deviation of 0.09: 20 ab units
+# Log scales are clipped here when sampling, to keep exp finite. The density is
+# constant over [0, 1] long before.
+_MAX_LOG_SCALE = 50.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LogProduct:
-  """A log-probability as log_prob = term + sign * log1p(excess).
+  """A log-probability in the form log_prob = term + sign * log1p(excess).
 
-  The sum of many then takes one logarithm for several elements, that of the
-  product of their 1 + excess; on a CPU logarithms are most of the time.
+  A sum over elements can then multiply their factors 1 + excess and take one
+  logarithm of the product. On a CPU the logarithms dominate the run time.
 
   Attributes:
     parts: `(x, *params) -> (term, excess)`, with 0 <= excess <= max_excess.
     sign: 1 or -1.
-    max_excess: the smaller, the more elements can share a logarithm: 127 at 1,
-      4 at 1e9.
+    max_excess: upper bound of the excess. It limits how many elements share
+      a logarithm: 127 for a bound of 1, 4 for a bound of 1e9.
   """
   parts: Callable[..., tuple[jax.Array, jax.Array]]
   sign: int
@@ -44,22 +48,22 @@ class LogProduct:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Family:
-  """Elementwise functions that describe one distribution over [0, 1].
+  """Elementwise functions of one distribution over [0, 1].
 
   `params` stands for `num_params` raw arrays that broadcast with each other
   and with the targets `x` (in [0, 1]).
 
   Attributes:
-    num_params: raw network outputs per element.
-    log_prob: `(x, *params) -> nats`, what is trained on.
+    num_params: number of raw network outputs per element.
+    log_prob: `(x, *params) -> nats`, the training objective.
     mean: `(*params) -> [0, 1]`.
     mode: `(*params) -> [0, 1]`, the most probable value.
-    sample: `(key, *params) -> [0, 1]`, shaped like the broadcast params.
-    log_density: `(x, *params) -> nats`, a normalized density with respect to
-      dx on the unit interval, by which families can be compared; None where
-      `log_prob` is one already.
-    log_product: optional, another form of `log_prob` whose sums are faster;
-      derivatives are always those of `log_prob`.
+    sample: `(key, *params) -> [0, 1]`, in the broadcast shape of the params.
+    log_density: `(x, *params) -> nats`, the log of a density normalized over
+      the unit interval, which makes families comparable. None if `log_prob`
+      is already normalized.
+    log_product: optional; `log_prob` in a form whose sums are faster.
+      Derivatives are always taken of `log_prob`.
   """
   num_params: int
   log_prob: Callable[..., jax.Array]
@@ -78,7 +82,7 @@ def _softplus(logits):
   return jnp.maximum(logits, 0) + jnp.log1p(jnp.exp(-jnp.abs(logits)))
 
 
-# Written out, so that the derivative shares no exponential with the value: XLA
+# An explicit derivative, so that it shares no exponential with the value: XLA
 # would keep a shared one in memory from the forward to the backward pass.
 _softplus.defjvps(lambda tangent, _, logits: tangent * jax.nn.sigmoid(logits))
 
@@ -101,13 +105,13 @@ def _sign_mode(logits):
 
 
 def bernoulli() -> Family:
-  """Bernoulli with one logit per element, as the published mixture has it.
+  """Bernoulli with one logit l per element, as in the published mixture.
 
-  log p(x) = x l - log(1 + exp(l)), a probability for x in {0, 1}. For x between
-  it is a cross-entropy that is not normalized and compares with nothing; its
-  `log_density` is therefore the same expression with its normalizer: that of
-  `continuous_bernoulli` at the same logit. Mode and samples are 0 or 1, the
-  ends of the ab range; the mean, sigmoid(l), is the coloring.
+  log p(x) = x l - log(1 + exp(l)) is a probability for x in {0, 1}. For x in
+  between it is an unnormalized cross-entropy, which cannot be compared with
+  other families. `log_density` is therefore the normalized density, that of
+  `continuous_bernoulli` with the same logit. Mode and samples are 0 or 1, the
+  ends of the ab range; use the mean, sigmoid(l), as the coloring.
 
   Juan and Vidal, "Bernoulli mixture models for binary images", ICPR 2004.
   """
@@ -122,12 +126,13 @@ def bernoulli() -> Family:
 # Continuous Bernoulli: log p = x l - A(l), A(l) = log((exp(l) - 1) / l), the
 # same density as C(mu) mu^x (1 - mu)^(1 - x) with l = logit(mu).
 #
-# With t = |l| and f(t) = t / (1 - exp(-t)), A(l) = max(l, 0) - log f(t). Below
-# 1 the closed forms cancel and a series takes over; f generates the Bernoulli
-# numbers: f(t) = 1 + t/2 + sum_n c_n t^2n with c_n = B_2n / (2n)!, the mean is
-# A'(l) = 1/2 + sum_n c_n l^(2n-1). Nine terms are exact in float64 for t < 1,
-# five in float32. f(t) - 1 is clipped at 1e9, where a logit adds x l or
-# (x - 1) l and the rest of log f is below the rounding of that.
+# With t = |l| and f(t) = t / (1 - exp(-t)), A(l) = max(l, 0) - log f(t). For
+# t < 1 the closed forms suffer from cancellation, and a series replaces them:
+# f generates the Bernoulli numbers B, f(t) = 1 + t/2 + sum_n c_n t^2n with
+# c_n = B_2n / (2n)!, and the mean is A'(l) = 1/2 + sum_n c_n l^(2n-1). For
+# t < 1, nine terms are exact in float64 and five in float32. f(t) - 1 is
+# clipped at 1e9: for larger logits the rest of log f is below the rounding of
+# the term x l or (x - 1) l.
 _MAX_EXCESS = 1e9
 _SERIES = (1 / 12, -1 / 720, 1 / 30240, -1 / 1209600, 1 / 47900160,
            -691 / 1307674368000, 1 / 74724249600, -3617 / 10670622842880000,
@@ -144,7 +149,7 @@ def _series(square):
 
 
 def _continuous_bernoulli_excess(logits):
-  """f(t) - 1, see above; at least 0, no cancellation near 0."""
+  """f(t) - 1 of the comment above, non-negative, without cancellation."""
   t = jnp.abs(logits)
   near = t < 1
   small = jnp.where(near, t, 0)
@@ -181,20 +186,20 @@ def _continuous_bernoulli_parts(x, logits):
 
 
 def _continuous_bernoulli_sample(key, logits):
-  """Inverts the distribution function; mirrored where l > 0."""
+  """Samples by the inverse distribution function, mirrored where l > 0."""
   u = jax.random.uniform(key, logits.shape, logits.dtype)
-  # At 1e-6 the law is uniform to the last bit of float32.
+  # At 1e-6 the distribution is uniform to float32 precision.
   t = jnp.maximum(jnp.abs(logits), 1e-6)
   low = jnp.clip(-jnp.log1p(u * jnp.expm1(-t)) / t, 0, 1)
   return jnp.where(logits > 0, 1 - low, low)
 
 
 def continuous_bernoulli() -> Family:
-  """Continuous Bernoulli with one logit per element: `bernoulli`, normalized.
+  """Continuous Bernoulli, the normalized `bernoulli`; one logit l per element.
 
-  log p(x) = x l - log((exp(l) - 1) / l), a density on [0, 1]. Its mean is not
-  sigmoid(l) but mu / (2 mu - 1) + 1 / (2 atanh(1 - 2 mu)) with mu = sigmoid(l);
-  it is monotone, so its mode is an end of the interval (1/2 at l = 0).
+  log p(x) = x l - log((exp(l) - 1) / l) is a density on [0, 1]. Its mean is not
+  sigmoid(l) but mu / (2 mu - 1) + 1 / (2 atanh(1 - 2 mu)) with mu = sigmoid(l).
+  The density is monotone, so its mode is an end of the interval (1/2 at l = 0).
 
   Loaiza-Ganem and Cunningham, "The continuous Bernoulli: fixing a pervasive
   error in variational autoencoders", NeurIPS 2019, arXiv:1907.06845.
@@ -208,31 +213,35 @@ def continuous_bernoulli() -> Family:
 
 
 # Location-scale families. Both have loc = sigmoid(raw), so that every mean is
-# a color, and a smooth floor under the scale, so that no gradient dies there.
+# a valid color, and a smooth lower bound of the scale, so that its gradient
+# does not vanish.
 
 
-def _log_scale(raw, minimum, start):
-  """Log of minimum + (start - minimum) exp(raw), without overflow."""
-  return math.log(minimum) + _softplus(raw + math.log(start / minimum - 1))
+def _log_scale(raw, minimum, initial):
+  """Log of minimum + (initial - minimum) exp(raw), without overflow."""
+  return math.log(minimum) + _softplus(raw + math.log(initial / minimum - 1))
 
 
 def gaussian(*, min_scale: float = 1 / 256) -> Family:
   """Normal distribution; params (raw location, raw log scale).
 
-  Location sigmoid(raw), 1/2 at raw 0; scale 0.1 (22 ab units) at raw 0. Its
-  density is normalized over the real line: what lies outside [0, 1] counts
-  against it when families are compared. Samples are clipped to [0, 1].
+  The location is sigmoid(raw), 1/2 at raw 0; the scale is 0.1 (22 ab units) at
+  raw 0. The density is normalized over the real line, so probability outside
+  [0, 1] is lost when families are compared. Samples are clipped to [0, 1].
 
   Args:
     min_scale: lower bound of the scale in unit ab, in (0, 0.1); the default,
       0.86 ab units, is about the rounding of 8-bit sRGB.
+
+  Raises:
+    ValueError: min_scale is outside that range.
   """
-  if not 0 < min_scale < _GAUSSIAN_START:
+  if not 0 < min_scale < _INITIAL_GAUSSIAN_SCALE:
     raise ValueError(
-        f'min_scale must lie in (0, {_GAUSSIAN_START}), got {min_scale}')
+        f'min_scale={min_scale}: must be in (0, {_INITIAL_GAUSSIAN_SCALE})')
 
   def log_prob(x, raw_loc, raw_scale):
-    log_scale = _log_scale(raw_scale, min_scale, _GAUSSIAN_START)
+    log_scale = _log_scale(raw_scale, min_scale, _INITIAL_GAUSSIAN_SCALE)
     z = (x - jax.nn.sigmoid(raw_loc)) * jnp.exp(-log_scale)
     return -0.5 * (z * z + math.log(2 * math.pi)) - log_scale
 
@@ -241,8 +250,8 @@ def gaussian(*, min_scale: float = 1 / 256) -> Family:
 
   def sample(key, raw_loc, raw_scale):
     loc = mean(raw_loc, raw_scale)
-    log_scale = _log_scale(raw_scale, min_scale, _GAUSSIAN_START)
-    scale = jnp.exp(jnp.minimum(log_scale, _FLAT))
+    log_scale = _log_scale(raw_scale, min_scale, _INITIAL_GAUSSIAN_SCALE)
+    scale = jnp.exp(jnp.minimum(log_scale, _MAX_LOG_SCALE))
     noise = jax.random.normal(key, loc.shape, loc.dtype)
     return jnp.clip(loc + scale * noise, 0, 1)
 
@@ -252,39 +261,42 @@ def gaussian(*, min_scale: float = 1 / 256) -> Family:
 
 def discretized_logistic(*, levels: int = 256, min_scale: float = 1e-3
                          ) -> Family:
-  """Logistic distribution over equal bins; params (raw loc, raw log scale).
+  """Logistic distribution over equal bins; params (raw location, log scale).
 
-  [0, 1] is cut into `levels` bins of equal width; the first and the last take
-  the tails, so that the masses sum to 1. `log_prob` is the mass of the bin that
-  holds x, `log_density` that mass over the bin's width, which integrates to 1.
-  Location sigmoid(raw), 1/2 at raw 0; scale 0.05 (standard deviation 20 ab
-  units) at raw 0. Mode and samples are centers of bins; the mean is taken of
-  the continuous law clipped to the outer centers, which is exact within half a
-  bin, and within 1e-5 where the scale is half a bin or more.
+  [0, 1] is divided into `levels` bins of equal width. The outer bins include
+  the tails, so the masses sum to 1. `log_prob` is the log mass of the bin that
+  contains x; `log_density` divides the mass by the bin's width and integrates
+  to 1. The location is sigmoid(raw), 1/2 at raw 0; the scale is 0.05 (standard
+  deviation 20 ab units) at raw 0. Mode and samples are bin centers. The mean is
+  that of the continuous distribution clipped to the outer bin centers: it is
+  accurate to half a bin, and to 1e-5 if the scale is at least half a bin.
 
-  Salimans et al., "PixelCNN++", ICLR 2017, arXiv:1701.05517; the bins differ:
-  theirs are centered on 8-bit values, and ab of a photograph has none.
+  Salimans et al., "PixelCNN++", ICLR 2017, arXiv:1701.05517. Their bins are
+  centered on 8-bit values; ab has no such values, so these bins differ.
 
   Args:
     levels: number of bins, 2 or more; 256 makes them 0.86 ab units wide.
     min_scale: lower bound of the scale in unit ab, in (0, 0.05).
+
+  Raises:
+    ValueError: an argument is outside its range.
   """
   if levels < 2:
-    raise ValueError(f'levels must be 2 or more, got {levels}')
-  if not 0 < min_scale < _LOGISTIC_START:
+    raise ValueError(f'levels={levels}: must be 2 or more')
+  if not 0 < min_scale < _INITIAL_LOGISTIC_SCALE:
     raise ValueError(
-        f'min_scale must lie in (0, {_LOGISTIC_START}), got {min_scale}')
+        f'min_scale={min_scale}: must be in (0, {_INITIAL_LOGISTIC_SCALE})')
   width = 1 / levels
 
   def log_prob(x, raw_loc, raw_scale):
     loc = jax.nn.sigmoid(raw_loc)
-    log_scale = _log_scale(raw_scale, min_scale, _LOGISTIC_START)
+    log_scale = _log_scale(raw_scale, min_scale, _INITIAL_LOGISTIC_SCALE)
     inverse = jnp.exp(-log_scale)
     index = jnp.clip(jnp.floor(x * levels), 0, levels - 1)
     lower = (index * width - loc) * inverse
     upper = ((index + 1) * width - loc) * inverse
-    # s(u) - s(v) = s(u) s(-v) (1 - exp(v - u)), each factor safe in logs; a
-    # tail has one of them only.
+    # With the sigmoid s: s(u) - s(v) = s(u) s(-v) (1 - exp(v - u)). Each factor
+    # has a stable logarithm. An outer bin has one factor only.
     is_first, is_last = index == 0, index == levels - 1
     return (jnp.where(is_last, 0, -_softplus(-upper))
             + jnp.where(is_first, 0, -_softplus(lower))
@@ -293,7 +305,8 @@ def discretized_logistic(*, levels: int = 256, min_scale: float = 1e-3
 
   def mean(raw_loc, raw_scale):
     loc = jax.nn.sigmoid(raw_loc)
-    inverse = jnp.exp(-_log_scale(raw_scale, min_scale, _LOGISTIC_START))
+    inverse = jnp.exp(
+        -_log_scale(raw_scale, min_scale, _INITIAL_LOGISTIC_SCALE))
     return _clipped_logistic_mean(loc, inverse, width / 2, 1 - width / 2)
 
   def center(x):
@@ -301,7 +314,7 @@ def discretized_logistic(*, levels: int = 256, min_scale: float = 1e-3
 
   def mode(raw_loc, raw_scale):
     inner = center(jax.nn.sigmoid(raw_loc) + jnp.zeros_like(raw_scale))
-    # Wide tails make an outer bin more probable than the one in the middle.
+    # With wide tails an outer bin can be more probable than the inner one.
     bins = jnp.stack([inner, jnp.full_like(inner, width / 2),
                       jnp.full_like(inner, 1 - width / 2)])
     log_probs = log_prob(bins, raw_loc[None], raw_scale[None])
@@ -309,10 +322,10 @@ def discretized_logistic(*, levels: int = 256, min_scale: float = 1e-3
     return jnp.take_along_axis(bins, best, 0)[0]
 
   def sample(key, raw_loc, raw_scale):
-    log_scale = _log_scale(raw_scale, min_scale, _LOGISTIC_START)
+    log_scale = _log_scale(raw_scale, min_scale, _INITIAL_LOGISTIC_SCALE)
     loc = jax.nn.sigmoid(raw_loc) + jnp.zeros_like(log_scale)
     noise = jax.random.logistic(key, loc.shape, loc.dtype)
-    return center(loc + jnp.exp(jnp.minimum(log_scale, _FLAT)) * noise)
+    return center(loc + jnp.exp(jnp.minimum(log_scale, _MAX_LOG_SCALE)) * noise)
 
   return Family(
       num_params=2, log_prob=log_prob, mean=mean, mode=mode, sample=sample,
@@ -320,7 +333,7 @@ def discretized_logistic(*, levels: int = 256, min_scale: float = 1e-3
 
 
 def _log1mexp(log_w):
-  """log(1 - exp(-w)) for w = exp(log_w), down to w = 0 in float32."""
+  """log(1 - exp(-w)) for w = exp(log_w), accurate down to w = 0 in float32."""
   near = log_w < -5
   small = jnp.exp(jnp.where(near, log_w, -5))
   large = jnp.exp(jnp.where(near, 0, log_w))
@@ -330,8 +343,9 @@ def _log1mexp(log_w):
 
 def _clipped_logistic_mean(loc, inverse_scale, low, high):
   """Mean of a logistic variable clipped to [low, high]."""
-  # The integral of P(X > t) from low to high is (A - B) / inverse_scale with
-  # the two softplus below; wide scales make it 0 / 0, hence the mean slope.
+  # The integral of P(X > t) from low to high is the difference of the two
+  # softplus terms over inverse_scale. For wide scales this becomes 0 / 0, and
+  # P(X > t) at the middle of the interval replaces it.
   upper = (loc - low) * inverse_scale
   lower = (loc - high) * inverse_scale
   span = (high - low) * inverse_scale

@@ -1,14 +1,14 @@
-"""Sums of regression losses, written as text.
+"""Weighted sums of regression losses, written as text.
 
     mse
     huber(delta=0.01)
     huber(delta=0.01) + 0.1*perceptual(network='vgg19') + 0.02*colorfulness
 
-A formula is a sum of terms; a term is a loss of `regression.LOSSES`, its
-settings in brackets where they differ from the defaults, and a weight above 0
-before it where that differs from 1. The settings of a loss are read from its
-signature. Nothing in the text is evaluated: settings are numbers, strings and
-lists of them.
+A formula is a sum of terms. A term is a loss of `regression.LOSSES`, with
+settings in parentheses if they differ from the defaults, and a positive weight
+in front if it differs from 1. The settings of a loss are the keyword arguments
+of its function. The text is parsed, never executed: settings are numbers,
+strings and lists of them.
 """
 
 import ast
@@ -24,20 +24,18 @@ import jax.numpy as jnp
 from colorjax.errors import UserError
 from colorjax.losses import regression
 
-FEATURES = 'features'
-"""Argument of losses that look through a pretrained network."""
-
-_INPUTS = ('prediction', 'target', 'lightness', 'weights', FEATURES)
+_FEATURES = 'features'  # argument of losses that use a pretrained network
+_INPUTS = ('prediction', 'target', 'lightness', 'weights', _FEATURES)
 
 
 @dataclasses.dataclass(frozen=True)
 class Term:
-  """One loss of a sum.
+  """One weighted loss of a sum.
 
   Attributes:
-    weight: what it is multiplied by, above 0.
+    weight: its factor, above 0.
     name: a key of `regression.LOSSES`.
-    settings: all its settings, defaults included.
+    settings: all its settings, including defaults.
   """
   weight: float
   name: str
@@ -45,8 +43,8 @@ class Term:
 
   @property
   def needs_features(self) -> bool:
-    """Whether the loss looks through a pretrained network."""
-    return FEATURES in inspect.signature(
+    """Whether the loss compares features of a pretrained network."""
+    return _FEATURES in inspect.signature(
         regression.LOSSES[self.name]).parameters
 
 
@@ -60,8 +58,8 @@ class Formula:
   terms: tuple[Term, ...]
 
   @property
-  def pretrained(self) -> Term | None:
-    """The first term that looks through a pretrained network, if any."""
+  def perceptual_term(self) -> Term | None:
+    """The first term that needs a pretrained network, or None."""
     return next((term for term in self.terms if term.needs_features), None)
 
   def __call__(
@@ -73,135 +71,131 @@ class Formula:
       weights: jax.Array | None = None,
       features: regression.Features | None = None,
   ) -> dict[str, jax.Array]:
-    """The sum and, where there are several terms, each of them.
+    """Evaluates the sum and its terms.
 
     Args:
       prediction: network ab [..., H, W, 2].
       target: network ab, same shape.
       lightness: L in [0, 100], [..., H, W, 1].
-      weights: of pixels, at least 0, [..., H, W]; None for 1.
-      features: the pretrained network; needed if `pretrained` is not None.
+      weights: weights of pixels, at least 0, [..., H, W]; None for 1.
+      features: the pretrained network; required if `perceptual_term` is not
+        None.
 
     Returns:
-      For each photograph, [...]: `loss`, and `loss/NAME` of each term before
-      its weight. A loss that stands twice is `loss/NAME` and `loss/NAME/2`.
+      Values for each photograph, [...]: the sum as `loss` and, if there are
+      several terms, each unweighted term as `loss/NAME`. If a loss occurs
+      twice, the second is `loss/NAME/2`.
     """
     values: dict[str, jax.Array] = {}
     total = jnp.zeros(prediction.shape[:-3])
     for term in self.terms:
       options = dict(term.settings)
       if term.needs_features:
-        options[FEATURES] = features
+        options[_FEATURES] = features
       value = regression.LOSSES[term.name](
           prediction, target, lightness=lightness, weights=weights, **options)
       total = total + term.weight * value
-      values[_free_name(f'loss/{term.name}', values)] = value
+      values[_unused_name(f'loss/{term.name}', values)] = value
     return {'loss': total} | (values if len(values) > 1 else {})
 
 
 def parse(text: str) -> Formula:
-  """Reads a formula.
+  """Parses a formula.
 
   Args:
-    text: see the module.
+    text: a sum of losses, as described at the head of this file.
 
-  Returns:
-    The formula. UserError, in one line, names the term that is wrong and what
-    there is in its place.
+  Raises:
+    UserError: the text is not a formula, or a loss or setting does not exist
+      or has an invalid value. The message names the term and the choices.
   """
   text = ' '.join(text.split())
   try:
     tree = ast.parse(text, mode='eval').body
   except (SyntaxError, ValueError) as error:
     raise UserError(
-        f'loss={text}: is not a sum of losses such as '
+        f'loss={text}: this is not a sum of losses; write for example '
         "'huber(delta=0.01)+0.1*ssim'") from error
   terms = tuple(_term(node, text) for node in _summands(tree))
   networks = dict.fromkeys(str(term.settings['network']) for term in terms
                            if term.needs_features)
   if len(networks) > 1:
-    raise UserError(f'loss={text}: looks through {" and ".join(networks)}; '
-                    'all terms take the same network')
+    raise UserError(f'loss={text}: the terms use the networks '
+                    f'{" and ".join(networks)}: give all the same network')
   return Formula(terms)
 
 
-def settings_of(name: str) -> dict[str, Any]:
-  """The settings that a loss takes, with their defaults.
-
-  A setting without a default has `inspect.Parameter.empty`.
-
-  Args:
-    name: a key of `regression.LOSSES`.
-  """
+def _default_settings(name: str) -> dict[str, Any]:
+  """Defaults of a loss's settings; `inspect.Parameter.empty` if required."""
   return {
       key: parameter.default for key, parameter in inspect.signature(
           regression.LOSSES[name]).parameters.items() if key not in _INPUTS}
 
 
-def _with_settings(name: str) -> str:
-  """A loss and the names of its settings, 'huber(delta)'."""
-  settings = ', '.join(settings_of(name))
+def _signature(name: str) -> str:
+  """A loss and the names of its settings, for example 'huber(delta)'."""
+  settings = ', '.join(_default_settings(name))
   return f'{name}({settings})' if settings else name
 
 
 def _summands(node: ast.expr) -> list[ast.expr]:
-  """a + b + c as [a, b, c]."""
+  """Splits a + b + c into [a, b, c]."""
   if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
     return [*_summands(node.left), *_summands(node.right)]
   return [node]
 
 
 def _term(node: ast.expr, text: str) -> Term:
+  """One term of the formula `text`; UserError if it is invalid."""
   source = ast.unparse(node)
-  refusal = f'loss={text}: ' + (
-      '' if source == text else f'the term {source}: ')
+  where = f'loss={text}: ' + ('' if source == text else f'term {source}: ')
   weight = 1.0
   if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
-    weight, node = _weight(node.left, refusal), node.right
+    weight, node = _weight(node.left, where), node.right
   keywords: list[ast.keyword] = []
   if isinstance(node, ast.Call) and not node.args:
     keywords, node = node.keywords, node.func
   if not isinstance(node, ast.Name):
-    raise UserError(f'{refusal}is not NAME, NAME(setting=value) or '
+    raise UserError(f'{where}write a term as NAME, NAME(setting=value) or '
                     'WEIGHT*NAME(...)')
   if node.id not in regression.LOSSES:
     raise UserError(
-        f'{refusal}no loss {node.id}: choose one of '
-        f'{", ".join(map(_with_settings, regression.LOSSES))}')
-  settings = settings_of(node.id)
+        f'{where}there is no loss {node.id}: choose one of '
+        f'{", ".join(map(_signature, regression.LOSSES))}')
+  settings = _default_settings(node.id)
   for keyword in keywords:
     if keyword.arg not in settings:
       raise UserError(
-          f'{refusal}{node.id} has no setting {keyword.arg}: '
+          f'{where}{node.id} has no setting {keyword.arg}: '
           + (f'it takes {", ".join(settings)}' if settings
              else 'it takes none'))
-    settings[keyword.arg] = _setting(
-        keyword, settings[keyword.arg], refusal)
+    settings[keyword.arg] = _setting(keyword, settings[keyword.arg], where)
   for name, value in settings.items():
     if value is inspect.Parameter.empty:
-      raise UserError(f'{refusal}{node.id} needs a value for {name}')
+      raise UserError(f'{where}{node.id} needs a value for {name}')
   term = Term(weight, node.id, settings)
-  _check_values(term, refusal)
+  _check_values(term, where)
   return term
 
 
-def _weight(node: ast.expr, refusal: str) -> float:
-  value = _literal(node, refusal)
+def _weight(node: ast.expr, where: str) -> float:
+  """The weight in front of a loss; `where` begins every error message."""
+  value = _literal(node, where)
   if (isinstance(value, bool) or not isinstance(value, int | float)
       or not 0 < value < math.inf):
-    raise UserError(f'{refusal}the weight before a loss is a number above 0')
+    raise UserError(f'{where}the weight of a loss must be a number above 0')
   return float(value)
 
 
-def _setting(keyword: ast.keyword, default: Any, refusal: str) -> Any:
-  """The value given to a setting, of the kind that its default has."""
-  value = _literal(keyword.value, refusal)
+def _setting(keyword: ast.keyword, default: Any, where: str) -> Any:
+  """The value of a setting; UserError if its type is not the default's."""
+  value = _literal(keyword.value, where)
   if default is None or default is inspect.Parameter.empty:
     return value
   if isinstance(default, float):
     if (isinstance(value, bool) or not isinstance(value, int | float)
         or not math.isfinite(value)):
-      raise UserError(f'{refusal}{keyword.arg} is a number')
+      raise UserError(f'{where}{keyword.arg} must be a finite number')
     return float(value)
   if isinstance(default, tuple) and isinstance(value, list | tuple):
     value = tuple(value)
@@ -209,21 +203,22 @@ def _setting(keyword: ast.keyword, default: Any, refusal: str) -> Any:
       return value
   elif type(value) is type(default):
     return value
-  kind = {str: "text in quotes such as 'a'", bool: 'True or False',
-          int: 'a whole number', tuple: "a list such as ['a', 'b']"}
-  raise UserError(f'{refusal}{keyword.arg} is {kind[type(default)]}')
+  kind = {str: "quoted text such as 'a'", bool: 'True or False',
+          int: 'an integer', tuple: "a list such as ['a', 'b']"}
+  raise UserError(f'{where}{keyword.arg} must be {kind[type(default)]}')
 
 
-def _literal(node: ast.expr, refusal: str) -> Any:
+def _literal(node: ast.expr, where: str) -> Any:
+  """The value of a literal; UserError for any other expression."""
   try:
     return ast.literal_eval(node)
   except (ValueError, TypeError, MemoryError, RecursionError) as error:
-    raise UserError(f'{refusal}{ast.unparse(node)} is not a number, quoted '
+    raise UserError(f'{where}{ast.unparse(node)} is not a number, quoted '
                     'text or a list of them') from error
 
 
-def _check_values(term: Term, refusal: str) -> None:
-  """Lets the loss itself refuse a value, on shapes alone."""
+def _check_values(term: Term, where: str) -> None:
+  """Traces the loss on abstract arrays, so that it checks its own settings."""
   def zeros(channels: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((1, 16, 16, channels), jnp.float32)
 
@@ -231,19 +226,19 @@ def _check_values(term: Term, refusal: str) -> None:
     options = dict(term.settings)
     if term.needs_features:
       stages = term.settings['stages']
-      options[FEATURES] = lambda rgb: dict.fromkeys(stages, rgb)
+      options[_FEATURES] = lambda rgb: dict.fromkeys(stages, rgb)
     return regression.LOSSES[term.name](ab, ab, lightness=lightness, **options)
 
   try:
     jax.eval_shape(run, zeros(2), zeros(1))
   except ValueError as error:
-    raise UserError(f'{refusal}{error}') from error
+    raise UserError(f'{where}{error}') from error
 
 
-def _free_name(name: str, taken: Mapping[str, Any]) -> str:
-  """`name`, or the first of name/2, name/3, ... that is not taken."""
+def _unused_name(name: str, used: Mapping[str, Any]) -> str:
+  """`name`, or the first of name/2, name/3, ... that is not in use."""
   number = 2
-  free = name
-  while free in taken:
-    free, number = f'{name}/{number}', number + 1
-  return free
+  unused = name
+  while unused in used:
+    unused, number = f'{name}/{number}', number + 1
+  return unused

@@ -1,27 +1,28 @@
-"""Likelihoods of mixtures: sum over events, then logsumexp over components.
+"""Mixture likelihoods: sum over an event, then logsumexp over components.
 
-An event is the group of numbers that share one choice of component: a whole
-image, a patch or a pixel. Which one is a matter of `event_axes` alone:
+An event is a group of numbers that share one choice of component: a whole
+image, a patch or a pixel. `event_axes` selects it:
 
   log p(y) = logsumexp_k [log softmax(mixing)_k + sum_event log p_k(y)]
 
-Axes. `targets` [...] hold unit ab in [0, 1] (see `colorjax.color`). Component
-params are the targets' shape with an axis of K components put in at
-`component_axis`, as `jnp.expand_dims` would; each of their sizes is the full
-one or 1. `event_axes` name axes of the targets. `mixing_logits` are shaped
-like the params without the event axes, and results like the targets without
-them. For ab fields, with params `[B, K, H, W, 2]` (component_axis 1):
+Axes. `targets` [...] are unit ab in [0, 1] (see `colorjax.color`). Component
+params have the targets' shape with an axis of K components inserted at
+`component_axis`, as by `jnp.expand_dims`; any of their sizes may be 1.
+`event_axes` are axes of the targets. `mixing_logits` have the params' shape
+without the event axes, results the targets' shape without them. For ab fields,
+with params `[B, K, H, W, 2]` (component_axis 1):
 
   event         targets             event_axes  mixing_logits  result
   whole image   [B, H, W, 2]        (1, 2, 3)   [B, K]         [B]
   p x p patch   [B, h, p, w, p, 2]  (2, 4, 5)   [B, K, h, w]   [B, h, w]
   pixel         [B, H, W, 2]        (3,)        [B, K, H, W]   [B, H, W]
 
-Networks put channels last: with `[B, H, W, K, 2]` and component_axis 3 no array
-needs to be transposed.
+Networks put channels last: `[B, H, W, K, 2]` with component_axis 3 avoids
+transposing them.
 
 Log-likelihoods are in nats and not reduced. All functions compute in float32
-at least, whatever the inputs, and are finite for raw outputs of +-1e4.
+or wider, whatever the type of the inputs, and are finite for raw outputs of
++-1e4.
 
 Juan and Vidal, "Bernoulli mixture models for binary images", ICPR 2004.
 """
@@ -39,7 +40,7 @@ from colorjax.losses.families import Family
 
 def _joint_log_prob(targets, component_params, mixing_logits, *, family,
                     event_axes, component_axis):
-  """log prior_k + log p_k(targets), and its component axis."""
+  """log prior_k + log p_k(targets) for each event, and its component axis."""
   params = mixture_axes.as_floats(component_params, 'component params')
   (targets,) = mixture_axes.as_floats([targets], 'targets')
   axes = mixture_axes.resolve(
@@ -54,13 +55,13 @@ def mixture_log_prob(
     targets: jax.Array, component_params: Sequence[jax.Array],
     mixing_logits: jax.Array, *, family: Family, event_axes: Sequence[int],
     component_axis: int = 1) -> jax.Array:
-  """Log-likelihood of events under a mixture of products of a family.
+  """Log-likelihood of events under a mixture of product distributions.
 
   Args:
     targets: unit ab in [0, 1], any shape.
     component_params: `family.num_params` arrays of raw network outputs, the
-      targets' shape with K components at `component_axis`; sizes may be 1,
-      for one scale per component for example.
+      targets' shape with K components at `component_axis`. Sizes may be 1, for
+      example to give each component a single scale.
     mixing_logits: unnormalized log priors, the component params' shape without
       the event axes; sizes other than K may be 1.
     family: the elementwise distribution, see `colorjax.losses.families`.
@@ -68,12 +69,12 @@ def mixture_log_prob(
     component_axis: the axis of K in the component params.
 
   Returns:
-    Nats, the targets' shape without the event axes; not reduced further. A
-    probability mass for discrete families, a density otherwise.
+    Nats, the targets' shape without the event axes: the log of a probability
+    mass for discrete families, of a density otherwise.
 
   Raises:
-    ValueError: shapes or axes do not fit each other; the message names them.
-    TypeError: an input is uint8, a photograph not yet converted.
+    ValueError: shapes or axes do not match; the message names them.
+    TypeError: an input is uint8, an unconverted photograph.
   """
   joint, axis = _joint_log_prob(
       targets, component_params, mixing_logits, family=family,
@@ -107,8 +108,8 @@ def bernoulli_mixture_log_prob(targets: jax.Array,
   log p(x) = logsumexp_k [log pi_k + sum_d x_d l_kd - log(1 + exp(l_kd))].
 
   Args:
-    targets: values in {0, 1}, floats, integers or bool, shape [..., D];
-      values between are taken as soft labels, see `families.bernoulli`.
+    targets: values in {0, 1}, floats, integers or bool, shape [..., D]; values
+      in between are soft labels, see `families.bernoulli`.
     component_logits: real, shape [..., K, D].
     mixing_logits: unnormalized log pi, shape [..., K].
 
@@ -117,7 +118,7 @@ def bernoulli_mixture_log_prob(targets: jax.Array,
 
   Raises:
     ValueError: shapes differ from those above; none is broadcast.
-    TypeError: an input is uint8, a photograph not yet converted.
+    TypeError: an input is uint8, an unconverted photograph.
   """
   targets, logits, mixing = mixture_axes.as_floats(
       [targets, component_logits, mixing_logits], 'targets and logits')
@@ -125,8 +126,8 @@ def bernoulli_mixture_log_prob(targets: jax.Array,
       or logits.shape[:-1] != mixing.shape
       or targets.shape != logits.shape[:-2] + logits.shape[-1:]):
     raise ValueError(
-        'targets [..., D], component_logits [..., K, D] and mixing_logits '
-        '[..., K] are needed, got '
+        'targets must be [..., D], component_logits [..., K, D] and '
+        'mixing_logits [..., K], got '
         f'{mixture_axes.shapes([targets, logits, mixing])}')
   return mixture_log_prob(
       targets, (logits,), mixing, family=families.bernoulli(),
@@ -137,10 +138,10 @@ def mixture_log_density(
     targets: jax.Array, component_params: Sequence[jax.Array],
     mixing_logits: jax.Array, *, family: Family, event_axes: Sequence[int],
     component_axis: int = 1) -> jax.Array:
-  """Log density of events over unit ab, on one footing for every family.
+  """Normalized log density of events over unit ab, comparable across families.
 
-  As `mixture_log_prob`, with each element's normalized density over [0, 1] in
-  the place of what is trained on; see `Family.log_density`.
+  Like `mixture_log_prob`, but with the normalized density of each element
+  (`Family.log_density`) instead of the training objective.
 
   Returns:
     Nats with respect to unit ab, the targets' shape without the event axes.
@@ -154,14 +155,14 @@ def mixture_log_density(
 
 
 def ab_log_density(log_density: jax.Array, num_dims: int) -> jax.Array:
-  """Log density over unit ab to the log density over ab in Lab units.
+  """Converts a log density over unit ab to one over ab in Lab units.
 
-  A unit interval spans `color.UNIT_AB_WIDTH` ab units, so that the density
-  falls by that factor in every dimension.
+  The unit interval spans `color.UNIT_AB_WIDTH` ab units, so the density is
+  smaller by that factor in every dimension.
 
   Args:
     log_density: nats per event over unit ab, from `mixture_log_density`.
-    num_dims: numbers in an event, height * width * 2 for a whole image.
+    num_dims: number of values in an event, height * width * 2 for an image.
 
   Returns:
     Nats per event over ab, same shape.
@@ -172,16 +173,18 @@ def ab_log_density(log_density: jax.Array, num_dims: int) -> jax.Array:
 def bits_per_dim(log_density: jax.Array, num_dims: int) -> jax.Array:
   """Negative log density over ab, in bits per dimension; lower is better.
 
-  Comparable: any families, event shapes and methods whose densities over ab
-  are normalized, for the same photographs, resolution and resampling of ab.
-  It is the bits needed to tell a value to a precision of 1 ab unit. The uniform
-  density over the ab square scores log2(220) = 7.78. Not comparable: other
-  resolutions (neighbors predict each other better at higher ones), and
+  This is the number of bits needed to code a value to a precision of 1 ab unit.
+  The uniform density over the ab square scores log2(220) = 7.78.
+
+  Values of different families, event shapes and methods can be compared if the
+  densities over ab are normalized and photographs, resolution and resampling of
+  ab are the same. Values at different resolutions cannot: at a higher
+  resolution neighboring pixels predict each other better. Nor can
   `mixture_log_prob` of a discrete family.
 
   Args:
     log_density: nats per event over unit ab, from `mixture_log_density`.
-    num_dims: numbers in an event, height * width * 2 for a whole image.
+    num_dims: number of values in an event, height * width * 2 for an image.
 
   Returns:
     Bits per dimension in ab units, same shape.

@@ -1,12 +1,10 @@
-"""Answers of a mixture: means, modes and samples of its components.
+"""Point estimates and samples of a mixture.
 
-Axes and arguments are those of `colorjax.losses.likelihood`; here the targets
-are what is asked for, so that their shape is that of the component params
-without the component axis. All answers are unit ab in [0, 1]
-(`color.unit_to_ab` turns them into Lab units), float32 or wider.
+Axes and arguments are those of `colorjax.losses.likelihood`. Results are unit
+ab in [0, 1] (`color.unit_to_ab` converts them to Lab units), float32 or wider.
 
-For both Bernoulli families modes and samples of single elements are, or tend
-to, the ends of the ab range; as colorings use their means.
+For both Bernoulli families, modes and samples of single elements lie at or near
+the ends of the ab range. Use their means as colorings.
 """
 
 from collections.abc import Sequence
@@ -18,22 +16,10 @@ from colorjax.losses import mixture_axes
 from colorjax.losses.families import Family
 
 
-def _in_full(component_params) -> list[jax.Array]:
-  params = mixture_axes.as_floats(component_params, 'component params')
-  dtype = jnp.result_type(jnp.float32, *params)
-  return [p.astype(dtype) for p in params]
-
-
-def component_means(component_params: Sequence[jax.Array], *, family: Family
-                    ) -> jax.Array:
-  """The mean of each component: K answers in the params' shape."""
-  return family.mean(*_in_full(component_params))
-
-
-def component_modes(component_params: Sequence[jax.Array], *, family: Family
-                    ) -> jax.Array:
-  """The most probable value under each component, in the params' shape."""
-  return family.mode(*_in_full(component_params))
+def _as_params(component_params) -> list[jax.Array]:
+  """Component params as arrays of float32 or wider."""
+  return mixture_axes.at_least_float32(
+      mixture_axes.as_floats(component_params, 'component params'))
 
 
 def mixture_mean(component_params: Sequence[jax.Array],
@@ -45,7 +31,7 @@ def mixture_mean(component_params: Sequence[jax.Array],
   Returns:
     Unit ab, the component params' shape without the component axis.
   """
-  params = _in_full(component_params)
+  params = _as_params(component_params)
   axes = mixture_axes.resolve(
       params, family.num_params, event_axes, component_axis)
   priors = jnp.exp(mixture_axes.log_priors(mixing_logits, axes))
@@ -62,7 +48,7 @@ def top_component_mean(component_params: Sequence[jax.Array],
   Returns:
     Unit ab, the component params' shape without the component axis.
   """
-  params = _in_full(component_params)
+  params = _as_params(component_params)
   axes = mixture_axes.resolve(
       params, family.num_params, event_axes, component_axis)
   return family.mean(*_choose(params, _top(mixing_logits, axes), axes))
@@ -74,13 +60,13 @@ def mixture_mode(component_params: Sequence[jax.Array],
                  ) -> jax.Array:
   """Mode of the component with the largest prior.
 
-  The exact mode of a mixture of products has no closed form; for components
-  that lie well apart and are equally wide it is this.
+  The exact mode of a mixture has no closed form. This is the mode if the
+  components are well separated and equally wide.
 
   Returns:
     Unit ab, the component params' shape without the component axis.
   """
-  params = _in_full(component_params)
+  params = _as_params(component_params)
   axes = mixture_axes.resolve(
       params, family.num_params, event_axes, component_axis)
   return family.mode(*_choose(params, _top(mixing_logits, axes), axes))
@@ -90,14 +76,14 @@ def mixture_sample(key: jax.Array, component_params: Sequence[jax.Array],
                    mixing_logits: jax.Array, *, family: Family,
                    event_axes: Sequence[int], component_axis: int = 1
                    ) -> jax.Array:
-  """One sample: a component for each event, then each element of it.
+  """Draws one sample: a component for each event, then the event's elements.
 
   For n samples, `jax.vmap` this over `jax.random.split(key, n)`.
 
   Returns:
     Unit ab, the component params' shape without the component axis.
   """
-  params = _in_full(component_params)
+  params = _as_params(component_params)
   axes = mixture_axes.resolve(
       params, family.num_params, event_axes, component_axis)
   key_component, key_elements = jax.random.split(key)
@@ -108,6 +94,7 @@ def mixture_sample(key: jax.Array, component_params: Sequence[jax.Array],
 
 
 def _top(mixing_logits: jax.Array, axes: mixture_axes.MixtureAxes) -> jax.Array:
+  """Index of the component with the largest prior, for each event."""
   log_priors = mixture_axes.log_priors(mixing_logits, axes)
   return jnp.argmax(log_priors, axis=axes.mixing_component)
 

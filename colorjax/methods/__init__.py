@@ -1,1 +1,1 @@
-"""Colorization methods: one file each, `build(**settings) -> Colorizer`."""
+"""Colorization methods; each file has a `build(**settings) -> Colorizer`."""

@@ -1,7 +1,6 @@
-"""Checks of settings; each error is one line that names the setting.
+"""Checks of settings, shared by all methods.
 
-Every method has these checks from here, so that the same mistake is answered
-by the same words.
+Each error is one line that names the setting.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,12 +9,15 @@ from colorjax.errors import UserError
 
 
 def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
-  """Refuses a value that is none of the choices.
+  """Checks that a setting has one of the allowed values.
 
   Args:
     name: name of the setting.
     value: its value.
-    choices: what there is; all of it is named.
+    choices: the allowed values.
+
+  Raises:
+    UserError: the value is not allowed; the message lists all choices.
   """
   choices = list(choices)
   if value not in choices:
@@ -23,11 +25,14 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
 
 
 def check_sides(image_shape: Sequence[int], divisor: int) -> None:
-  """Refuses photographs that a network cannot halve as often as it does.
+  """Checks that a network can process photographs of this size.
 
   Args:
     image_shape: (H, W) in pixels.
-    divisor: what H and W have to be multiples of.
+    divisor: H and W must be multiples of it.
+
+  Raises:
+    UserError: H or W is not.
   """
   if any(side % divisor for side in image_shape):
     raise UserError(

@@ -1,13 +1,15 @@
 """Colorization as classification (Zhang, Isola and Efros, ECCV 2016).
 
-The ab plane is cut into Q bins (`colorjax.quantize`), the network gives each
-pixel of its output a distribution over them, trained by cross-entropy with
-soft targets, and the color is the mean of the distribution after annealing:
-at T = 1 its mean, which is faded where the network is in doubt, as T goes to 0
-its mode, which is vivid and spotted; 0.38 as published.
+The ab plane is divided into Q bins (`colorjax.quantize`). The network predicts
+a distribution over the bins for each pixel of its output, trained by
+cross-entropy with soft targets. The predicted color is the annealed mean of the
+distribution. At temperature T = 1 this is its mean, which looks faded where the
+network is uncertain; as T goes to 0 it tends to the mode, which is vivid but
+spotty. The published T is 0.38.
 
-Rare colors lose against the greyish ones of most photographs unless they are
-given more weight. `rebalance` does this with the prior of one's own data.
+Most pixels are nearly grey, so rare colors are seldom predicted unless they
+have a larger weight. `rebalance` weights them by the prior of the training
+data.
 """
 
 import dataclasses
@@ -36,10 +38,10 @@ from colorjax.methods.checks import check_choice, check_sides
 from colorjax.models import classifier, trunk
 
 READOUTS = ('annealed_mean', 'mean', 'mode')
-"""How the single answer is read from the distributions of the pixels."""
+"""How a color is computed from a pixel's distribution; see `build`."""
 
 SAMPLINGS = ('independent', 'shared')
-"""How the noise of a sample is drawn; see `build`."""
+"""Whether the pixels of a sample share their noise; see `build`."""
 
 
 def build(
@@ -53,53 +55,56 @@ def build(
     sigma: float = quantize.SIGMA,
     dtype: str = 'float32',
 ) -> Colorizer:
-  """The classification network as a Colorizer.
+  """Builds the classification method.
 
-  Given the photograph, the model's pixels are independent. Therefore:
+  The pixels are independent given the photograph. Its functions are:
 
-    `log_prob` is the sum of the pixels' log densities at the network's output
-    resolution (`event_shape`: a quarter of the input's for 'published', half
-    for 'unet'), the photograph's ab brought there by averaging. The probability
-    of a bin is spread over its square of 10 x 10 ab units, and a color
-    outside all bins gets the small share of `quantize.log_density`. In bits
-    per dimension it compares with mixtures at the same resolution.
+    `log_prob`: the sum of the pixels' log densities at the network's output
+    resolution (`event_shape`: a quarter of the input's for 'published', half of
+    it for 'unet'); the photograph's ab is averaged to that resolution. The
+    probability of a bin is uniform over its square of 10 x 10 ab units; colors
+    outside all bins share a small probability (`quantize.log_density`). Bits
+    per dimension can be compared with mixtures at the same resolution.
 
-    `sample`, whose option `sampling` is one of SAMPLINGS, draws each pixel by
-    itself with 'independent': these are samples of
-    the density above, and look like confetti. With 'shared', all pixels of a
-    photograph take their bin by the same draw of Gumbel noise: each pixel
-    still has its own distribution, to the letter, but neighbors that agree in
-    it get the same color. The density of such a whole is not `log_prob`.
+    `sample`, with the option `sampling`, one of SAMPLINGS. With 'independent',
+    each pixel is drawn independently: these are samples of the density above,
+    and look like confetti. With 'shared', all pixels of a photograph choose
+    their bin with the same draw of Gumbel noise: every pixel keeps its exact
+    marginal distribution, but pixels with similar distributions get the same
+    color. `log_prob` is not the density of these samples.
 
-    `predict` has the options `readout`, one of READOUTS, and `temperature`, the
-    T of the annealed mean, above 0.
+    `predict`, with the options `readout`, one of READOUTS, and `temperature`,
+    the T of the annealed mean, above 0.
 
-    `propose` has one answer, that of `predict`: a whole coloring has no
-    probability here that could be told apart from that of all others.
+    `propose`: one proposal, that of `predict`.
 
-  `loss` is the mean over pixels of the rebalanced cross-entropy, in nats times
-  a weight whose mean over the prior is 1; `loss_unweighted`, in nats, stands
-  beside it; without rebalancing they are equal. `accuracy`, on held-out
-  photographs, is the share of pixels whose most probable bin is the right one.
+  Metrics: `loss` is the mean over pixels of the rebalanced cross-entropy, in
+  weighted nats; the weights have mean 1 under the prior. `loss_unweighted` is
+  the cross-entropy in nats, equal to `loss` without rebalancing. `accuracy`,
+  on held-out photographs only, is the share of pixels whose most probable bin
+  is the nearest to the true color.
 
   Args:
     bins: color bins, see `rebalancing.weighted_bins`.
-    prior: see there.
-    rebalance: see there.
+    prior: see `rebalancing.weighted_bins`.
+    rebalance: see `rebalancing.weighted_bins`.
     network: 'published', or a key of `models.trunk.TRUNKS`.
     filters: channels of the blocks or scales, see `colorjax.models.classifier`.
-    num_neighbors: bins that a target is spread over.
-    sigma: width of that spread, ab units.
+    num_neighbors: number of nearest bins that a soft target is spread over.
+    sigma: standard deviation of the soft target, ab units.
     dtype: compute type of the network, 'float32' or 'bfloat16'.
 
   Returns:
-    The record of functions. UserError for settings that do not exist or do not
-    fit each other.
+    A Colorizer.
+
+  Raises:
+    UserError: a setting has a value that does not exist, or settings do not
+      match.
   """
   centers, class_weights = rebalancing.weighted_bins(bins, prior, rebalance)
   if not 1 <= num_neighbors <= len(centers):
-    raise UserError(f'num_neighbors={num_neighbors}: there are '
-                    f'{len(centers)} bins')
+    raise UserError(f'num_neighbors={num_neighbors}: must be 1 to '
+                    f'{len(centers)}, the number of bins')
   net, stride, divisor = _network(
       network, num_bins=len(centers), filters=tuple(filters),
       dtype=jnp.dtype(dtype))
@@ -131,8 +136,8 @@ def build(
         num_neighbors=num_neighbors, sigma=sigma)
     metrics = _losses(logits, target, class_weights)
     if not train:
-      hit = logits.argmax(-1) == target.indices[..., 0]
-      metrics['accuracy'] = hit.mean((1, 2), dtype=jnp.float32)
+      correct = logits.argmax(-1) == target.indices[..., 0]
+      metrics['accuracy'] = correct.mean((1, 2), dtype=jnp.float32)
     return masked_mean(metrics, batch['padding_mask'],
                        new_state if train else model_state)
 
@@ -141,7 +146,7 @@ def build(
               temperature: float = quantize.TEMPERATURE) -> jax.Array:
     ab = quantize.annealed_mean(
         apply(variables, inputs), centers,
-        temperature=_annealing(readout, temperature))
+        temperature=_annealing_temperature(readout, temperature))
     return resample.enlarge(ab, inputs['lightness'])
 
   def sample(variables: Variables, inputs: Inputs, keys: jax.Array, n: int, *,
@@ -152,13 +157,13 @@ def build(
     if sampling == 'shared':
       noise_shape[:2] = 1, 1
 
-    def answer(keys):
+    def draw_one(keys):
       noise = jax.vmap(lambda key: jax.random.gumbel(key, noise_shape))(keys)
       ab = jnp.asarray(centers)[(logits + noise).argmax(-1)]
       return resample.enlarge(ab, inputs['lightness'])
 
-    # One after the other: n copies of the logits may not fit.
-    return jax.lax.map(answer, key_lib.of_answers(keys, n))
+    # One sample at a time: n copies of the logits may not fit into memory.
+    return jax.lax.map(draw_one, key_lib.of_answers(keys, n))
 
   def draw(variables: Variables, inputs: Inputs, keys: jax.Array, n: int
            ) -> jax.Array:
@@ -174,39 +179,44 @@ def build(
         apply(variables, inputs), resample.mean_pool(ab, stride), centers
     ).sum((1, 2))
 
-  one_answer = deterministic(
+  # One proposal, but random samples.
+  colorizer = deterministic(
       init=init, loss=loss, predict=predict, log_prob=log_prob,
       event_shape=lambda shape: (shape[0] // stride, shape[1] // stride))
-  return dataclasses.replace(one_answer, sample=sample, draw=draw)
+  return dataclasses.replace(colorizer, sample=sample, draw=draw)
 
 
 def _network(name: str, *, num_bins: int, filters: Sequence[int], dtype: Any
              ) -> tuple[nn.Module, int, int]:
-  """The network, how much smaller its output is, and the divisor of sides."""
+  """Builds the network.
+
+  Returns:
+    The network, the stride of its output, and the divisor of its input's sides.
+  """
   check_choice('network', name, ('published', *trunk.TRUNKS))
   if name != 'published':
     body = trunk.TRUNKS[name](filters, dtype)
     return (classifier.TrunkClassifier(num_bins, body, dtype), body.stride,
             body.divisor)
   if len(filters) != 4:
-    raise UserError(f'filters={list(filters)}: the published network takes 4 '
+    raise UserError(f'filters={list(filters)}: the published network needs 4 '
                     'numbers')
   net = classifier.PublishedClassifier(num_bins, filters, dtype=dtype)
   return net, net.STRIDE, net.DIVISOR
 
 
-def _annealing(readout: str, temperature: float) -> float:
-  """The temperature of the annealed mean; 1 is the mean and 0 the mode."""
+def _annealing_temperature(readout: str, temperature: float) -> float:
+  """The temperature of a readout: 1 gives the mean, 0 the mode."""
   check_choice('readout', readout, READOUTS)
   if temperature <= 0:
-    raise UserError(f'temperature={temperature}: must be above 0; '
-                    'readout=mode is what it tends to there')
+    raise UserError(f'temperature={temperature}: must be above 0; use '
+                    'readout=mode for the limit of 0')
   return {'annealed_mean': temperature, 'mean': 1.0, 'mode': 0.0}[readout]
 
 
 def _losses(logits: jax.Array, target: quantize.SoftCode,
             class_weights: jax.Array | None) -> dict[str, jax.Array]:
-  """Means over the pixels of each photograph, [B] each."""
+  """Losses averaged over the pixels of each photograph, [B] each."""
   unweighted = classification.cross_entropy(logits, *target)
   loss = unweighted if class_weights is None else (
       classification.rebalanced_cross_entropy(logits, *target, class_weights))

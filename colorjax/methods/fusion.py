@@ -1,15 +1,15 @@
-"""S4, S5: colors from an encoder that is told what the photograph shows.
+"""Regression of ab with a global embedding of the photograph.
 
-An encoder and decoder predict ab; between them every place gets the same
-vector, what a network pretrained on ImageNet sees in the grey photograph:
-Xception (S4), or Inception-ResNet-v2 ("Deep Koalarization", Baldassarre,
-Gonzalez Morin and Rodes-Guirao 2017, arXiv:1712.03400; S5). The pretrained
-network is never trained, so its vector can be computed once a photograph:
-`embed` is that, and the loss takes batch['embedding'] where it is there.
+An encoder and a decoder predict ab. Between them, every position receives the
+same embedding of the grey photograph, computed by a network pretrained on
+ImageNet: Xception, or Inception-ResNet-v2 ("Deep Koalarization",
+Baldassarre, Gonzalez Morin and Rodes-Guirao 2017, arXiv:1712.03400). The
+pretrained network is not trained, so the embedding can be computed once for
+each photograph with `embed` and given to the loss as batch['embedding'].
 
-Published outputs were tanh * 128. Ours are tanh * 110, network ab, which holds
-all of sRGB: losses are (128 / 110)^2 = 1.35 times the published ones where
-they are squared.
+The published outputs are tanh * 128. These are tanh * 110 (network ab), which
+covers the sRGB gamut; squared losses are therefore (128 / 110)^2 = 1.35 times
+the published ones.
 """
 
 import dataclasses
@@ -35,37 +35,40 @@ from colorjax.colorizer import (
 )
 from colorjax.errors import UserError
 from colorjax.losses import formula
-from colorjax.methods import checks, perception, rebalancing
+from colorjax.methods import checks, perceptual, rebalancing
 from colorjax.models import fusion
 
 BACKBONE = 'backbone'
-"""Where model_state[FROZEN] holds the variables of the backbone."""
+"""Key of the backbone's variables in model_state[FROZEN]."""
 
 EMBEDDINGS = ('logits', 'probabilities', 'features', 'standardized')
-"""What of the backbone is told: its classes before or after the softmax, or
-the pooled features that they are read from; or its logits, less their mean and
-divided by their deviation. Trained logits are a few units large. Those of
-random weights are about 1e5, which saturates the output for good."""
+"""Which output of the backbone is the embedding.
+
+`logits` and `probabilities` are its class scores before and after the softmax,
+`features` the pooled features before the classifier, and `standardized` the
+logits minus their mean, divided by their standard deviation. Logits of a
+trained backbone are a few units large. Those of random weights are about 1e5
+and saturate the output permanently.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
 class System:
-  """In what the published systems differ.
+  """Settings in which the published systems differ.
 
   Attributes:
     decoder: as in `models.fusion.Fusion`.
-    least_size: side in pixels of the smallest photograph that the backbone
-      takes, as Keras has it.
+    min_size: smallest side in pixels of the backbone's input, as in Keras.
   """
   decoder: tuple[tuple[int, ...], ...]
-  least_size: int
+  min_size: int
 
 
 SYSTEMS = {
     'xception': System(((256, 128), (64, 64), (32,)), 71),
     'inception_resnet_v2': System(((128,), (64, 64), (32,)), 75),
 }
-"""The published systems by their backbone: S4 and S5."""
+"""The published systems, by their backbone."""
 
 
 def build(
@@ -81,29 +84,31 @@ def build(
     width: float = 1.0,
     dtype: str = 'float32',
 ) -> Colorizer:
-  """The fusion network as a Colorizer with one answer.
+  """Builds the fusion method.
 
-  `loss` is what the formula says, in network ab. With several terms each of
-  them stands beside it as `loss/NAME`. If `rebalance` is given, pixels count by
-  how rare their true color is, and the loss without weights is
-  `loss_unweighted`.
+  Metrics: `loss` is the loss formula, in network ab. Each of several terms is
+  also a metric, `loss/NAME`. With `rebalance`, pixels are weighted by the
+  rarity of their true color, and `loss_unweighted` is the loss without weights.
 
   Args:
     backbone: a key of SYSTEMS.
     backbone_variant: see `backbones.build`.
     embedding: one of EMBEDDINGS.
-    embedding_size: side in pixels that the backbone sees photographs at; None
-      for the one that it was trained on.
+    embedding_size: side in pixels of the backbone's input; None for the size
+      that it was trained on.
     loss: see `colorjax.losses.formula`.
     bins: see `rebalancing.weighted_bins`.
-    prior: see there.
+    prior: see `rebalancing.weighted_bins`.
     rebalance: lambda of Zhang et al. 2016, eq. 4; None for no rebalancing.
-    width: share of the published channels, for small machines.
+    width: fraction of the published number of channels, for small machines.
     dtype: compute type of both networks, 'float32' or 'bfloat16'.
 
   Returns:
-    The record of functions. UserError for a setting that does not exist or a
-    size that the networks cannot take.
+    A Colorizer with one prediction for each photograph.
+
+  Raises:
+    UserError: a setting has a value that does not exist, or the embedding size
+      is too small.
   """
   checks.check_choice('backbone', backbone, SYSTEMS)
   checks.check_choice('embedding', embedding, EMBEDDINGS)
@@ -111,13 +116,13 @@ def build(
   pretrained = backbones.build(
       backbone, dtype=dtype, variant=backbone_variant)
   size = embedding_size or pretrained.image_size
-  if size < system.least_size:
-    raise UserError(f'embedding_size={size}: {backbone} sees at least '
-                    f'{system.least_size} pixels a side')
+  if size < system.min_size:
+    raise UserError(f'embedding_size={size}: {backbone} needs at least '
+                    f'{system.min_size} pixels')
   net = fusion.Fusion(decoder=system.decoder, width=width,
                       dtype=jnp.dtype(dtype))
   objective = formula.parse(loss)
-  perceiver = perception.Perception(objective, dtype=dtype)
+  perceptual_network = perceptual.PerceptualNetwork(objective, dtype=dtype)
   centers, class_weights = rebalancing.weighted_bins(bins, prior, rebalance)
 
   def init(key: jax.Array, image_shape: tuple[int, int]) -> Variables:
@@ -132,7 +137,7 @@ def build(
         jnp.zeros((1, channels)))
     return {'params': variables['params'],
             'model_state': {**variables['model_state'], FROZEN: {
-                BACKBONE: frozen, **perceiver.init(
+                BACKBONE: frozen, **perceptual_network.init(
                     key_lib.named(key, 'perceptual'))}}}
 
   def embed(variables: Variables, lightness: jax.Array) -> jax.Array:
@@ -142,38 +147,39 @@ def build(
     assert isinstance(out, dict)
     return _read_embedding(out, embedding)
 
-  def network_ab(params, lightness: jax.Array, vectors: jax.Array) -> jax.Array:
-    """Network ab."""
+  def network_ab(params, lightness: jax.Array, embeddings: jax.Array
+                 ) -> jax.Array:
+    """Predicts network ab [B, H, W, 2]."""
     checks.check_sides(lightness.shape[1:3], fusion.STRIDE)
     out = net.apply(
-        {'params': params}, color.normalize_lightness(lightness), vectors)
+        {'params': params}, color.normalize_lightness(lightness), embeddings)
     assert isinstance(out, jax.Array)
     return out
 
   def loss_fn(params, model_state, batch: Batch, keys: jax.Array, *,
               step: jax.Array | None, train: bool):
-    del keys, step, train  # Nothing here is drawn, or differs while training.
+    del keys, step, train  # No randomness, and no difference in training.
     lightness, ab = color.split_lightness(batch['image'])
-    vectors = batch.get('embedding')
-    if vectors is None:
-      vectors = embed({'model_state': model_state}, lightness)
+    embeddings = batch.get('embedding')
+    if embeddings is None:
+      embeddings = embed({'model_state': model_state}, lightness)
     measure = functools.partial(
-        objective, network_ab(params, lightness, vectors),
+        objective, network_ab(params, lightness, embeddings),
         ab / color.AB_SCALE, lightness=lightness,
-        features=perceiver.features(model_state))
+        features=perceptual_network.features(model_state))
     metrics = measure()
     if class_weights is not None:
-      rarity = class_weights[quantize.nearest_bin(ab, centers)]
-      metrics = {**measure(weights=rarity),
+      weights = class_weights[quantize.nearest_bin(ab, centers)]
+      metrics = {**measure(weights=weights),
                  'loss_unweighted': metrics['loss']}
     return masked_mean(metrics, batch['padding_mask'], model_state)
 
   def predict(variables: Variables, inputs: Inputs) -> jax.Array:
-    lightness, vectors = inputs['lightness'], inputs.get('embedding')
-    if vectors is None:
-      vectors = embed(variables, lightness)
+    lightness, embeddings = inputs['lightness'], inputs.get('embedding')
+    if embeddings is None:
+      embeddings = embed(variables, lightness)
     return color.AB_SCALE * network_ab(
-        variables['params'], lightness, vectors)
+        variables['params'], lightness, embeddings)
 
   def load_backbone(variables: Variables, path: pathlib.Path) -> Variables:
     state = variables['model_state']
@@ -186,18 +192,19 @@ def build(
   return deterministic(
       init=init, loss=loss_fn, predict=predict, embed=embed,
       accepts=frozenset({'embedding'}),
-      backbones=perception.joined({backbone: own}, perceiver.pretrained))
+      backbones=perceptual.merge_backbones(
+          {backbone: own}, perceptual_network.pretrained))
 
 
-def _read_embedding(intermediates: dict[str, jax.Array], what: str
+def _read_embedding(intermediates: dict[str, jax.Array], embedding: str
                     ) -> jax.Array:
-  """One of EMBEDDINGS of a backbone's outputs, float32 [B, E]."""
-  if what == 'features':
+  """Selects one of EMBEDDINGS from a backbone's outputs, float32 [B, E]."""
+  if embedding == 'features':
     return intermediates['avg_pool'].astype(jnp.float32)
   logits = intermediates['logits']
-  if what == 'probabilities':
+  if embedding == 'probabilities':
     return jax.nn.softmax(logits)
-  if what == 'standardized':
+  if embedding == 'standardized':
     return jax.nn.standardize(logits)
   return logits
 
@@ -205,11 +212,11 @@ def _read_embedding(intermediates: dict[str, jax.Array], what: str
 def _as_grey_rgb(lightness: jax.Array, size: int) -> jax.Array:
   """Lightness [B, H, W, 1] to grey sRGB [B, size, size, 3] in [0, 1].
 
-  Bilinear, antialiased where it shrinks.
+  Resized bilinearly, with antialiasing when shrinking.
   """
   grey = color.lab_to_rgb(jnp.concatenate(
       [lightness, jnp.zeros((*lightness.shape[:-1], 2))], axis=-1))
-  # The three channels of a grey are equal only up to rounding.
+  # The three channels are equal only up to rounding.
   grey = grey.mean(-1, keepdims=True)
   grey = jax.image.resize(grey, (len(grey), size, size, 1), 'bilinear')
   return jnp.broadcast_to(grey, (*grey.shape[:-1], 3))

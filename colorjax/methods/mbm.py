@@ -1,14 +1,14 @@
-"""S1: one mixture of K whole-image colorings (multivariate Bernoulli mixture).
+"""One mixture of K whole-image colorings (multivariate Bernoulli mixture).
 
     p(y | x) = sum_k alpha_k(x) prod_d f(y_d; theta_kd(x))
 
-y is the ab field of the photograph in unit ab, x its lightness, alpha one
+y is the ab field of the photograph in unit ab and x its lightness. alpha is a
 distribution over K components for the WHOLE image, theta the parameters of K
-whole-image colorings, and f the component family: the Bernoulli as published,
-its normalized form the continuous Bernoulli (Loaiza-Ganem & Cunningham 2019),
-a Gaussian, or a discretized logistic. The mixture couples all pixels of an
-image: each component is a coloring of its own, and the priors say how
-probable each is.
+whole-image colorings, and f the component family: the Bernoulli, as published;
+its normalized form, the continuous Bernoulli (Loaiza-Ganem & Cunningham 2019);
+a Gaussian; or a discretized logistic. The mixture couples all pixels of an
+image: each component is a complete coloring, and its prior is the probability
+of that coloring.
 """
 
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ FAMILIES = {
     'gaussian': families.gaussian,
     'discretized_logistic': families.discretized_logistic,
 }
-"""Component families by the name that settings and flags use."""
+"""Component families by the names used in settings and flags."""
 
 _EVENT = (-3, -2, -1)  # the whole ab field [h, w, 2] is one event
 _COMPONENT = 1  # the axis of K in [B, K, h, w, 2]
@@ -57,12 +57,16 @@ def build(
     dropout: float = 0.5,
     dtype: str = 'float32',
 ) -> Colorizer:
-  """The mixture density network as a Colorizer.
+  """Builds the mixture density network.
 
   `log_prob` is the density of the ab field at the network's output resolution
-  (`event_shape`: half the input's for 'unet', the input's for 'published'),
-  the photograph's ab brought there by averaging. For the Bernoulli family it
-  is the density of the normalized expression, the continuous Bernoulli.
+  (`event_shape`: half the input's for 'unet', the input's for 'published'); the
+  photograph's ab is averaged to that resolution. For the Bernoulli family it is
+  the density of the continuous Bernoulli, its normalized form.
+
+  Metrics on held-out photographs: `best/k` is the share of photographs to which
+  component k is nearest, `chosen/k` the share for which it has the largest
+  prior.
 
   Args:
     num_components: K, the number of whole-image colorings.
@@ -70,16 +74,21 @@ def build(
     network: a key of `models.trunk.TRUNKS`, or 'published'.
     filters: channels of the stages or scales.
     prior_width: units of the dense layer before the priors.
-    batch_norm: batch normalization, in the published network only.
-    dropout: dropout of the prior head, not in the published network.
+    batch_norm: whether to use batch normalization; only for 'published'.
+    dropout: dropout rate of the prior head; not for 'published'.
     dtype: compute type of the network, 'float32' or 'bfloat16'.
 
   Returns:
-    The record of functions. UserError for an unknown family or network.
+    A Colorizer.
+
+  Raises:
+    UserError: the family or the network does not exist, or the network cannot
+      take these filters.
   """
   check_choice('family', family, FAMILIES)
   component_family = FAMILIES[family]()
-  # What `log_prob` is the density of: the Bernoulli's own draws are 0 and 1.
+  # The family whose density `log_prob` is. Samples of a Bernoulli are 0 or 1,
+  # so draws come from its normalized form.
   density_family = (families.continuous_bernoulli() if family == 'bernoulli'
                     else component_family)
   net, stride, divisor = _network(
@@ -102,13 +111,13 @@ def build(
     assert isinstance(out, mbm.MixtureParams)
     return out
 
-  def field(ab: jax.Array) -> jax.Array:
+  def to_field(ab: jax.Array) -> jax.Array:
     """ab [B, H, W, 2] to unit ab at the resolution of the mixture."""
     return color.ab_to_unit(resample.mean_pool(ab, stride))
 
-  def enlarge(unit: jax.Array, lightness: jax.Array) -> jax.Array:
+  def from_field(field: jax.Array, lightness: jax.Array) -> jax.Array:
     """Unit ab [B, h, w, 2] to ab [B, H, W, 2], along edges of lightness."""
-    return resample.enlarge(color.unit_to_ab(unit), lightness)
+    return resample.enlarge(color.unit_to_ab(field), lightness)
 
   def loss(params, model_state, batch: Batch, keys: jax.Array, *,
            step: jax.Array | None, train: bool):
@@ -118,7 +127,7 @@ def build(
         {'params': params, **model_state},
         color.normalize_lightness(lightness), train=train,
         keys=keys, mutable=list(model_state))
-    target = field(ab)
+    target = to_field(ab)
     dims = np.prod(target.shape[1:])
     nats = likelihood.mixture_log_prob(
         target, out.components, out.mixing_logits, family=component_family,
@@ -133,22 +142,22 @@ def build(
   def propose(variables: Variables, inputs: Inputs, k: int):
     if not 1 <= k <= num_components:
       raise UserError(
-          f'{k} proposals asked of a mixture of {num_components} components: '
-          f'ask for 1 to {num_components}')
+          f'{k} proposals were requested from a mixture of {num_components} '
+          f'components: ask for 1 to {num_components}')
     out = apply(variables, inputs)
     probability, order = jax.lax.top_k(jax.nn.softmax(out.mixing_logits), k)
     means = jnp.take_along_axis(
         component_family.mean(*out.components),
         order[:, :, None, None, None], axis=1)
-    proposals = jax.vmap(enlarge, (1, None))(means, inputs['lightness'])
+    proposals = jax.vmap(from_field, (1, None))(means, inputs['lightness'])
     return proposals, probability.T
 
   def predict(variables: Variables, inputs: Inputs) -> jax.Array:
     return propose(variables, inputs, 1)[0][0]
 
-  def drawn(family: families.Family, out: mbm.MixtureParams, keys: jax.Array,
-            n: int) -> jax.Array:
-    """Draws of the mixture, unit ab [n, B, h, w, 2]."""
+  def draw_fields(family: families.Family, out: mbm.MixtureParams,
+                  keys: jax.Array, n: int) -> jax.Array:
+    """Samples of the mixture, unit ab [n, B, h, w, 2]."""
     def one(key, components, mixing_logits):
       return readout.mixture_sample(
           key, tuple(x[None] for x in components), mixing_logits[None],
@@ -159,19 +168,19 @@ def build(
 
   def sample(variables: Variables, inputs: Inputs, keys: jax.Array, n: int
              ) -> jax.Array:
-    draws = drawn(component_family, apply(variables, inputs), keys, n)
-    return jax.vmap(enlarge, (0, None))(draws, inputs['lightness'])
+    fields = draw_fields(component_family, apply(variables, inputs), keys, n)
+    return jax.vmap(from_field, (0, None))(fields, inputs['lightness'])
 
   def draw(variables: Variables, inputs: Inputs, keys: jax.Array, n: int
            ) -> jax.Array:
     return color.unit_to_ab(
-        drawn(density_family, apply(variables, inputs), keys, n))
+        draw_fields(density_family, apply(variables, inputs), keys, n))
 
   def log_prob(variables: Variables, inputs: Inputs, ab: jax.Array,
                keys: jax.Array) -> jax.Array:
     del keys  # The density is exact.
     out = apply(variables, inputs)
-    target = field(ab)
+    target = to_field(ab)
     nats = likelihood.mixture_log_density(
         target, out.components, out.mixing_logits, family=component_family,
         event_axes=_EVENT, component_axis=_COMPONENT)
@@ -186,7 +195,11 @@ def build(
 def _network(name: str, *, batch_norm: bool, dropout: float,
              filters: Sequence[int], dtype: Any,
              **settings) -> tuple[nn.Module, int, int]:
-  """The network, how much smaller its field is, and the divisor of sides."""
+  """Builds the network.
+
+  Returns:
+    The network, the stride of its output, and the divisor of its input's sides.
+  """
   check_choice('network', name, (*trunk.TRUNKS, 'published'))
   if name == 'published':
     return mbm.PublishedMBM(
@@ -200,10 +213,10 @@ def _network(name: str, *, batch_norm: bool, dropout: float,
 def _component_metrics(
     means: jax.Array, mixing_logits: jax.Array, target: jax.Array
 ) -> dict[str, jax.Array]:
-  """How the components share the photographs, [B] each.
+  """How often each component is used, [B] each.
 
-  `best/k` is 1 where component k is nearest to the photograph, `chosen/k`
-  where its prior is the largest. A component that is never best is dead.
+  `best/k` is 1 if component k is the nearest to the photograph, `chosen/k` if
+  it has the largest prior. A component that is never the nearest is dead.
   """
   difference = jnp.square(means - target[:, None]).sum(-1)
   nearest = jnp.sqrt(difference).mean((2, 3)).argmin(-1)

@@ -1,7 +1,7 @@
-"""More weight for rare colors, from settings (Zhang et al. 2016, eq. 4).
+"""Class rebalancing: larger weights for rare colors (Zhang et al. 2016, eq. 4).
 
-The prior of the training data over the bins of `colorjax.quantize` says how
-rare a color is. Regression and classification read it from here.
+A color is rare if the prior of the training data over the color bins of
+`colorjax.quantize` is small. Classification and fusion use these weights.
 """
 
 from collections.abc import Sequence
@@ -18,35 +18,39 @@ def weighted_bins(
     prior: Sequence[float] | None,
     rebalance: float | None,
 ) -> tuple[np.ndarray, jax.Array | None]:
-  """Color bins, and how much each counts.
+  """Returns the color bins and their class weights.
 
   Args:
-    bins: centers [a, b], see `colorjax.quantize`; None for the 313 of the
-      published network.
-    prior: probability of each bin in the training data; read for rebalancing
-      alone.
-    rebalance: lambda of eq. 4, the share of the uniform distribution that is
-      mixed to the prior before its inverse becomes the weight; 1/2 as
-      published, None for no rebalancing.
+    bins: bin centers [a, b], see `colorjax.quantize`; None for the 313 bins of
+      the published network.
+    prior: probability of each bin in the training data; used only for
+      rebalancing.
+    rebalance: lambda of eq. 4: the prior is mixed with this share of the
+      uniform distribution, and the weights are the inverse of the mixture. 1/2
+      as published; None for no rebalancing.
 
   Returns:
-    Bins [Q, 2] and weights [Q] with mean 1 over the prior, or None where all
-    count alike. UserError for settings that do not fit each other.
+    Bins [Q, 2], and weights [Q] with mean 1 under the prior, or None without
+    rebalancing.
+
+  Raises:
+    UserError: the bins are invalid, or the prior is missing or does not match
+      the bins.
   """
   try:
     centers = (quantize.published_bins() if bins is None
                else quantize.check_bins(bins))
   except ValueError as error:
-    raise UserError(f'these are no color bins: {error}') from error
+    raise UserError(f'bins: {error}') from error
   if rebalance is None:
     return centers, None
   if prior is None:
     raise UserError(
-        f'rebalance={rebalance}: give the prior of the training data '
-                    'too, as colorjax.runs.prior measures it')
+        f'rebalance={rebalance}: also give the prior of the training data, as '
+        'measured by colorjax.runs.prior')
   if len(prior) != len(centers):
-    raise UserError(f'a prior of {len(prior)} bins does not fit '
-                    f'{len(centers)} bins: measure it with the same bins')
+    raise UserError(f'prior: it has {len(prior)} bins instead of '
+                    f'{len(centers)}; measure it with the same bins')
   try:
     return centers, quantize.class_weights(prior, rebalance)
   except ValueError as error:

@@ -1,7 +1,7 @@
-"""Regression of ab by any trunk, with any sum of regression losses.
+"""Regression of ab with any trunk and any sum of regression losses.
 
-The plainest learned method: one answer for each photograph, whose loss is said
-by a formula (`colorjax.losses.formula`) and whose network by a name
+The simplest learned method: it predicts one coloring for each photograph. The
+loss is given by a formula (`colorjax.losses.formula`) and the network by a name
 (`colorjax.models.trunk`).
 """
 
@@ -23,7 +23,7 @@ from colorjax.colorizer import (
     masked_mean,
 )
 from colorjax.losses import formula
-from colorjax.methods import checks, perception
+from colorjax.methods import checks, perceptual
 from colorjax.models import regressor, trunk
 
 
@@ -34,25 +34,29 @@ def build(
     filters: Sequence[int] = (32, 64, 128, 256),
     dtype: str = 'float32',
 ) -> Colorizer:
-  """Plain regression as a Colorizer.
+  """Builds the regression method.
 
-  The network's ab field has the trunk's resolution and is brought to the
-  photograph's along the edges of lightness; the loss is taken there, in
-  network ab. The network begins at grey.
+  The network predicts an ab field at the trunk's resolution, which is upsampled
+  to that of the photograph along the edges of lightness. The loss is computed
+  there, in network ab. The untrained network predicts grey.
 
   Args:
-    loss: see `colorjax.losses.formula`; with several terms each of them is a
-      metric, `loss/NAME`.
+    loss: see `colorjax.losses.formula`. Each of several terms is also a metric,
+      `loss/NAME`.
     network: a key of `models.trunk.TRUNKS`.
     filters: channels of the trunk's scales.
     dtype: compute type of the network, 'float32' or 'bfloat16'.
 
   Returns:
-    The record of functions. UserError for a loss or network that there is not.
+    A Colorizer with one prediction for each photograph.
+
+  Raises:
+    UserError: the loss or the network does not exist, or the network cannot
+      take these filters.
   """
   checks.check_choice('network', network, trunk.TRUNKS)
   objective = formula.parse(loss)
-  perceiver = perception.Perception(objective, dtype=dtype)
+  perceptual_network = perceptual.PerceptualNetwork(objective, dtype=dtype)
   body = trunk.TRUNKS[network](filters, jnp.dtype(dtype))
   net = regressor.TrunkRegressor(body, jnp.dtype(dtype))
 
@@ -61,12 +65,12 @@ def build(
     variables = init_variables(
         net, key_lib.named(key, 'network'), jnp.zeros((1, *image_shape, 1)),
         train=False)
-    frozen = perceiver.init(key_lib.named(key, 'perceptual'))
+    frozen = perceptual_network.init(key_lib.named(key, 'perceptual'))
     return {'params': variables['params'], 'model_state': {
         **variables['model_state'], **({FROZEN: frozen} if frozen else {})}}
 
   def apply(variables: Variables, lightness: jax.Array, *, train: bool):
-    """Network ab [B, H, W, 2], and the state that the network left."""
+    """Network ab [B, H, W, 2], and the network's new state."""
     checks.check_sides(lightness.shape[1:3], body.divisor)
     state = {name: value for name, value in variables['model_state'].items()
              if name != FROZEN}
@@ -83,7 +87,7 @@ def build(
     predicted, new_state = apply(
         {'params': params, 'model_state': model_state}, lightness, train=train)
     metrics = objective(predicted, ab / color.AB_SCALE, lightness=lightness,
-                        features=perceiver.features(model_state))
+                        features=perceptual_network.features(model_state))
     return masked_mean(metrics, batch['padding_mask'],
                        {**model_state, **new_state}
                        if train else model_state)
@@ -93,4 +97,4 @@ def build(
         variables, inputs['lightness'], train=False)[0]
 
   return deterministic(init=init, loss=measure, predict=predict,
-                       backbones=perceiver.pretrained)
+                       backbones=perceptual_network.pretrained)

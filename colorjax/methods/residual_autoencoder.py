@@ -1,8 +1,7 @@
-"""S2: regression of ab by a residual autoencoder on VGG-19.
+"""Regression of ab with a residual autoencoder on VGG-19.
 
-One answer for each photograph, trained by a distance in ab: as published the
-mean squared error, whose optimum is the mean of all colors that a thing can
-have.
+It predicts one coloring for each photograph. The published loss is the mean
+squared error, which is minimized by the mean of all plausible colors.
 """
 
 import functools
@@ -25,11 +24,11 @@ from colorjax.colorizer import (
     masked_mean,
 )
 from colorjax.losses import formula
-from colorjax.methods import checks, perception
+from colorjax.methods import checks, perceptual
 from colorjax.models import residual_autoencoder
 
 ENLARGEMENTS = ('bilinear', 'edges')
-"""How the ab field is brought to the photograph's size, see `build`."""
+"""How the ab field is upsampled to the photograph's size, see `build`."""
 
 
 def build(
@@ -38,25 +37,29 @@ def build(
     enlargement: str = 'bilinear',
     dtype: str = 'float32',
 ) -> Colorizer:
-  """The residual autoencoder as a Colorizer.
+  """Builds the residual autoencoder method.
 
-  The network's ab field has a quarter of the input's sides; the loss is taken
-  at the input's size, in network ab. Nothing bounds the output: colors that
-  sRGB cannot hold are fitted into its gamut where pictures are made.
+  The network predicts an ab field at a quarter of the input's height and width.
+  The loss is computed at the input's size, in network ab. The output is not
+  bounded; colors outside the sRGB gamut are mapped into it when pictures are
+  made.
 
   Args:
-    loss: see `colorjax.losses.formula`; with several terms each of them is a
-      metric, `loss/NAME`.
-    enlargement: how the field is brought to the input's size: 'bilinear', as
-      published, or 'edges', along the edges of lightness (`upsampling`).
+    loss: see `colorjax.losses.formula`. Each of several terms is also a metric,
+      `loss/NAME`.
+    enlargement: how the field is upsampled to the input's size: 'bilinear', as
+      published, or 'edges', along the edges of lightness (`resample.enlarge`).
     dtype: compute type of the network, 'float32' or 'bfloat16'.
 
   Returns:
-    The record of functions. UserError for an unknown loss or enlargement.
+    A Colorizer with one prediction for each photograph.
+
+  Raises:
+    UserError: the loss or the enlargement does not exist.
   """
   checks.check_choice('enlargement', enlargement, ENLARGEMENTS)
   objective = formula.parse(loss)
-  perceiver = perception.Perception(objective, dtype=dtype)
+  perceptual_network = perceptual.PerceptualNetwork(objective, dtype=dtype)
   net = residual_autoencoder.ResidualAutoencoder(
       backbone=residual_autoencoder.encoder(dtype), dtype=jnp.dtype(dtype))
 
@@ -64,7 +67,7 @@ def build(
     checks.check_sides(image_shape, residual_autoencoder.STRIDE)
     variables = init_variables(net, key_lib.named(key, 'network'),
                                jnp.zeros((1, *image_shape, 1)))
-    frozen = perceiver.init(key_lib.named(key, 'perceptual'))
+    frozen = perceptual_network.init(key_lib.named(key, 'perceptual'))
     return {'params': variables['params'],
             'model_state': {FROZEN: frozen} if frozen else {}}
 
@@ -82,34 +85,37 @@ def build(
 
   def measure(params, model_state, batch: Batch, keys: jax.Array, *,
               step: jax.Array | None, train: bool):
-    del keys, step, train  # neither dropout nor statistics
+    del keys, step, train  # No dropout, no batch statistics.
     lightness, ab = color.split_lightness(batch['image'])
     predicted = predict({'params': params}, {'lightness': lightness})
     metrics = objective(
         predicted / color.AB_SCALE, ab / color.AB_SCALE, lightness=lightness,
-        features=perceiver.features(model_state))
+        features=perceptual_network.features(model_state))
     return masked_mean(metrics, batch['padding_mask'], model_state)
 
   own = Pretrained(load_backbone, functools.partial(
       backbones.download, residual_autoencoder.BACKBONE, top=False))
   return deterministic(
       init=init, loss=measure, predict=predict,
-      backbones=perception.joined(
-          {residual_autoencoder.BACKBONE: own}, perceiver.pretrained))
+      backbones=perceptual.merge_backbones(
+          {residual_autoencoder.BACKBONE: own}, perceptual_network.pretrained))
 
 
 def load_backbone(variables: Variables, path: pathlib.Path) -> Variables:
-  """Puts VGG-19's weights of a file into params['backbone'].
+  """Loads VGG-19's weights into params['backbone'].
 
-  Of the file, the classifier is not wanted, and neither is conv1_1: in the
-  place of this layer, which reads three colors, there is the stem.
+  The classifier and conv1_1 of the file are not used: the stem replaces
+  conv1_1, which takes three color channels.
 
   Args:
-    variables: what `init` gives.
-    path: of the weights; see `backbones.load`.
+    variables: the result of `init`.
+    path: the weights file; see `backbones.load`.
 
   Returns:
-    The variables. UserError for a file of another network.
+    The variables with the loaded weights.
+
+  Raises:
+    UserError: the file holds another network.
   """
   loaded = backbones.load(residual_autoencoder.BACKBONE, path, top=False)
   params = variables['params']

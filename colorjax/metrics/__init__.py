@@ -1,1 +1,1 @@
-"""Figures of merit; every variant stands under its own name."""
+"""Metrics of colorings. Every variant of a metric has its own name."""

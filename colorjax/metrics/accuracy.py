@@ -1,11 +1,11 @@
-"""Accuracy as the area under the curve of pixels within a distance.
+"""Accuracy as an area under a curve (AuC) over thresholds of the ab error.
 
-Deshpande, Rock and Forsyth (2015), Zhang, Isola and Efros (2016): for each
-threshold t = 0, 1, ..., 150 ab units, the share of pixels whose ab lies within
-t of the truth; the area under this curve by trapezoids, divided by 150. The
-papers leave open what is averaged. Here the raw figure is of one photograph,
-and the rebalanced one pools the pixels of the whole set, at the resolution
-that is given.
+Deshpande, Rock and Forsyth (2015); Zhang, Isola and Efros (2016). For each
+threshold t = 0, 1, ..., 150 ab units, the curve is the fraction of pixels whose
+ab is within t of the true ab. AuC is the area under this curve by the trapezoid
+rule, divided by 150. The papers do not say what is averaged. Here the raw
+metric is computed for each photograph, and the rebalanced one pools the pixels
+of the whole set. Both use the resolution of the input.
 """
 
 import jax
@@ -19,42 +19,43 @@ LARGEST = 150
 
 
 def auc(ab_predicted: jax.Array, ab: jax.Array) -> jax.Array:
-  """Raw accuracy of each photograph: all pixels count alike.
+  """Raw accuracy of each photograph: all pixels have equal weight.
 
   Args:
-    ab_predicted: Lab units, [..., H, W, 2].
-    ab: the truth, same shape.
+    ab_predicted: predicted ab, Lab units, [..., H, W, 2].
+    ab: true ab, same shape.
 
   Returns:
-    Percent, 100 where every pixel is exact and 0 where all are farther than
-    150 off, shape [...].
+    Percent, shape [...]: 100 if all pixels are exact, 0 if all errors are
+    above 150.
   """
   return 100 * _area(ab_predicted, ab).mean((-2, -1)) / LARGEST
 
 
 def rebalanced_auc_statistics(
     ab_predicted: jax.Array, ab: jax.Array) -> jax.Array:
-  """What `rebalanced_auc` needs to know of each photograph.
+  """Statistics of each photograph for `rebalanced_auc`.
 
-  The bin of a pixel is that of the published 313 whose square holds the TRUE
-  color, without smoothing. Every color of sRGB lies in one; any other counts
-  to the bin nearest to the middle of its square.
+  Each pixel is assigned to one of the published 313 bins: the one whose square
+  contains the TRUE color, without smoothing. Every sRGB color is in one of
+  these squares. The rest of the ab plane is assigned to the bin nearest to the
+  center of its square.
 
   Args:
-    ab_predicted: Lab units, [B, H, W, 2].
-    ab: the truth, same shape.
+    ab_predicted: predicted ab, Lab units, [B, H, W, 2].
+    ab: true ab, same shape.
 
   Returns:
-    float32 [B, 2, 313]: for each bin the sum over its pixels of the area under
-    the curve, in [0, 150], and their number.
+    float32 [B, 2, 313]: for each bin, the sum of the areas under the curves of
+    its pixels (each in [0, 150]), and the number of its pixels.
   """
   bins = quantize.published_bins()
-  found = jnp.asarray(_bin_of_square(bins))[quantize.grid_place(ab)]
+  true_bin = jnp.asarray(_bin_of_square(bins))[quantize.grid_place(ab)]
   area = _area(ab_predicted, ab)
   rows = jnp.arange(len(ab))[:, None, None]
 
   def total(values):
-    return jnp.zeros((len(ab), len(bins))).at[rows, found].add(values)
+    return jnp.zeros((len(ab), len(bins))).at[rows, true_bin].add(values)
 
   return jnp.stack([total(area), total(1.0)], 1)
 
@@ -64,45 +65,44 @@ def rebalanced_auc(
   """Class-rebalanced accuracy of a set of photographs.
 
   Pixels are weighted by 1 / p(bin of the true color), eq. 4 of Zhang et al.
-  with lambda = 0, normalized over the set. With the shares of the evaluated
-  set itself for p this is the mean over the bins that occur of the mean area
-  in each: a rare color counts as much as grey. A resample of photographs has
-  shares of its own.
+  with lambda = 0, normalized over the set. By default, p are the frequencies
+  in the evaluated set (or resample). The metric is then the mean area in each
+  bin, averaged over the bins that occur: a rare color counts as much as grey.
 
   Args:
-    statistics: [N, 2, 313] of `rebalanced_auc_statistics`.
-    prior: p of another set, [313]; only its proportions matter.
+    statistics: [N, 2, 313] from `rebalanced_auc_statistics`.
+    prior: p from another set, [313]; need not be normalized.
 
   Returns:
     Percent in [0, 100].
 
   Raises:
-    ValueError: the statistics are no such, there is no pixel, or the prior is
-      not above 0 in a bin that occurs.
+    ValueError: the statistics have another shape or no pixels, or the prior is
+      not positive in a bin that occurs.
   """
   statistics = np.asarray(statistics, np.float64)
   num_bins = len(quantize.published_bins())
   if statistics.ndim != 3 or statistics.shape[1:] != (2, num_bins):
-    raise ValueError(f'statistics are [N, 2, {num_bins}], got '
+    raise ValueError(f'statistics must be [N, 2, {num_bins}], got '
                      f'{list(statistics.shape)}')
   area, count = statistics.sum(0)
   occurs = count > 0
   if not occurs.any():
-    raise ValueError('there is no pixel to be accurate about')
-  share = count if prior is None else np.asarray(prior, np.float64)
-  if share.shape != count.shape or not (share[occurs] > 0).all():
-    raise ValueError(f'a prior gives each of {num_bins} bins a probability, '
-                     'above 0 where the bin occurs')
-  weight = 1 / share[occurs]
+    raise ValueError('the statistics contain no pixels')
+  p = count if prior is None else np.asarray(prior, np.float64)
+  if p.shape != count.shape or not (p[occurs] > 0).all():
+    raise ValueError(f'the prior must have {num_bins} bins, and be positive in '
+                     'each bin that occurs')
+  weight = 1 / p[occurs]
   mean = (weight * area[occurs]).sum() / (weight * count[occurs]).sum()
   return float(100 * mean / LARGEST)
 
 
 def _area(ab_predicted: jax.Array, ab: jax.Array) -> jax.Array:
-  """Area under one pixel's curve, in [0, 150].
+  """Area under the curve of each pixel, in [0, 150].
 
-  The curve is 0 before the threshold c = ceil(distance) and 1 from it on, so
-  that the trapezoids sum to 150 - c, and to half a one more that rises to c.
+  The curve of one pixel is 0 below the threshold c = ceil(distance) and 1 from
+  c on. Its trapezoids sum to 150 - c, plus 1/2 for the step (if c > 0).
   """
   distance = jnp.sqrt(jnp.square(ab_predicted - ab).sum(-1))
   first = jnp.ceil(distance)
@@ -111,8 +111,8 @@ def _area(ab_predicted: jax.Array, ab: jax.Array) -> jax.Array:
 
 
 def _bin_of_square(bins: np.ndarray) -> np.ndarray:
-  """The bin nearest to the middle of each square of the grid, int32 [529]."""
+  """The bin nearest to the center of each square of the grid, int32 [529]."""
   axis = np.arange(-110, 111, 10)
-  middles = np.stack(np.meshgrid(axis, axis, indexing='ij'), -1)
-  squared = np.square(middles.reshape(-1, 1, 2) - bins).sum(-1)
+  centers = np.stack(np.meshgrid(axis, axis, indexing='ij'), -1)
+  squared = np.square(centers.reshape(-1, 1, 2) - bins).sum(-1)
   return squared.argmin(1).astype(np.int32)

@@ -1,8 +1,8 @@
-"""Confidence intervals over photographs by resampling (Efron 1979).
+"""Bootstrap confidence intervals over photographs (Efron 1979).
 
-Photographs are drawn with replacement; the same seed and number of photographs
-give the same draws, so that figures of two methods are resampled together and
-their difference is a paired one.
+Photographs are drawn with replacement. The same seed and number of photographs
+give the same draws, so two methods are resampled with the same photographs and
+their difference is paired.
 """
 
 import dataclasses
@@ -14,22 +14,23 @@ import numpy as np
 NUM_RESAMPLES = 1000
 
 Reduce = Callable[[np.ndarray], float]
-"""A figure of a set, from the statistics [N, ...] of its photographs."""
+"""Computes the metric of a set from the statistics [N, ...] of photographs."""
 
-_CHUNK = 2**22  # numbers drawn at a time
+_CHUNK = 2**22  # random numbers to draw at a time
 
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-  """A figure of a set of photographs with its bootstrap interval.
+  """A metric of a set of photographs with its bootstrap interval.
 
   Attributes:
-    mean: the plain mean, or what another reduction gives of the whole set.
+    mean: the mean over photographs, or the metric of the set if it is not a
+      mean.
     low: lower end of the interval.
     high: upper end of the interval.
-    n: number of photographs that it is over.
-    num_undefined: photographs that were left out, because their value is not
-      finite: the PSNR of equal pictures, say.
+    n: number of photographs that are included.
+    num_undefined: number of photographs that were left out because their value
+      is not finite, such as the PSNR of equal pictures.
   """
   mean: float
   low: float
@@ -44,72 +45,75 @@ def mean_interval(values: np.ndarray, *, level: float = 0.95,
   """Mean and percentile-bootstrap interval over photographs.
 
   Args:
-    values: one value for each photograph, shape [N], N >= 1.
-    level: coverage of the interval.
-    num_resamples: resamples with replacement.
-    seed: of the resampling; the same values and seed give the same interval.
+    values: one value for each photograph, [N], N >= 1.
+    level: coverage of the interval, in (0, 1).
+    num_resamples: number of resamples.
+    seed: seed of the resampling.
 
   Returns:
-    The Interval; with one photograph its ends are the value itself.
+    The Interval. With one photograph, both ends are the value itself.
+
+  Raises:
+    ValueError: `values` is not one-dimensional, or empty.
   """
   values = np.asarray(values, np.float64)
   if values.ndim != 1 or not values.size:
     raise ValueError(
-        f'needs one value for each photograph, got shape {list(values.shape)}')
+        f'values must be [N] with N >= 1, got {list(values.shape)}')
   return interval(values.mean(), replicates(
       values, num_resamples=num_resamples, seed=seed), len(values), level=level)
 
 
-def interval(figure: float, resampled: np.ndarray, n: int, *,
-             level: float = 0.95, recentre: bool = False) -> Interval:
-  """An Interval from replicates.
+def interval(value: float, resampled: np.ndarray, n: int, *,
+             level: float = 0.95, recenter: bool = False) -> Interval:
+  """Percentile-bootstrap interval from replicates.
 
   Args:
-    figure: of the set itself.
-    resampled: what `replicates` gave, [R].
+    value: the metric of the set itself.
+    resampled: replicates of the metric, [R], see `replicates`.
     n: number of photographs.
-    level: coverage.
-    recentre: shift the ends by what the replicates lie beside the figure in
-      the mean. A resample holds each photograph more than once or not at all,
-      which biases what is no mean of photographs: the FID of a resample is too
-      large.
+    level: coverage of the interval, in (0, 1).
+    recenter: shift the replicates so that their mean is `value`. A resample
+      contains some photographs several times and others not at all. This
+      biases metrics that are not a mean over photographs: the FID of a
+      resample is too large.
 
   Returns:
-    The Interval. An infinite figure (PSNR of equal pictures) is its own ends;
-    those of a finite one are nan where a replicate is nan or -infinity.
+    The Interval. If `value` is not finite (PSNR of equal pictures), both ends
+    are `value`. If a replicate is NaN or -infinity, both ends are NaN.
   """
-  figure = float(figure)
-  if not np.isfinite(figure):
-    return Interval(figure, figure, figure, n)
+  value = float(value)
+  if not np.isfinite(value):
+    return Interval(value, value, value, n)
   if np.isnan(resampled).any() or np.isneginf(resampled).any():
-    return Interval(figure, math.nan, math.nan, n)
+    return Interval(value, math.nan, math.nan, n)
   if np.isposinf(resampled).any():
-    # A resample of nothing but equal pictures: an end may be infinite.
+    # Some resamples contain only equal pictures, so an end may be infinite.
     low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2],
                             method='inverted_cdf')
-    return Interval(figure, float(low), float(high), n)
-  if recentre:
-    resampled = recentered(resampled, figure)
+    return Interval(value, float(low), float(high), n)
+  if recenter:
+    resampled = recentered(resampled, value)
   low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
-  return Interval(figure, float(low), float(high), n)
+  return Interval(value, float(low), float(high), n)
 
 
-def recentered(resampled: np.ndarray, figure: float) -> np.ndarray:
-  """Replicates [R] shifted so that their mean is the figure of the set."""
-  return resampled - (resampled.mean() - figure)
+def recentered(resampled: np.ndarray, value: float) -> np.ndarray:
+  """Replicates [R], shifted so that their mean is `value`."""
+  return resampled - (resampled.mean() - value)
 
 
 def draws(n: int, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
           ) -> Iterator[np.ndarray]:
-  """The photographs of each resample, some resamples at a time.
+  """Draws the photographs of each resample, several resamples at a time.
 
   Args:
     n: number of photographs.
-    num_resamples: R.
-    seed: of the draws.
+    num_resamples: number of resamples, R.
+    seed: seed of the draws.
 
   Yields:
-    int64 [r, n] in [0, n), R rows altogether.
+    Indices in [0, n), int64 [r, n]; R rows in total.
   """
   rng = np.random.default_rng(seed)
   rows = max(1, _CHUNK // n)
@@ -119,12 +123,12 @@ def draws(n: int, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
 
 def counts(n: int, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
            ) -> np.ndarray:
-  """How often each photograph is in each resample.
+  """Counts how often each photograph occurs in each resample.
 
   Args:
     n: number of photographs.
-    num_resamples: R.
-    seed: the resamples are those of `replicates` with the same seed.
+    num_resamples: number of resamples, R.
+    seed: seed of the draws; the same seed gives the resamples of `replicates`.
 
   Returns:
     int32 [R, n]; every row sums to n.
@@ -138,21 +142,24 @@ def counts(n: int, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
 def replicates(statistics: np.ndarray, reduce: Reduce | None = None, *,
                num_resamples: int = NUM_RESAMPLES, seed: int = 0
                ) -> np.ndarray:
-  """The figure of resampled sets of photographs.
+  """Computes the metric of resampled sets of photographs.
 
   Args:
-    statistics: of each photograph, [N] or [N, ...].
-    reduce: what makes a figure of them; None for the mean of [N].
-    num_resamples: R.
-    seed: of the draws.
+    statistics: statistics of each photograph, [N] or [N, ...].
+    reduce: computes the metric of a set; None for the mean of [N].
+    num_resamples: number of resamples, R.
+    seed: seed of the draws.
 
   Returns:
     float64 [R].
+
+  Raises:
+    ValueError: there is no photograph.
   """
   statistics = np.asarray(statistics, np.float64)
   n = len(statistics)
   if not n:
-    raise ValueError('needs at least one photograph')
+    raise ValueError('statistics must have at least one row')
   found: list[np.ndarray] = []
   for some in draws(n, num_resamples=num_resamples, seed=seed):
     if reduce is None:
@@ -163,20 +170,20 @@ def replicates(statistics: np.ndarray, reduce: Reduce | None = None, *,
 
 
 def over_seeds(by_seed: np.ndarray, *, seed: int = 0) -> np.ndarray:
-  """Replicates of a mean over training seeds, seeds drawn again too.
+  """Replicates of a mean over training seeds, which are resampled too.
 
-  Of S seeds, S - 1 are drawn (McCarthy and Snowden 1985): the variance over
-  seeds is then the unbiased s^2 / S. Drawing all S makes it smaller by
-  (S - 1) / S, which is a half for two seeds.
+  Of S seeds, S - 1 are drawn (McCarthy and Snowden 1985). The variance over
+  seeds is then the unbiased s^2 / S. Drawing S seeds would give (S - 1) / S of
+  it, which is one half for two seeds.
 
   Args:
-    by_seed: replicates of each training seed from the same draws of
-      photographs, [S, R].
-    seed: of the draws of training seeds.
+    by_seed: replicates for each training seed, with the same photographs in
+      each column, [S, R].
+    seed: seed of the draws of training seeds.
 
   Returns:
-    [R]: the spread over photographs and over seeds together; with one seed,
-    that over photographs.
+    Replicates [R], which vary with photographs and seeds. With one training
+    seed they vary with photographs only.
   """
   number, resamples = by_seed.shape
   drawn = np.random.default_rng(seed).integers(
@@ -187,11 +194,11 @@ def over_seeds(by_seed: np.ndarray, *, seed: int = 0) -> np.ndarray:
 def sign_probability(differences: np.ndarray) -> float:
   """Two-sided bootstrap p-value of a paired difference.
 
-  Twice the smaller share of replicates on one side of zero, zero itself
-  counted on both; at least 2 / (R + 1), for R replicates cannot say less.
+  Twice the fraction of replicates on the rarer side of zero, where zero counts
+  for both sides. It is at least 2 / (R + 1), the resolution of R replicates.
 
   Args:
-    differences: replicates of A minus those of B, [R].
+    differences: replicates of A minus replicates of B, [R].
 
   Returns:
     In (0, 1].

@@ -1,7 +1,7 @@
-"""Colorfulness and how it differs from the originals', both conventions.
+"""Colorfulness, and its difference from the originals, in two conventions.
 
-Some scripts leave pictures whose colorfulness is at most 1 out of the mean
-(ColorFormer's does). Nothing is left out here.
+Some scripts, such as ColorFormer's, leave out pictures with a colorfulness of
+at most 1. These functions leave out nothing.
 """
 
 import jax
@@ -12,48 +12,49 @@ from colorjax.metrics import image
 
 
 def colorfulness(picture: jax.Array) -> jax.Array:
-  """Colorfulness M3 of Hasler and Suesstrunk (2003), as they define it.
+  """Colorfulness M3 of Hasler and Suesstrunk (2003).
 
   sqrt(s_rg^2 + s_yb^2) + 0.3 sqrt(m_rg^2 + m_yb^2), where rg = R - G and
-  yb = (R + G) / 2 - B are signed, m is the mean and s the population standard
-  deviation over pixels, of levels 0..255. Published tables of colorization
-  mostly print `colorfulness_abs`.
+  yb = (R + G) / 2 - B are signed, and m is the mean and s the population
+  standard deviation over pixels of levels 0..255. Most colorization papers
+  report `colorfulness_abs` instead.
 
   Args:
     picture: uint8 sRGB [..., H, W, 3].
 
   Returns:
-    At least 0 and 0 for grey, about 100 for the most colorful photographs,
-    shape [...].
+    At least 0, shape [...]: 0 for grey, about 100 for the most colorful
+    photographs.
   """
   return _spread_and_shift(*_opponents(picture))
 
 
 def colorfulness_abs(picture: jax.Array) -> jax.Array:
-  """The colorfulness that DDColor, CT2 and ColorFormer compute.
+  """Colorfulness of absolute opponents, as in DDColor, CT2 and ColorFormer.
 
-  As `colorfulness`, but of |R - G| and |(R + G) / 2 - B|. That changes means
-  and deviations alike: a picture half red and half green of the same strength
-  has a large spread with the sign and none without it.
+  Like `colorfulness`, but with |R - G| and |(R + G) / 2 - B|. This changes both
+  means and standard deviations: for a picture that is half red and half green,
+  equally strong, the standard deviation of R - G is large, and that of |R - G|
+  is 0.
 
   Args:
     picture: uint8 sRGB [..., H, W, 3].
 
   Returns:
-    At least 0 and 0 for grey, shape [...].
+    At least 0, shape [...]: 0 for grey.
   """
   return _spread_and_shift(*map(jnp.abs, _opponents(picture)))
 
 
 def delta_of_means(statistics: np.ndarray) -> float:
-  """|mean CF of the colorings - mean CF of the originals|.
+  """|mean colorfulness of the colorings - mean colorfulness of the originals|.
 
-  The delta of the tables of DDColor and MultiColor. Photographs painted too
-  vividly make up for those painted too dull, so it can be near 0 where no
-  photograph is right; `mean_delta` does not forgive that.
+  This is the delta in the tables of DDColor and MultiColor. Colorings that are
+  too vivid and colorings that are too dull cancel out, so it can be near 0 even
+  if every coloring is wrong. They do not cancel out in `mean_delta`.
 
   Args:
-    statistics: colorfulness of the coloring and of its original, [N, 2].
+    statistics: colorfulness of each coloring and of its original, [N, 2].
 
   Returns:
     At least 0 and at most `mean_delta`.
@@ -63,10 +64,10 @@ def delta_of_means(statistics: np.ndarray) -> float:
 
 
 def mean_delta(statistics: np.ndarray) -> float:
-  """Mean over photographs of |CF of the coloring - CF of its original|.
+  """Mean of |colorfulness of the coloring - colorfulness of its original|.
 
   Args:
-    statistics: colorfulness of the coloring and of its original, [N, 2].
+    statistics: colorfulness of each coloring and of its original, [N, 2].
 
   Returns:
     At least 0.
@@ -76,6 +77,7 @@ def mean_delta(statistics: np.ndarray) -> float:
 
 
 def _opponents(picture: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """The signed opponents rg and yb, each [..., H, W]."""
   levels, = image.levels(picture)
   red, green, blue = (levels[..., i] for i in range(3))
   return red - green, (red + green) / 2 - blue
@@ -92,6 +94,6 @@ def _columns(statistics: np.ndarray) -> np.ndarray:
   statistics = np.asarray(statistics, np.float64)
   if statistics.ndim != 2 or statistics.shape[1] != 2 or not len(statistics):
     raise ValueError(
-        'statistics are (coloring, original) of each photograph, [N, 2], got '
-        f'{list(statistics.shape)}')
+        'statistics must be [N, 2], coloring and original of each photograph, '
+        f'with N >= 1, got {list(statistics.shape)}')
   return statistics.T

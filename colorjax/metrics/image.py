@@ -1,9 +1,8 @@
-"""Distances between a coloring and the photograph it stands for.
+"""Distances between a coloring and its photograph.
 
-Every function takes batches and returns one value for each photograph, not
-reduced further. ab fields are in Lab units; see `colorjax.color` for ranges.
-Pictures are 8-bit sRGB, which is what a person gets; floats are refused, not
-rescaled.
+Each function takes a batch and returns one value for each photograph. ab fields
+are in Lab units; see `colorjax.color` for ranges. Pictures must be 8-bit sRGB,
+as they are delivered to a user; float pictures raise an error.
 """
 
 import math
@@ -25,14 +24,26 @@ def ab_distance(predicted: jax.Array, target: jax.Array) -> jax.Array:
   Returns:
     Lab units, shape [...].
   """
-  squared = jnp.square(predicted - target).sum(-1)
-  # The guard keeps the gradient finite where a pixel is hit exactly.
-  distance = jnp.sqrt(jnp.where(squared > 0, squared, 1.0))
-  return jnp.where(squared > 0, distance, 0.0).mean((-2, -1))
+  return chroma(predicted - target).mean((-2, -1))
+
+
+def chroma(ab: jax.Array) -> jax.Array:
+  """sqrt(a^2 + b^2) of each pixel, with a finite gradient at grey.
+
+  Args:
+    ab: [..., 2].
+
+  Returns:
+    Lab units, shape [...].
+  """
+  squared = jnp.square(ab).sum(-1)
+  # The gradient of sqrt is infinite at 0.
+  root = jnp.sqrt(jnp.where(squared > 0, squared, 1.0))
+  return jnp.where(squared > 0, root, 0.0)
 
 
 def mean_chroma(ab: jax.Array) -> jax.Array:
-  """Mean over pixels of the distance from grey, sqrt(a^2 + b^2).
+  """Mean over pixels of the chroma, sqrt(a^2 + b^2).
 
   Args:
     ab: [..., H, W, 2].
@@ -40,20 +51,20 @@ def mean_chroma(ab: jax.Array) -> jax.Array:
   Returns:
     Lab units, shape [...].
   """
-  return ab_distance(ab, jnp.zeros_like(ab))
+  return chroma(ab).mean((-2, -1))
 
 
 def best_of_k(proposals: jax.Array, target: jax.Array) -> jax.Array:
-  """ab distance of the best of K answers, chosen for the WHOLE photograph.
+  """ab distance of the best of K colorings for the WHOLE photograph.
 
-  The choice is one for all pixels and both channels. The published "best of
-  8" of several papers takes the minimum for each pixel and channel apart,
-  which is another and much smaller figure (see Ardizzone et al. 2019, whose
-  script does so); it is not this one.
+  One coloring is chosen for all pixels and both channels. The "best of 8" in
+  some papers takes the minimum for each pixel and channel separately (as in the
+  script of Ardizzone et al. 2019), which gives much smaller values, see
+  `diversity.pixel_oracle_k`.
 
   Args:
     proposals: ab [K, ..., H, W, 2].
-    target: ab [..., H, W, 2].
+    target: true ab [..., H, W, 2].
 
   Returns:
     Lab units, shape [...].
@@ -62,11 +73,11 @@ def best_of_k(proposals: jax.Array, target: jax.Array) -> jax.Array:
 
 
 def ab_rmse(predicted: jax.Array, target: jax.Array) -> jax.Array:
-  """Root mean square error of ab over pixels AND the two channels.
+  """Root mean squared error of ab over pixels AND both channels.
 
-  sqrt(mean((p - t)^2)), for each photograph apart (Larsson et al. 2016 pool
-  the square over the whole set before the root). An error of one Euclidean
-  distance d at every pixel gives d / sqrt(2), see `ab_distance`.
+  sqrt(mean((p - t)^2)) for each photograph. (Larsson et al. 2016 average the
+  squared error over the whole set before the root.) If every pixel has the
+  Euclidean error d, the RMSE is d / sqrt(2), whereas `ab_distance` is d.
 
   Args:
     predicted: ab [..., H, W, 2].
@@ -79,11 +90,11 @@ def ab_rmse(predicted: jax.Array, target: jax.Array) -> jax.Array:
 
 
 def ab_psnr(predicted: jax.Array, target: jax.Array) -> jax.Array:
-  """Peak signal-to-noise ratio of ab, with the ab square's width for a peak.
+  """Peak signal-to-noise ratio of ab, with the width of the ab square as peak.
 
-  20 log10(220 / ab_rmse). Papers that print a PSNR of ab rarely name their
-  peak: with one of 255 it is 1.28 dB higher, with one of 1 over channels in
-  [-1, 1] as 110ths it is 6.02 dB lower.
+  20 log10(220 / ab_rmse). Papers that report a PSNR of ab rarely name the peak.
+  With a peak of 255 it is 1.28 dB higher. With channels ab / 110 in [-1, 1] and
+  a peak of 1 it is 6.02 dB lower.
 
   Args:
     predicted: ab [..., H, W, 2].
@@ -96,11 +107,11 @@ def ab_psnr(predicted: jax.Array, target: jax.Array) -> jax.Array:
 
 
 def rgb_rmse(predicted: jax.Array, target: jax.Array) -> jax.Array:
-  """Root mean square error of sRGB in [0, 1] over pixels and channels.
+  """Root mean squared error of sRGB in [0, 1] over pixels and channels.
 
-  sqrt(mean(((p - t) / 255)^2)), for each photograph; the script of Ardizzone
-  et al. 2019 prints 100 times its mean over photographs. It holds the same as
-  `psnr`, in another unit: psnr = -20 log10(rgb_rmse).
+  sqrt(mean(((p - t) / 255)^2)) for each photograph. The script of Ardizzone et
+  al. 2019 prints 100 times the mean over photographs. It is equivalent to
+  `psnr` = -20 log10(rgb_rmse).
 
   Args:
     predicted: uint8 sRGB [..., H, W, 3].
@@ -117,9 +128,9 @@ def rgb_rmse(predicted: jax.Array, target: jax.Array) -> jax.Array:
 def psnr(predicted: jax.Array, target: jax.Array) -> jax.Array:
   """Peak signal-to-noise ratio of 8-bit sRGB pictures.
 
-  10 log10(255^2 / MSE), the mean square taken jointly over pixels and the
-  three channels of one photograph. Because the lightness is given, even the
-  grey photograph reaches well over 20 dB.
+  10 log10(255^2 / MSE), where MSE is the mean squared error over the pixels and
+  the three channels of one photograph. Because lightness is given, even a grey
+  picture often exceeds 20 dB.
 
   Args:
     predicted: uint8 sRGB [..., H, W, 3].
@@ -132,22 +143,22 @@ def psnr(predicted: jax.Array, target: jax.Array) -> jax.Array:
 
 
 def psnr_of_mean_mse(rmse: np.ndarray) -> float:
-  """PSNR of the mean square error of a set of pictures.
+  """PSNR of the mean squared error of a set of pictures.
 
-  10 log10(1 / mean(rmse^2)). Pictures that are nearly right do not outweigh
-  the others, as they do in a mean of `psnr`.
+  10 log10(1 / mean(rmse^2)). Unlike in a mean of `psnr`, nearly exact pictures
+  do not dominate.
 
   Args:
     rmse: `rgb_rmse` of each photograph, [N].
 
   Returns:
-    Decibels; infinite only if all pictures are equal to their photographs.
+    Decibels; infinite if all pictures are equal to their photographs.
   """
   return _decibels(1.0, rmse)
 
 
 def ab_psnr_of_mean_mse(rmse: np.ndarray) -> float:
-  """As `psnr_of_mean_mse`, of `ab_rmse` with the peak of `ab_psnr`."""
+  """As `psnr_of_mean_mse`, for `ab_rmse` with the peak of `ab_psnr`."""
   return _decibels(color.UNIT_AB_WIDTH, rmse)
 
 
@@ -157,13 +168,13 @@ def _decibels(peak: float, rmse: np.ndarray) -> float:
 
 
 def levels(*pictures: jax.Array) -> list[jax.Array]:
-  """8-bit pictures of one shape as floats.
+  """Converts 8-bit pictures of the same shape to floats.
 
   Args:
     *pictures: uint8 sRGB [..., H, W, 3].
 
   Returns:
-    Each as float32 in 0..255.
+    The pictures as float32 in 0..255.
 
   Raises:
     TypeError: a picture is not uint8.
@@ -171,12 +182,12 @@ def levels(*pictures: jax.Array) -> list[jax.Array]:
   """
   for picture in pictures:
     if picture.dtype != jnp.uint8:
-      raise TypeError(f'pictures are uint8, got {picture.dtype}')
+      raise TypeError(f'pictures must be uint8, got {picture.dtype}')
     if picture.ndim < 3 or picture.shape[-1] != 3:
       raise ValueError(
-          f'pictures are [..., H, W, 3], got {list(picture.shape)}')
+          f'pictures must be [..., H, W, 3], got {list(picture.shape)}')
     if picture.shape != pictures[0].shape:
       raise ValueError(
-          f'pictures of one shape are compared, got '
+          'pictures must have the same shape, got '
           f'{list(pictures[0].shape)} and {list(picture.shape)}')
   return [picture.astype(jnp.float32) for picture in pictures]

@@ -1,26 +1,23 @@
-"""Pooled features of Inception-v3, of which FID and KID are made.
+"""Pooled features of Inception-v3 for FID and KID.
 
-What a paper calls FID depends on the network, on its weights and on how a
-picture is brought to it. Each combination stands here under a name, and no
-two of them compare. All resize to 299 x 299 bilinearly, pixel centers at half
-integers, without antialiasing, whatever the size of the picture, and take the
-mean over the 8 x 8 places of the last block.
+The FID of a paper depends on the network, its weights and its preprocessing.
+Each combination has a name here, and values of different names are not
+comparable. All variants resize any picture to 299 x 299 bilinearly, with pixel
+centers at half integers and without antialiasing. The features are the mean
+over the 8 x 8 positions of the last block.
 
-`pytorch_fid`: the package pytorch-fid, the FID of most papers on generation.
-  Weights of TensorFlow's graph of 2015-12-05; average pooling that does not
-  count the zeros at the margin, and maximum pooling in the last block. Input
-  2 x - 1 for x in [0, 1]. (TensorFlow's own script resizes with other pixel
-  centers; this is the port's.)
-`torchvision`: the released evaluation of CT2 (Weng et al., ECCV
-  2022). torchvision's network and weights, whose average pooling counts the
-  zeros. Its input is the step that torchvision applies to
-  STANDARDISED pictures, x * std / 0.5 + (mean - 0.5) / 0.5, but x is in
-  [0, 1] and not standardized: the network sees less contrast than it was
-  trained on.
+`pytorch_fid`: the package pytorch-fid, used by most papers on generation.
+  Weights of TensorFlow's graph of 2015-12-05. Average pooling does not count
+  zero padding, and the last block uses maximum pooling. The input is 2 x - 1
+  for x in [0, 1]. (TensorFlow's own script resizes with other pixel centers.)
+`torchvision`: the released evaluation of CT2 (Weng et al., ECCV 2022).
+  Network and weights of torchvision, whose average pooling counts zero padding.
+  The input is x * std / 0.5 + (mean - 0.5) / 0.5. torchvision applies this to
+  STANDARDIZED pictures, but here x is in [0, 1] and not standardized: the
+  network sees less contrast than in training.
 `ddcolor`: the released validation of DDColor (Kang et al. 2023,
-  arXiv:2212.11613). The same code, which expects [-1, 1] and first takes
-  x / 2 + 1 / 2; but there it is handed pictures in [0, 1], so that half of
-  that little contrast is left.
+  arXiv:2212.11613). The same code, preceded by x / 2 + 1 / 2, which expects x
+  in [-1, 1]. It is given x in [0, 1], which halves the contrast once more.
 """
 
 import dataclasses
@@ -40,9 +37,7 @@ Name = Literal['pytorch_fid', 'torchvision', 'ddcolor']
 Variables = Mapping[str, Any]
 
 VARIANTS: tuple[Name, ...] = ('pytorch_fid', 'torchvision', 'ddcolor')
-"""The variants that there are."""
-NUM_FEATURES = 2048
-"""Features of a picture."""
+"""The names of all variants."""
 
 _TENSORFLOW = ("pytorch-fid's port of the Inception-v3 of 2015 "
                '(pt_inception-2015-12-05-6726825d.pth)')
@@ -56,16 +51,16 @@ class Features:
 
   Attributes:
     variant: one of VARIANTS.
-    init: (key) to random variables. For tests: figures made with them mean
-      nothing.
-    load: (path) to variables from `pt_inception-2015-12-05-6726825d.pth` for
-      'pytorch_fid', from `inception_v3_google-1a9a5a14.pth` (later -0cc3c7bd)
-      for the others, or from the same as `.safetensors`. The variants' files
-      are told apart by the classes that their classifiers know, 1008 and 1000.
-      UserError, in one line, for any other file.
-    preprocess: pictures to the network's input, float32 [B, 299, 299, 3].
-    features: (variables, pictures) to float32 [B, 2048], each >= 0, for sRGB
-      pictures uint8 [B, H, W, 3]; ValueError for others.
+    init: `key -> variables`, random, for tests only.
+    load: `path -> variables`. For 'pytorch_fid' the file is
+      `pt_inception-2015-12-05-6726825d.pth`, for the other variants
+      `inception_v3_google-1a9a5a14.pth` (later -0cc3c7bd). It may be in the
+      format `.safetensors`. The number of
+      classes, 1008 or 1000, distinguishes these files. Raises UserError for
+      any other file.
+    preprocess: `pictures -> input` of the network, float32 [B, 299, 299, 3].
+    features: `(variables, pictures) -> features`, float32 [B, 2048], at least
+      0, for pictures uint8 sRGB [B, H, W, 3]. Raises ValueError for others.
   """
   variant: Name
   init: Callable[[jax.Array], Variables]
@@ -76,18 +71,25 @@ class Features:
 
 @dataclasses.dataclass(frozen=True)
 class _Variant:
-  """What sets a variant apart."""
+  """Network, weights file and preprocessing of a variant."""
   network: inception_v3.InceptionV3
-  file: str  # for people
+  file: str  # for errors
   scale: np.ndarray  # input = scale x + shift for x in [0, 1]
   shift: np.ndarray
 
 
 def build(variant: Name) -> Features:
-  """The features of one of VARIANTS; UserError for others."""
+  """Builds the features of a variant.
+
+  Args:
+    variant: one of VARIANTS.
+
+  Raises:
+    UserError: there is no such variant.
+  """
   if variant not in VARIANTS:
-    raise UserError(f'no variant {variant!r} of Inception features: choose one '
-                    f'of {", ".join(VARIANTS)}')
+    raise UserError(f'there is no variant {variant!r} of Inception features: '
+                    f'choose one of {", ".join(VARIANTS)}')
   own = _tensorflow() if variant == 'pytorch_fid' else _torchvision()
   if variant == 'ddcolor':
     own = dataclasses.replace(
@@ -121,7 +123,7 @@ def _load(own: _Variant, path: str | pathlib.Path) -> Variables:
   side = inception_v3.MIN_SIDE
   shapes = jax.eval_shape(own.network.init, jax.random.key(0),
                           jax.ShapeDtypeStruct((1, side, side, 3), 'float32'))
-  # The classifier tells the variants apart, and has then served.
+  # The classifier is only needed to check that the file fits the variant.
   loaded = convert.load_torch(
       path, tensor_names.torch_layers(shapes, '.'.join), wanted=own.file,
       passed_over=('AuxLogits.',))
@@ -132,8 +134,8 @@ def _load(own: _Variant, path: str | pathlib.Path) -> Variables:
 def _preprocess(own: _Variant, pictures: jax.Array) -> jax.Array:
   if pictures.dtype != np.uint8 or pictures.ndim != 4 or (
       pictures.shape[-1] != 3):
-    raise ValueError('Inception features are of uint8 pictures [B, H, W, 3], '
-                     f'got {pictures.dtype} {list(pictures.shape)}')
+    raise ValueError('Inception features need uint8 pictures [B, H, W, 3], got '
+                     f' {pictures.dtype} {list(pictures.shape)}')
   side = inception_v3.IMAGE_SIZE
   x = jnp.asarray(pictures, jnp.float32) / 255
   x = jax.image.resize(x, (len(x), side, side, 3), 'linear', antialias=False)
@@ -143,7 +145,7 @@ def _preprocess(own: _Variant, pictures: jax.Array) -> jax.Array:
 def _features(own: _Variant, variables: Variables, pictures: jax.Array
               ) -> jax.Array:
   network = own.network.clone(num_classes=None)
-  # Reduced precision on an accelerator would make the figure depend on it.
+  # Accelerators reduce the precision by default, which would change results.
   with jax.default_matmul_precision('float32'):
     out: Any = network.apply(variables, _preprocess(own, pictures))
   return out['avg_pool']

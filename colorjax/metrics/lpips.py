@@ -1,7 +1,7 @@
-"""LPIPS, a learnt perceptual distance (Zhang et al. 2018, arXiv:1801.03924).
+"""LPIPS, a learned perceptual distance (Zhang et al. 2018, arXiv:1801.03924).
 
-Version 0.1, with the heads that its authors publish ("lin"). Figures of the
-nets 'alex' and 'vgg' do not compare: say which.
+Version 0.1, with the linear heads that its authors published ("lin"). Values of
+the networks 'alex' and 'vgg' are not comparable: always state the network.
 """
 
 import dataclasses
@@ -23,42 +23,41 @@ Net = Literal['alex', 'vgg']
 Variables = Mapping[str, Any]
 Path = str | pathlib.Path
 
-# Red, green and blue of [-1, 1] are brought to about the range that the
-# networks were trained on.
+# Standardizes red, green and blue in [-1, 1] roughly as in the training of the
+# networks.
 _SHIFT = np.array([-0.030, -0.088, -0.188], np.float32)
 _SCALE = np.array([0.458, 0.448, 0.450], np.float32)
-_EPSILON = 1e-10  # added to the length of a pixel's features
-# A whole LPIPS model that was saved holds these besides its heads: constants,
-# and the heads once more.
-_BESIDE_HEADS = ('scaling_layer.', 'lins.')
+_EPSILON = 1e-10  # added to the norm of the features of a pixel
+# A saved LPIPS model contains these in addition to its heads: constants and a
+# second copy of the heads.
+_IGNORED = ('scaling_layer.', 'lins.')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Lpips:
-  """The distance with one network, as pure functions.
+  """LPIPS with one network, as pure functions.
 
-  The distance of two pictures is
+  The distance between two pictures a and b is
 
     sum_l mean_xy sum_c w_lc (f_lc(a) - f_lc(b))^2,
 
-  f_l the features of layer l at a pixel, divided by their length over the
-  channels, and w_l >= 0 the learnt head of that layer. It is 0 for equal
-  pictures (but for rounding, about 1e-14), symmetric, and mostly below 1,
-  though nothing bounds it.
+  where f_l are the features of layer l at a pixel, divided by their norm over
+  channels, and w_l >= 0 is the learned head of the layer. The distance is
+  symmetric, 0 for equal pictures (up to rounding, about 1e-14), and usually
+  below 1, although it has no upper bound.
 
   Attributes:
     net: 'alex' or 'vgg'.
-    layers: names of the layers in the network.
-    min_side: of the smallest pictures that reach the last layer, in pixels.
-    init: (key) to random variables: heads of 1 / C, network of He. For tests:
-      figures with them mean nothing.
-    load: (backbone_path, heads_path) to variables. The first file is
-      torchvision's classifier (`alexnet-owt-*.pth`, `vgg16-*.pth`), the second
-      the heads as the package `lpips` carries them (`weights/v0.1/alex.pth`,
-      `vgg.pth`), or the same as `.safetensors`. UserError, in one line, for
-      any other file.
-    distance: (variables, a, b) to float32 [B], for sRGB pictures uint8
-      [B, H, W, 3]. ValueError for others, UserError below `min_side`.
+    layers: names of the layers of the network.
+    min_side: smallest side of a picture, in pixels.
+    init: `key -> variables`, random (heads 1 / C), for tests only.
+    load: `(backbone_path, heads_path) -> variables`. The first file is
+      torchvision's classifier (`alexnet-owt-*.pth`, `vgg16-*.pth`). The second
+      file has the heads, from the package `lpips` (`weights/v0.1/alex.pth`,
+      `vgg.pth`). Both may be `.safetensors`. Raises UserError for other files.
+    distance: `(variables, a, b) -> distance`, float32 [B], for pictures uint8
+      sRGB [B, H, W, 3]. Raises ValueError for other arrays, and UserError if a
+      side is below `min_side`.
   """
   net: Net
   layers: tuple[str, ...]
@@ -70,7 +69,7 @@ class Lpips:
 
 @dataclasses.dataclass(frozen=True)
 class _Trunk:
-  """A network and the layers that are compared."""
+  """A network and the layers whose features are compared."""
   net: Net
   module: nn.Module
   widths: dict[str, int]  # channels of each layer
@@ -78,9 +77,14 @@ class _Trunk:
 
 
 def build(net: Net) -> Lpips:
-  """LPIPS with AlexNet ('alex') or VGG-16 ('vgg'); UserError for others."""
+  """Builds LPIPS with AlexNet ('alex') or VGG-16 ('vgg').
+
+  Raises:
+    UserError: there is no such network.
+  """
   if net not in ('alex', 'vgg'):
-    raise UserError(f"no LPIPS with the network {net!r}: 'alex' or 'vgg'")
+    raise UserError(f'there is no LPIPS with the network {net!r}: choose '
+                    "'alex' or 'vgg'")
   trunk = _alex() if net == 'alex' else _vgg()
   return Lpips(
       net=net, layers=tuple(trunk.widths), min_side=trunk.min_side,
@@ -99,7 +103,7 @@ def _vgg() -> _Trunk:
   widths = {f'relu{block}_{depth}': width for block, (depth, width)
             in enumerate(zip(vgg.VGG16, vgg.WIDTHS, strict=True), 1)}
   module = vgg.VGG(vgg.VGG16, top=False, upto='relu5_3')
-  return _Trunk('vgg', module, widths, min_side=16)  # four times halved
+  return _Trunk('vgg', module, widths, min_side=16)  # halved four times
 
 
 def _init(trunk: _Trunk, key: jax.Array) -> Variables:
@@ -111,7 +115,7 @@ def _init(trunk: _Trunk, key: jax.Array) -> Variables:
 
 
 def _heads(trunk: _Trunk) -> dict[str, int]:
-  """Channels that each head weighs, by the names of the published heads."""
+  """Number of channels of each head, by the names of the published heads."""
   return {f'lin{i}': width for i, width in enumerate(trunk.widths.values())}
 
 
@@ -121,10 +125,10 @@ def _load(trunk: _Trunk, backbone_path: Path, heads_path: Path) -> Variables:
       heads_path, tensor_names.torch_layers(
           {'params': shapes['heads']}, lambda path: f'{path[0]}.model.1'),
       wanted=f'the heads of LPIPS v0.1 ({trunk.net}.pth of the package lpips)',
-      passed_over=_BESIDE_HEADS)['params']
+      passed_over=_IGNORED)['params']
   if any((head['kernel'] < 0).any() for head in heads.values()):
-    raise UserError(f'{heads_path} holds negative weights: those of LPIPS are '
-                    'not, and with them it would be no distance')
+    raise UserError(f'{heads_path} has negative weights, which LPIPS heads do '
+                    'not have: choose the heads of the package lpips')
   if trunk.net == 'alex':
     keys = {f'conv{i}': conv.key for i, conv in enumerate(alexnet.CONVS, 1)}
     loaded = convert.load_torch(
@@ -133,8 +137,8 @@ def _load(trunk: _Trunk, backbone_path: Path, heads_path: Path) -> Variables:
         wanted="torchvision's AlexNet (alexnet-owt-7be5be79.pth)",
         passed_over=('classifier.',))
   elif backbones.variant_of(backbone_path) != 'torch':
-    raise UserError(f"{backbone_path}: LPIPS is defined with torchvision's "
-                    'VGG-16 (vgg16-397923af.pth, or as .safetensors)')
+    raise UserError(f"{backbone_path}: LPIPS needs torchvision's VGG-16 "
+                    '(vgg16-397923af.pth, or as .safetensors)')
   else:
     loaded = backbones.load('vgg16', backbone_path, top=False, variant='torch')
   return {'backbone': backbones.restrict(loaded, shapes['backbone']),
@@ -144,7 +148,7 @@ def _load(trunk: _Trunk, backbone_path: Path, heads_path: Path) -> Variables:
 def _distance(trunk: _Trunk, variables: Variables, a: jax.Array, b: jax.Array
               ) -> jax.Array:
   _check(trunk, a, b)
-  # Reduced precision on an accelerator would make the figure depend on it.
+  # Accelerators reduce the precision by default, which would change results.
   with jax.default_matmul_precision('float32'):
     pictures = jnp.concatenate([jnp.asarray(a), jnp.asarray(b)])
     x = (pictures.astype(jnp.float32) / 127.5 - 1 - _SHIFT) / _SCALE
@@ -158,21 +162,21 @@ def _distance(trunk: _Trunk, variables: Variables, a: jax.Array, b: jax.Array
 
 
 def _unit(features: jax.Array) -> jax.Array:
-  """Features [B, h, w, C] divided by their length over the channels."""
-  length = jnp.linalg.norm(features, axis=-1, keepdims=True)
-  return features / (length + _EPSILON)
+  """Features [B, h, w, C] divided by their norm over the channels."""
+  norm = jnp.linalg.norm(features, axis=-1, keepdims=True)
+  return features / (norm + _EPSILON)
 
 
 def _check(trunk: _Trunk, a: jax.Array, b: jax.Array) -> None:
   for picture in (a, b):
     if picture.dtype != np.uint8 or picture.ndim != 4 or (
         picture.shape[-1] != 3):
-      raise ValueError('LPIPS takes uint8 pictures [B, H, W, 3], got '
+      raise ValueError('LPIPS needs uint8 pictures [B, H, W, 3], got '
                        f'{picture.dtype} {list(picture.shape)}')
   if a.shape != b.shape:
-    raise ValueError('LPIPS compares pictures of one shape, got '
+    raise ValueError('LPIPS needs pictures of the same shape, got '
                      f'{list(a.shape)} and {list(b.shape)}')
   if min(a.shape[1:3]) < trunk.min_side:
     raise UserError(
         f'pictures of {a.shape[1]} x {a.shape[2]} are too small for LPIPS '
-        f'({trunk.net}): both sides need {trunk.min_side} pixels')
+        f'({trunk.net}): both sides must have at least {trunk.min_side} pixels')

@@ -1,1 +1,1 @@
-"""Network architectures; no loss and no color constant lives here."""
+"""Network architectures, independent of losses and color conversions."""

@@ -1,7 +1,7 @@
-"""Networks that turn a grey photograph into a distribution over ab bins.
+"""Networks that predict a distribution over ab bins for each pixel.
 
 Both map network lightness [B, H, W, 1] in [-1, 1] to logits [B, h, w, Q] in the
-compute type: which colors the Q bins are is decided elsewhere.
+compute type. They do not know the colors of the Q bins.
 """
 
 from collections.abc import Sequence
@@ -14,31 +14,33 @@ import jax.numpy as jnp
 from colorjax import parallel
 from colorjax.models.trunk import Trunk
 
-# Stride of the last convolution and dilation of all, for conv1 to conv7.
+# For conv1 to conv7: number of convolutions, stride of the last one, dilation
+# of all.
 _BLOCKS = ((2, 2, 1), (2, 2, 1), (3, 2, 1), (3, 1, 1), (3, 1, 2), (3, 1, 2),
-           (3, 1, 1))  # convolutions, stride, dilation
+           (3, 1, 1))
 
 
 class PublishedClassifier(nn.Module):
   """The network of Zhang, Isola and Efros (ECCV 2016), layer by layer.
 
-  conv1 to conv3 end in a convolution of stride 2, conv5 and conv6 are dilated,
-  and each of conv1 to conv7 ends, after its last ReLU, in a batch norm without
-  scale and shift. conv8 doubles the resolution by a transposed convolution, so
-  that the logits stand at a quarter of the input's. The authors' network takes
-  L - 50, this one L / 50 - 1.
+  conv1 to conv3 end with a convolution of stride 2; conv5 and conv6 are
+  dilated. Each of conv1 to conv7 has a batch norm without scale and shift after
+  its last ReLU. conv8 doubles the resolution with a transposed convolution, so
+  the logits have a quarter of the input's resolution. The authors' network
+  takes L - 50, this one L / 50 - 1.
 
   Attributes:
     num_bins: Q.
-    filters: channels of conv1, conv2, conv3 and conv8, conv4 to conv7.
+    filters: four numbers of channels: of conv1; conv2; conv3 and conv8; and
+      conv4 to conv7.
     dtype: compute type; parameters stay float32.
   """
   num_bins: int
   filters: Sequence[int] = (64, 128, 256, 512)
   dtype: Any = jnp.float32
 
-  DIVISOR = 8  # of H and W
-  STRIDE = 4  # of the logits
+  DIVISOR = 8  # H and W must be multiples of it
+  STRIDE = 4  # ratio of the input's height and width to those of the logits
 
   @nn.compact
   def __call__(self, lightness: jax.Array, *, train: bool) -> jax.Array:
@@ -47,7 +49,7 @@ class PublishedClassifier(nn.Module):
     for block, (depth, stride, dilation) in enumerate(_BLOCKS):
       width = self.filters[min(block, 3)]
       for i in range(depth):
-        # 'SAME' would pad an even side at its end alone where the stride is 2.
+        # With stride 2, 'SAME' would pad an even side only at its end.
         x = nn.relu(nn.Conv(
             width, (3, 3), stride if i == depth - 1 else 1, padding=dilation,
             kernel_dilation=dilation, dtype=self.dtype,
@@ -65,7 +67,7 @@ class PublishedClassifier(nn.Module):
 
 
 class TrunkClassifier(nn.Module):
-  """A trunk with a 1x1 convolution to Q bins.
+  """A trunk followed by a 1x1 convolution to Q bins.
 
   Attributes:
     num_bins: Q.

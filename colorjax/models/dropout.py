@@ -1,22 +1,22 @@
-"""Dropout that each photograph draws for itself."""
+"""Dropout with a separate random key for each photograph."""
 
 import jax
 import jax.numpy as jnp
 
 
 def dropout(x: jax.Array, keys: jax.Array, rate: float) -> jax.Array:
-  """Sets features to 0 with probability `rate`, the others grow to make up.
+  """Sets features to 0 with probability `rate` and scales the others up.
 
-  Unlike `flax.linen.Dropout`, which draws once for the whole array, what a
-  photograph loses does not depend on the batch around it.
+  Unlike `flax.linen.Dropout`, which draws once for the whole array, the
+  features dropped from a photograph do not depend on the rest of the batch.
 
   Args:
     x: [B, ...].
     keys: typed keys [B], one for each photograph.
-    rate: in [0, 1].
+    rate: probability of dropping a feature, in [0, 1].
 
   Returns:
-    [B, ...], with the mean of x.
+    [B, ...]; its expectation is x, except for rate 1.
   """
   if rate == 0:
     return x

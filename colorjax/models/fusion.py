@@ -1,12 +1,12 @@
-"""An encoder and decoder that know what the whole photograph shows (S4, S5).
+"""Encoder and decoder with a fusion layer for a global embedding.
 
-A classification network trained on ImageNet gives one vector for the
-photograph; it is replicated over the grid of encoder features and mixed with
-them by a 1x1 convolution, so that every place knows the scene (Baldassarre,
-Gonzalez Morin and Rodes-Guirao 2017, "Deep Koalarization", arXiv:1712.03400,
-after the global features of Iizuka et al. 2016). Where the vector comes from
-is not decided here: the Xception and the Inception-ResNet-v2 systems are this
-network with other decoder widths.
+An ImageNet classifier gives one embedding vector for the photograph. It is
+repeated at every position of the encoder's features and combined with them by a
+1x1 convolution, so that every position has information about the whole scene
+(Baldassarre, Gonzalez Morin and Rodes-Guirao 2017, "Deep Koalarization",
+arXiv:1712.03400, after the global features of Iizuka et al. 2016). This module
+takes the embedding as an input. The Xception and the Inception-ResNet-v2
+systems differ in their decoder widths.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 STRIDE = 8
-"""Sides of photographs are multiples of this."""
+"""H and W of photographs must be multiples of it."""
 
 ENCODER = ((64, 2), (128, 1), (128, 2), (256, 1), (256, 2), (512, 1), (512, 1),
            (256, 1))
@@ -28,17 +28,18 @@ FUSION_WIDTH = 256
 
 
 class Fusion(nn.Module):
-  """Encoder, fusion with an embedding, decoder, as published.
+  """The published encoder, fusion layer and decoder.
 
-  All convolutions are 3x3 with ReLU but the fusion, 1x1 with ReLU, and the
-  last one, with tanh. There is no normalization and there are no skips. The
-  ab field has half the sides of the input; the last step only repeats it.
+  All convolutions are 3x3 with ReLU, except the fusion layer (1x1 with ReLU)
+  and the last one (3x3 with tanh). There are no normalization layers and no
+  skip connections. The ab field is computed at half the input's height and
+  width and upsampled by repeating pixels.
 
   Attributes:
-    decoder: channels of the convolutions before each of the three nearest
-      neighbor enlargements; the last entry is followed by the output's two
-      channels.
-    width: share of the published channels, for small machines.
+    decoder: channels of the convolutions before each of the three
+      nearest-neighbor upsampling layers; the output layer with two channels
+      follows the last of them.
+    width: fraction of the published number of channels, for small machines.
     dtype: compute type; parameters and outputs stay float32.
   """
   decoder: Sequence[Sequence[int]]
@@ -47,12 +48,12 @@ class Fusion(nn.Module):
 
   @nn.compact
   def __call__(self, lightness: jax.Array, embedding: jax.Array) -> jax.Array:
-    """Colors photographs.
+    """Predicts ab.
 
     Args:
       lightness: network lightness [B, H, W, 1] in [-1, 1], H and W multiples
         of STRIDE.
-      embedding: what the photographs show, [B, E], unbounded.
+      embedding: global embeddings of the photographs [B, E], unbounded.
 
     Returns:
       Network ab [B, H, W, 2] in [-1, 1], float32.
@@ -81,21 +82,22 @@ class Fusion(nn.Module):
     return max(1, round(published * self.width))
 
   def _fuse(self, x: jax.Array, embedding: jax.Array) -> jax.Array:
-    """Grid [B, h, w, C] and vectors [B, E] to [B, h, w, FUSION_WIDTH].
+    """Features [B, h, w, C] and embedding [B, E] to [B, h, w, F].
 
-    A 1x1 convolution of the grid with the vector behind each place: a matrix
-    [C + E, F] whose lower part sees the same at all places, and so is applied
-    once a photograph and not h w times.
+    Equivalent to a 1x1 convolution, with a kernel [C + E, F], of the features
+    concatenated with the repeated embedding. The embedding is the same at all
+    positions, so its part of the kernel is applied once for each photograph
+    and not h * w times.
     """
-    grid_channels = x.shape[-1]
+    num_channels = x.shape[-1]
     kernel = self.param(
         'fusion_kernel', nn.initializers.he_normal(),
-        (grid_channels + embedding.shape[-1], self._channels(FUSION_WIDTH)))
+        (num_channels + embedding.shape[-1], self._channels(FUSION_WIDTH)))
     bias = self.param('fusion_bias', nn.initializers.zeros, kernel.shape[-1:])
     x, embedding, kernel, bias = nn.dtypes.promote_dtype(
         x, embedding, kernel, bias, dtype=self.dtype)
-    scene = embedding @ kernel[grid_channels:] + bias
-    return nn.relu(x @ kernel[:grid_channels] + scene[:, None, None])
+    global_term = embedding @ kernel[num_channels:] + bias
+    return nn.relu(x @ kernel[:num_channels] + global_term[:, None, None])
 
 
 def _double(x: jax.Array) -> jax.Array:

@@ -1,16 +1,16 @@
-"""Networks of the mask-conditioned colorization GAN (S3).
+"""Networks of the mask-conditioned colorization GAN .
 
-The generator sees network lightness and a region and gives network ab; a
-discriminator sees a picture (network lightness and ab) with the same region and
-gives logits. What the logits mean is decided by the loss, not here.
+The generator maps network lightness and a region to network ab. A discriminator
+maps a picture (network lightness and ab) and the same region to logits, whose
+meaning depends on the loss.
 
 The published networks are those of the project "colorization-masks-gans" (H.
-Paz, IMPA 2018), which worked on YUV; the patch discriminator is that of Isola
-et al. 2017 (pix2pix, arXiv:1611.07004), noise in several layers that of Cao et
+Paz, IMPA 2018), which worked on YUV. The patch discriminator is that of Isola
+et al. 2017 (pix2pix, arXiv:1611.07004). Noise in several layers follows Cao et
 al. 2017 (arXiv:1702.06674).
 
-Letters in shapes: B photographs, H and W their sides, h and w those of a map of
-logits, Z numbers of noise.
+Letters in shapes: B photographs, H and W their height and width, h and w those
+of a map of logits, Z the dimension of the noise.
 """
 
 from collections.abc import Sequence
@@ -26,16 +26,16 @@ WIDTHS = (64, 128, 256, 512, 512)
 """Published channels of the stride-2 convolutions, in both networks."""
 
 PATCH_WIDTHS = (64, 128, 256, 512)
-"""Channels of the patch discriminator that sees 70 x 70 pixels."""
+"""Channels of the patch discriminator with patches of 70 x 70 pixels."""
 
 _INIT = nn.initializers.he_normal()
-# Published outputs start with a variance of 2 / (kernel area * outputs), which
-# saturates tanh and sigmoid: there the first colors are near grey, and the
-# first verdicts near undecided.
+# The published initial variance of output layers is 2 / (kernel area * outputs)
+# and saturates tanh and sigmoid. With this one the first colorings are nearly
+# grey, and the first logits near 0.
 _OUTPUT_INIT = nn.initializers.normal(0.02)
 
 _BORDER = ((1, 1), (1, 1))
-# Undoes a stride-2 convolution with that border: the sides double.
+# Inverts the shape of a stride-2 convolution with _BORDER: the sides double.
 _TRANSPOSED_BORDER = ((1, 2), (1, 2))
 
 
@@ -44,16 +44,16 @@ def _leaky(slope: float):
 
 
 class _Block(nn.Module):
-  """A bias-free convolution, batch norm and an activation.
+  """A convolution, batch norm and an activation.
 
   Attributes:
     width: channels of the output.
-    kernel: sides of the kernel.
-    stride: of both axes.
-    border: pixels added on each side, as flax.linen.Conv takes them.
-    activate: activation.
-    is_transposed: a transposed convolution.
-    batch_norm: whether to normalize.
+    kernel: height and width of the kernel.
+    stride: stride along both axes.
+    border: padding as in flax.linen.Conv.
+    activate: activation function.
+    is_transposed: whether the convolution is transposed.
+    batch_norm: whether to use batch norm; if not, the convolution has a bias.
     dtype: compute type.
   """
   width: int
@@ -80,16 +80,16 @@ class _Block(nn.Module):
 
 
 class Generator(nn.Module):
-  """The published generator: a U-Net whose skips are added.
+  """The published generator: a U-Net with additive skip connections.
 
-  Two 3x3 stems, lightness and region apart, are concatenated; stride-2
-  convolutions go down, stride-2 transposed ones come up, and the encoder's
-  output is added at every scale between; tanh. The published stems shared one
-  batch norm, which mixes the running statistics of two unlike inputs: here each
-  has its own.
+  Separate 3x3 stems for lightness and region are concatenated. An encoder of
+  stride-2 convolutions and a decoder of stride-2 transposed convolutions
+  follow, with a skip connection at every scale in between, and a final tanh.
+  The published stems share a batch norm, which mixes the running statistics of
+  two different inputs; here each has its own.
 
   Attributes:
-    widths: channels of the stride-2 convolutions; H and W are divisible by
+    widths: channels of the stride-2 convolutions; H and W must be divisible by
       2^len(widths).
     stem_width: channels of each stem.
     dtype: compute type; parameters and output stay float32.
@@ -101,14 +101,15 @@ class Generator(nn.Module):
   @nn.compact
   def __call__(self, lightness: jax.Array, region: jax.Array,
                noise: jax.Array | None = None, *, train: bool) -> jax.Array:
-    """A coloring.
+    """Predicts ab.
 
     Args:
       lightness: network lightness [B, H, W, 1].
       region: [B, H, W, 1], 1 where color is wanted.
-      noise: [B, Z], given to every convolution of the encoder as Z constant
-        channels; None or Z = 0 for a generator without noise.
-      train: batch statistics of this batch, else the stored ones.
+      noise: [B, Z], appended to the input of every encoder convolution as Z
+        constant channels; None or Z = 0 for a generator without noise.
+      train: whether batch norm uses the statistics of this batch or the stored
+        ones.
 
     Returns:
       Network ab [B, H, W, 2], float32.
@@ -123,7 +124,7 @@ class Generator(nn.Module):
       x = _Block(width, stride=2, dtype=self.dtype, name=f'down_{level}')(
           _with_noise(x, noise), train=train)
       skips.append(x)
-    skips.pop()  # the bottleneck is where the decoder starts
+    skips.pop()  # The bottleneck is the decoder's input, not a skip.
     for level in reversed(range(len(skips))):
       skip = skips.pop()
       x = skip + _Block(
@@ -138,23 +139,25 @@ class Generator(nn.Module):
 
 
 def _with_noise(x: jax.Array, noise: jax.Array | None) -> jax.Array:
+  """Appends noise [B, Z] to x [B, h, w, C] as Z constant channels."""
   if noise is None:
     return x
-  spread = jnp.broadcast_to(noise.astype(x.dtype)[:, None, None],
-                            (*x.shape[:3], noise.shape[-1]))
-  return jnp.concatenate([x, spread], axis=-1)
+  channels = jnp.broadcast_to(noise.astype(x.dtype)[:, None, None],
+                              (*x.shape[:3], noise.shape[-1]))
+  return jnp.concatenate([x, channels], axis=-1)
 
 
 class ImageDiscriminator(nn.Module):
   """The published discriminator: one logit for the whole picture.
 
-  Stride-2 3x3 convolutions, one over the whole map that they leave (7x7 at the
-  published 224 pixels), one 1x1 convolution. The network works at the one size
-  it was made for.
+  3x3 convolutions with stride 2, a convolution over the whole remaining map
+  (7x7 for the published 224 pixels), and a 1x1 convolution. The network works
+  only at the size with which it was initialized.
 
   Attributes:
-    widths: channels of the stride-2 convolutions; H and W are divisible by
-      2^len(widths). The whole-map convolution has as many as the last.
+    widths: channels of the stride-2 convolutions; H and W must be divisible by
+      2^len(widths). The convolution over the whole map has as many channels as
+      the last of them.
     dtype: compute type; parameters and output stay float32.
   """
   widths: Sequence[int] = WIDTHS
@@ -174,11 +177,11 @@ class ImageDiscriminator(nn.Module):
 
 
 class PatchDiscriminator(nn.Module):
-  """One logit for every patch (Isola et al. 2017): 70 x 70 by default.
+  """One logit for every patch of 70 x 70 pixels (Isola et al. 2017).
 
-  4x4 convolutions, stride 2 in all but the last; no batch norm in the first;
-  leaky ReLU 0.2. With n widths a patch has 9 * 2^(n - 1) - 2 pixels a side, and
-  patches lie 2^(n - 1) pixels apart.
+  4x4 convolutions with leaky ReLU 0.2; all but the last have stride 2, all but
+  the first have batch norm. With n widths, patches have sides of
+  9 * 2^(n - 1) - 2 pixels and are 2^(n - 1) pixels apart.
 
   Attributes:
     widths: channels of the convolutions before the logits.
@@ -202,7 +205,7 @@ class PatchDiscriminator(nn.Module):
 
 def _logits(x: jax.Array, kernel: tuple[int, int], border: Any, dtype: Any
             ) -> jax.Array:
-  """The last convolution of a discriminator, in its compact __call__."""
+  """The output convolution; call it inside the compact __call__."""
   x = nn.Conv(1, kernel, padding=border, dtype=dtype,
               kernel_init=_OUTPUT_INIT, name='logits')(x)
   return x[..., 0].astype(jnp.float32)

@@ -1,12 +1,11 @@
-"""Networks that turn a grey photograph into the parameters of a mixture.
+"""Networks that predict the parameters of a mixture of whole-image colorings.
 
-Both networks map network lightness [B, H, W, 1] in [-1, 1] to the same record:
-K whole-image colorings with `num_params` channels per ab value, and K mixing
-logits per image. Which distribution those parameters describe is decided by
-the loss, not here.
+Both map network lightness [B, H, W, 1] in [-1, 1] to MixtureParams: K
+whole-image colorings with `num_params` channels per ab value, and K mixing
+logits per image. The distribution that they parameterize depends on the loss.
 
-Letters in shapes: B photographs, K components, h and w the sides of the ab
-field, C channels.
+Letters in shapes: B photographs, K components, h and w the height and width of
+the ab field, C channels.
 """
 
 import math
@@ -39,12 +38,12 @@ class MixtureParams(flax.struct.PyTreeNode):
 def split_components(
     x: jax.Array, num_components: int, num_params: int
 ) -> tuple[jax.Array, ...]:
-  """Channels of a head to one array per distribution parameter.
+  """Splits the channels of a head into one array per distribution parameter.
 
   Args:
     x: head output [B, h, w, num_params * K * 2].
     num_components: K.
-    num_params: distribution parameters for each ab value.
+    num_params: number of distribution parameters per ab value.
 
   Returns:
     `num_params` float32 arrays [B, K, h, w, 2].
@@ -56,19 +55,21 @@ def split_components(
 
 
 class PublishedMBM(nn.Module):
-  """The published network (S1): plain encoder and decoder, no skips.
+  """The published network: encoder and decoder without skip connections.
 
-  Each encoder stage is two stride-1 and one stride-2 3x3 convolutions with
-  ReLU; the decoder mirrors it with transposed convolutions of stride 1, 2, 1.
-  The priors are read from a one-channel convolution of the bottleneck through
-  one dense layer, so the network works at the one size it was made for.
+  Each encoder stage has two 3x3 convolutions with stride 1 and one with stride
+  2, all with ReLU. The decoder mirrors it with transposed convolutions of
+  strides 1, 2, 1. The mixing logits are computed from a one-channel convolution
+  of the bottleneck by two dense layers, so the network works only at the size
+  with which it was initialized.
 
   Attributes:
     num_components: K.
-    num_params: distribution parameters for each ab value.
-    filters: channels of each stage; H and W are divisible by 2^len(filters).
-    prior_width: units of the dense layer before the priors.
-    batch_norm: batch normalization after each convolution.
+    num_params: number of distribution parameters per ab value.
+    filters: channels of each stage; H and W must be divisible by
+      2^len(filters).
+    prior_width: units of the dense layer before the mixing logits.
+    batch_norm: whether each convolution is followed by batch norm.
     dtype: compute type; parameters and outputs stay float32.
   """
   num_components: int
@@ -83,7 +84,7 @@ class PublishedMBM(nn.Module):
                keys: jax.Array | None = None) -> MixtureParams:
     """Network lightness [B, H, W, 1] to MixtureParams with h, w = H, W.
 
-    Nothing is drawn from the keys: this network has no dropout.
+    The keys are not used: this network has no dropout.
     """
     del keys
 
@@ -118,19 +119,19 @@ class PublishedMBM(nn.Module):
 
 
 class TrunkMBM(nn.Module):
-  """A trunk with a head of components and a pooled prior head.
+  """A trunk with a head for the components and a pooled head for the priors.
 
-  The priors are read from globally averaged features of every scale of the
-  encoder, with dropout: unlike a dense layer on the flattened bottleneck they
-  cannot learn where in the frame a training photograph has its edges, which is
-  how the published head memorises its training set.
+  The mixing logits are computed from the encoder's features of every scale,
+  averaged over positions, with dropout. The published head, a dense layer on
+  the flattened bottleneck, memorizes the training set by the positions of edges
+  in the photographs. Pooled features carry no positions.
 
   Attributes:
     num_components: K.
     trunk: see `models.trunk`.
-    num_params: distribution parameters for each ab value.
-    prior_width: units of the dense layer before the priors.
-    dropout: share of pooled features dropped before the prior head.
+    num_params: number of distribution parameters per ab value.
+    prior_width: units of the dense layer before the mixing logits.
+    dropout: dropout rate in the prior head.
     dtype: compute type; parameters and outputs stay float32.
   """
   num_components: int
@@ -147,11 +148,14 @@ class TrunkMBM(nn.Module):
 
     Args:
       lightness: network lightness.
-      train: with dropout.
-      keys: typed keys [B] for the dropout; only needed while training.
+      train: whether to use dropout.
+      keys: typed keys [B] for dropout; required only in training.
+
+    Raises:
+      ValueError: keys are required but not given.
     """
     if train and self.dropout and keys is None:
-      raise ValueError('keys=None: dropout while training needs keys [B]')
+      raise ValueError('keys=None: dropout in training needs keys [B]')
     scales = self.trunk.encode(lightness, train=train)
     mixing_logits = self._prior(scales, keys if train else None)
     x = self.trunk.decode(scales, train=train)
@@ -165,7 +169,7 @@ class TrunkMBM(nn.Module):
              ) -> jax.Array:
     """Feature maps [B, h_s, w_s, C_s] to mixing logits [B, K].
 
-    With keys, the head drops features.
+    Dropout is used only if keys are given.
     """
     def drop(x: jax.Array, purpose: str) -> jax.Array:
       return x if keys is None else dropout(
@@ -180,6 +184,6 @@ class TrunkMBM(nn.Module):
     return nn.Dense(self.num_components, name='prior')(x.astype(jnp.float32))
 
   def _norm(self, x: jax.Array) -> jax.Array:
-    """Group norm; trunks may have channels that GROUP_SIZE does not divide."""
+    """Group norm for any number of channels, groups of at most GROUP_SIZE."""
     size = math.gcd(GROUP_SIZE, x.shape[-1])
     return nn.GroupNorm(num_groups=None, group_size=size, dtype=self.dtype)(x)

@@ -1,4 +1,4 @@
-"""A network that turns a grey photograph into one ab field."""
+"""A network that predicts an ab field."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from colorjax.models.trunk import Trunk
 
 
 class TrunkRegressor(nn.Module):
-  """A trunk with a 3x3 convolution to ab that begins at 0, which is grey.
+  """A trunk followed by a 3x3 convolution to ab, initialized to grey (0).
 
   Attributes:
     trunk: see `models.trunk`.

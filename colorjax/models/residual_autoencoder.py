@@ -1,8 +1,8 @@
-"""VGG-19 as an encoder, and a decoder that adds its higher stages (S2).
+"""VGG-19 as the encoder, and a decoder that adds its higher stages.
 
-The decoder has three transposed convolutions. What the first two give is added
-to pool4 and pool3 of the encoder: the higher stages carry concepts, the lower
-ones image statistics, and only the higher are fused. There is no non-linearity
+The decoder has three transposed convolutions. The outputs of the first two are
+added to pool4 and pool3 of the encoder. Only these higher stages are used: they
+represent concepts, the lower ones image statistics. There is no non-linearity
 after the transposed convolutions, so the decoder is an affine function of three
 stages of VGG, and its output is not bounded.
 
@@ -10,9 +10,9 @@ stages of VGG, and its output is not bounded.
              [h/16, 512]  -> 3x3 transposed, stride 2, 256  -> + pool3
              [h/8,  256]  -> 3x3 transposed, stride 2, 2    = ab [h/4]
 
-The strides follow from the stages that are added: relu5_4 comes before pool5
-and so has the sides of pool4. That of the last one is a choice: 2, which makes
-the field a quarter of the input's sides.
+The first two strides are determined by the stages that are added: relu5_4
+precedes pool5 and therefore has the resolution of pool4. The last stride is a
+choice: 2 gives a field with a quarter of the input's height and width.
 """
 
 from typing import Any
@@ -24,28 +24,29 @@ import jax.numpy as jnp
 from colorjax import backbones
 
 BACKBONE = 'vgg19'
-"""The encoder."""
+"""Name of the encoder in `colorjax.backbones`."""
 
 STRIDE = 16
-"""Sides of photographs are multiples of this."""
+"""H and W of photographs must be multiples of it."""
 
-_STEM_WIDTH = 64  # channels of conv1_1, whose place the stem takes
+_STEM_WIDTH = 64  # channels of conv1_1, which the stem replaces
 
 
 def encoder(dtype: str = 'float32') -> nn.Module:
-  """VGG-19 from conv1_2 on, through relu5_4."""
+  """Builds VGG-19 from conv1_2 to relu5_4."""
   return backbones.build(BACKBONE, first='conv1_2', upto='relu5_4', top=False,
                          dtype=dtype).module
 
 
 class ResidualAutoencoder(nn.Module):
-  """The published network; its VGG is params['backbone'].
+  """The published network; VGG's variables are params['backbone'].
 
-  The last convolution begins at 0, and the network with it at grey: its input
-  has the scale of VGG's stages, which depends on the weights that VGG has.
+  The last convolution is initialized to 0, so the network starts at grey. Other
+  initial values would depend on the scale of VGG's features, that is on its
+  weights.
 
   Attributes:
-    backbone: what `encoder` returns.
+    backbone: the result of `encoder`.
     dtype: compute type; parameters and output stay float32.
   """
   backbone: nn.Module

@@ -1,9 +1,9 @@
-"""Trunks: networks from a photograph to features, and all that there are.
+"""The interface of trunks, and the table of all trunks.
 
-A trunk does the work that methods share; what is read from its features (a
-mixture, bins, one color) is a head of a few layers in `models.mbm`,
-`models.classifier`, ... A new architecture is a file with a module that keeps
-`Trunk`, and its entry in TRUNKS: every method with `network=NAME` has it then.
+A trunk maps a photograph to features. A head of a few layers, in `models.mbm`,
+`models.classifier` and others, maps the features to a mixture, to bins or to
+colors. To add an architecture, write a module with the interface `Trunk` and
+add it to TRUNKS: every method with a `network` setting can then use it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,34 +15,34 @@ from colorjax.models import unet
 
 
 class Trunk(Protocol):
-  """What a trunk is: a Flax module with `encode` and `decode`.
+  """Interface of a trunk: a Flax module with `encode` and `decode`.
 
-  It works at all sides that `divisor` divides. Both functions are called in
-  the module that holds it, `encode` first.
+  It works for all photographs whose height and width are multiples of
+  `divisor`. The module that contains it calls `encode` first, then `decode`.
 
   Attributes:
-    stride: how many times smaller than the photograph the features of `decode`
-      are.
-    divisor: what the photograph's sides are multiples of.
+    stride: ratio of the photograph's height and width to those of the features
+      of `decode`.
+    divisor: the photograph's height and width must be multiples of it.
   """
 
   @property
   def stride(self) -> int:
-    """See the class."""
+    """The ratio of the photograph's sides to those of the features."""
 
   @property
   def divisor(self) -> int:
-    """See the class."""
+    """The photograph's sides must be multiples of it."""
 
   def encode(self, inputs: jax.Array, conditioning: jax.Array | None = None,
              *, train: bool) -> Sequence[jax.Array]:
-    """What the network sees, at every scale.
+    """Computes features at every scale.
 
     Args:
-      inputs: network lightness in [-1, 1] and, where a method has more (noisy
-        ab, hints), further channels behind it, [B, H, W, C].
-      conditioning: what is said of the photograph as a whole (time, noise
-        level, a global embedding), [B, E], or None.
+      inputs: [B, H, W, C]: network lightness in [-1, 1], followed by any
+        further channels of the method (noisy ab, hints).
+      conditioning: a vector for the whole photograph (time, noise level, a
+        global embedding), [B, E], or None.
       train: whether the network is being trained.
 
     Returns:
@@ -52,10 +52,10 @@ class Trunk(Protocol):
   def decode(self, scales: Sequence[jax.Array],
              conditioning: jax.Array | None = None, *, train: bool
              ) -> jax.Array:
-    """Features of the whole at one resolution.
+    """Combines the features of all scales at one resolution.
 
     Args:
-      scales: what `encode` returned.
+      scales: the result of `encode`.
       conditioning: as in `encode`.
       train: as in `encode`.
 
@@ -67,8 +67,8 @@ class Trunk(Protocol):
 TRUNKS: Mapping[str, Callable[[Sequence[int], Any], Trunk]] = {
     'unet': unet.build,
 }
-"""The trunks by name: `(filters, dtype) -> Trunk`.
+"""All trunks by name: functions `(filters, dtype) -> Trunk`.
 
-`filters` are the channels of its scales, however many it has; UserError if it
-cannot take them. `dtype` is the compute type.
+`filters` are the channels of the trunk's scales, one for each; a function
+raises UserError if it cannot use them. `dtype` is the compute type.
 """

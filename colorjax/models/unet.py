@@ -1,4 +1,4 @@
-"""A residual U-Net with group norm; a trunk, see `colorjax.models.trunk`."""
+"""A residual U-Net with group norm, as a trunk (`colorjax.models.trunk`)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from colorjax.errors import UserError
 
 GROUP_SIZE = 16
-"""Channels that a group norm takes together."""
+"""Number of channels that a group norm normalizes together."""
 
 
 def group_norm(dtype: Any) -> nn.GroupNorm:
-  """Group norm over GROUP_SIZE channels (Wu and He 2018), inside a network."""
+  """Group norm with groups of GROUP_SIZE channels (Wu and He 2018)."""
   return nn.GroupNorm(num_groups=None, group_size=GROUP_SIZE, dtype=dtype)
 
 
@@ -22,7 +22,7 @@ class ResidualBlock(nn.Module):
   """Two 3x3 convolutions with pre-activation group norm (He et al. 2016b).
 
   Conditioning scales and shifts the channels after the second norm (FiLM,
-  Perez et al. 2018); it begins as the identity.
+  Perez et al. 2018). It is initialized to the identity.
 
   Attributes:
     width: channels of the output.
@@ -54,8 +54,8 @@ class ResidualBlock(nn.Module):
 class UNet(nn.Module):
   """The U-Net as a trunk.
 
-  The stem halves the resolution once: chroma is smooth, and eyes resolve it at
-  half the sharpness of lightness, so ab fields are modelled at (H/2, W/2).
+  The stem halves the resolution, so ab fields are modeled at (H/2, W/2). Chroma
+  is smooth, and human vision resolves it less finely than lightness.
 
   Attributes:
     filters: channels at each scale, multiples of GROUP_SIZE: scale i is
@@ -67,16 +67,16 @@ class UNet(nn.Module):
 
   @property
   def stride(self) -> int:
-    """Features have half the sides of the photograph."""
+    """Features have half the photograph's height and width."""
     return 2
 
   @property
   def divisor(self) -> int:
-    """Each scale halves the sides."""
+    """Each scale halves the height and width."""
     return 2**len(self.filters)
 
   def setup(self) -> None:
-    """Makes the layers that `encode` and `decode` share."""
+    """Creates the layers of `encode` and `decode`."""
     first, *rest = self.filters
     self.stem = nn.Conv(first, (4, 4), (2, 2), dtype=self.dtype)
     self.down = [nn.Conv(width, (2, 2), (2, 2), dtype=self.dtype)
@@ -89,7 +89,7 @@ class UNet(nn.Module):
   def encode(self, inputs: jax.Array, conditioning: jax.Array | None = None,
              *, train: bool) -> list[jax.Array]:
     """See `trunk.Trunk`; one scale for each of `filters`."""
-    del train  # Nothing here differs while training.
+    del train  # Training and inference do not differ.
     x = self.stem(inputs.astype(self.dtype))
     scales = []
     for level, block in enumerate(self.encoder):
@@ -112,19 +112,22 @@ class UNet(nn.Module):
 
 
 def build(filters: Sequence[int], dtype: Any = jnp.float32) -> UNet:
-  """The U-Net for `trunk.TRUNKS`.
+  """Builds the U-Net for `trunk.TRUNKS`.
 
   Args:
     filters: channels at each scale.
     dtype: compute type.
 
   Returns:
-    The trunk; UserError for channels that its group norm cannot divide.
+    The trunk.
+
+  Raises:
+    UserError: there are no filters, or one is not a multiple of GROUP_SIZE.
   """
   if not filters:
-    raise UserError('filters=[]: the U-Net has at least one scale')
+    raise UserError('filters=[]: the U-Net needs at least one scale')
   for width in filters:
     if width < 1 or width % GROUP_SIZE:
-      raise UserError(f'filters={width}: channels of the U-Net are multiples '
-                      f'of {GROUP_SIZE}')
+      raise UserError(f'filters={width}: channels of the U-Net must be '
+                      f'multiples of {GROUP_SIZE}')
   return UNet(tuple(filters), dtype)

@@ -1,4 +1,4 @@
-"""Photographs in files: formats, ICC, EXIF, depth, painting and strokes."""
+"""Photographs in files: formats, ICC, EXIF, bit depth, painting and strokes."""
 
 from colorjax.photo.photo_files import (
     NOT_READ,

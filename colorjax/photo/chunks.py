@@ -1,9 +1,9 @@
-"""Work on the pixels of photographs of any size with one compiled program.
+"""Applies one compiled program to photographs of any size.
 
-JAX compiles a program for each shape, and keeps it. A photograph's own size
-must therefore never be the shape of an array that reaches JAX: thousands of
-photographs would mean thousands of compilations, and memory that grows with
-each. Pixels go in chunks of one length instead.
+JAX compiles and caches a program for each array shape. So the size of a
+photograph must not become the shape of a JAX array: thousands of photographs
+would need thousands of compilations, and memory would grow with each of them.
+Instead, pixels are processed in chunks of equal length.
 """
 
 from collections.abc import Callable
@@ -12,17 +12,17 @@ import jax
 import numpy as np
 
 CHUNK = 2**16
-"""Pixels that are worked on at once."""
+"""Number of pixels in a chunk."""
 
 
 def by_chunks(function: Callable[[np.ndarray], jax.Array],
               pixels: np.ndarray) -> np.ndarray:
-  """Applies a function of single pixels to all of them, a chunk at a time.
+  """Applies a pixelwise function to all pixels, one chunk at a time.
 
   Args:
-    function: `[CHUNK, C] -> [CHUNK, D]`, compiled; what it makes of a pixel
-      depends on that pixel alone.
-    pixels: any size, [..., C].
+    function: `[CHUNK, C] -> [CHUNK, D]`, a compiled function that maps each
+      pixel independently of the others.
+    pixels: [..., C], any number of pixels.
 
   Returns:
     [..., D].

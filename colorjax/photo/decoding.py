@@ -1,7 +1,7 @@
-"""Bytes of an image file to upright sRGB channels; the inside of `photo.read`.
+"""Decodes image files to upright sRGB channels; used by `photo.read`.
 
-Pillow decodes the ordinary formats. Where it silently keeps 8 bits of 16 (RGB
-PNG and TIFF), imagecodecs and tifffile decode instead.
+Pillow decodes most formats. It silently reduces 16-bit RGB to 8 bits, so
+imagecodecs and tifffile decode 16-bit PNG and TIFF.
 """
 
 import contextlib
@@ -36,25 +36,26 @@ _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     8: lambda x: np.rot90(x),
 }
 
-# Warning filters and log levels belong to the process: one thread at a time.
+# Warning filters and log levels are shared by all threads of the process.
 _QUIET_LOCK = threading.Lock()
 
 
 class Refused(ValueError):
-  """A file that cannot be read for a reason that is known and said."""
+  """A file that is not supported; the message gives the reason."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Channels:
-  """What an image file holds.
+  """The content of an image file.
 
   Attributes:
-    pixels: uint8 or uint16, [H, W] grey or [H, W, 3] RGB (sRGB on return).
-    alpha: same dtype, [H, W], or None.
+    pixels: uint8 or uint16, [H, W] grey or [H, W, 3] RGB. `decode` returns
+      sRGB.
+    alpha: opacity, same dtype, [H, W], or None.
     profile: the ICC profile of the file, or None.
-    exif: EXIF block with what still holds for new pixels, or None.
+    exif: EXIF block without entries that describe the old pixels, or None.
     format: Pillow's name of the file format.
-    pictures: how many pictures the file holds; reduced copies are not counted.
+    pictures: number of pictures in the file, without reduced copies.
   """
   pixels: np.ndarray
   alpha: np.ndarray | None = None
@@ -65,24 +66,25 @@ class Channels:
 
 
 def decode(data: bytes, *, max_pixels: int) -> Channels:
-  """Decodes the first picture of an image file that is no reduced copy.
+  """Decodes the first picture of an image file that is not a reduced copy.
 
   Args:
     data: the whole file.
-    max_pixels: a picture of more pixels is refused before it is decoded.
+    max_pixels: maximum number of pixels; larger pictures are refused before
+      they are decoded.
 
   Returns:
-    Its channels, upright and in sRGB.
+    The channels, upright and in sRGB.
 
   Raises:
-    Refused: the file is of a kind that is not read, or too large.
-    Exception: anything, if the file is damaged: decoders raise what they like.
+    Refused: the kind of file is not supported, or the picture is too large.
+    Exception: any other exception of a decoder, if the file is damaged.
   """
   page = None
   if data[:4] in _TIFF_MAGICS:
-    tiff = exif_lib.block(data)
+    tiff = exif_lib.parse_block(data)
     if tiff is not None:
-      page = exif_lib.page(tiff)
+      page = exif_lib.main_page(tiff)
       data = page.data
     deep = _decode_deep_tiff(data, max_pixels, page)
     if deep is not None:
@@ -94,13 +96,13 @@ def decode(data: bytes, *, max_pixels: int) -> Channels:
     pixels, alpha = _split_alpha(imagecodecs.png_decode(data))
     profile = image.info.get('icc_profile')
   else:
-    # Pillow reads the metadata of a TIFF, and warns of it, with the pixels.
+    # Pillow parses the metadata of a TIFF, and warns about it, in `load`.
     with _quiet() if image.format == 'TIFF' else contextlib.nullcontext():
       image.load()
-    rgb, profile = _without_ink(image, image.info.get('icc_profile'))
+    rgb, profile = _cmyk_to_rgb(image, image.info.get('icc_profile'))
     pixels, alpha = _split_mode(rgb)
-  # After load: Pillow finds the EXIF of some PNGs behind the pixels, and turns
-  # TIFFs, and no other format, upright by itself.
+  # After `load`, since some PNGs have their EXIF after the pixels. Pillow
+  # rotates TIFFs upright by itself, but no other format.
   exif, orientation = _read_exif(image, data, page)
   return _finish(
       Channels(pixels=pixels, alpha=alpha, profile=profile, exif=exif,
@@ -108,31 +110,34 @@ def decode(data: bytes, *, max_pixels: int) -> Channels:
 
 
 def size(data: bytes) -> tuple[int, int] | None:
-  """Width and height that an image file claims; None if they cannot be had."""
+  """Width and height by the header of an image file; None if unreadable."""
   try:
-    tiff = exif_lib.block(data) if data[:4] in _TIFF_MAGICS else None
+    tiff = exif_lib.parse_block(data) if data[:4] in _TIFF_MAGICS else None
     if tiff is not None:
-      directory = exif_lib.page(tiff).directory
+      directory = exif_lib.main_page(tiff).directory
       width, height = (tiff.numbers(directory[tag])[0] for tag in (256, 257))
       return width, height
     return _open(data).size
-  except Exception:  # of a file of which nothing is known
+  except Exception:  # a damaged file may cause any exception
     return None
 
 
 def _number_of_frames(image: Image.Image) -> int:
-  """Frames of an animation. The further ones of MPO are of the camera's own."""
+  """Number of frames of an animation; 1 for formats without animations.
+
+  The further pictures of an MPO file are auxiliary pictures of the camera.
+  """
   if image.format not in ('GIF', 'PNG', 'WEBP'):
     return 1
   try:
     return getattr(image, 'n_frames', 1)
-  except Exception:  # damage behind the first picture
+  except Exception:  # the file is damaged after the first picture
     return 1
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-  """Keeps Pillow and tifffile from talking of what `decode` judges itself."""
+  """Suppresses warnings and log lines of Pillow and tifffile."""
   logger = logging.getLogger('tifffile')
   with _QUIET_LOCK, warnings.catch_warnings():
     warnings.filterwarnings('ignore', module='PIL')
@@ -145,31 +150,32 @@ def _quiet() -> Iterator[None]:
 
 
 def _open(data: bytes) -> Image.Image:
-  """Pillow's reader, header parsed and pixels not yet decoded."""
+  """Parses the header with Pillow; the pixels are decoded later."""
   try:
     with _quiet():
       return Image.open(io.BytesIO(data), formats=_FORMATS)
   except Image.DecompressionBombError as error:
     raise Refused('too large: ' + str(error).split(',')[0]) from error
   except Image.UnidentifiedImageError as error:
-    raise Refused('no photograph in a known format (' +
+    raise Refused('not a photograph in a supported format (' +
                   ', '.join(_FORMATS).lower() +
                   '), or its header is damaged') from error
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
   if width < 1 or height < 1:
-    raise Refused(f'it has no pixels: {width}x{height}')
+    raise Refused(f'no pixels: {width}x{height}')
   if width * height > max_pixels:
     raise Refused(
         f'too large: {width}x{height} is more than {max_pixels} pixels')
 
 
-def _without_ink(image: Image.Image, profile: bytes | None
+def _cmyk_to_rgb(image: Image.Image, profile: bytes | None
                  ) -> tuple[Image.Image, bytes | None]:
-  """CMYK (and YCCK) through its profile to RGB, or by Pillow's formula.
+  """Converts CMYK (and YCCK) to RGB, by its profile if it has a valid one.
 
-  Pillow has undone the inversion of Adobe's jpegs already.
+  Without a profile, Pillow's formula is used later. Pillow has already undone
+  the inversion of CMYK in Adobe's JPEGs.
   """
   if image.mode != 'CMYK':
     return image, profile
@@ -181,13 +187,13 @@ def _without_ink(image: Image.Image, profile: bytes | None
 
 
 def _split_mode(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
-  """Pixels (grey or RGB) and alpha of any of Pillow's modes."""
+  """Pixels (grey or RGB) and alpha of an image of any Pillow mode."""
   mode = image.mode
   if mode.startswith('I;16'):
     return np.asarray(image).astype(np.uint16), None
   if mode in ('I', 'F', 'LAB'):
     kind = {'I': '32-bit', 'F': 'floating-point', 'LAB': 'Lab'}[mode]
-    raise Refused(f'{kind} pixels are not read; save it with 8 or 16 bits')
+    raise Refused(f'{kind} pixels are not supported; save it with 8 or 16 bits')
   has_alpha = image.has_transparency_data
   if mode in ('1', 'L', 'LA', 'La'):
     image = image.convert('LA' if has_alpha else 'L')
@@ -198,7 +204,10 @@ def _split_mode(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
 
 def _split_alpha(channels: np.ndarray
                  ) -> tuple[np.ndarray, np.ndarray | None]:
-  """[H, W] or [H, W, 1 to 4] to pixels and alpha; an even count has alpha."""
+  """Splits [H, W] or [H, W, 1 to 4] into pixels and alpha.
+
+  An array with 2 or 4 channels has alpha as the last one.
+  """
   if channels.ndim == 2:
     return channels, None
   count = channels.shape[-1]
@@ -208,7 +217,7 @@ def _split_alpha(channels: np.ndarray
 
 def _decode_deep_tiff(data: bytes, max_pixels: int,
                       chosen: exif_lib.Page | None) -> Channels | None:
-  """A TIFF of more than 8 bits; None if it is for Pillow to read."""
+  """Decodes a TIFF of more than 8 bits; returns None for all other TIFFs."""
   with _quiet(), tifffile.TiffFile(io.BytesIO(data)) as tiff:
     page = tiff.pages.first
     if page.bitspersample <= 8:
@@ -218,7 +227,7 @@ def _decode_deep_tiff(data: bytes, max_pixels: int,
     if page.dtype != np.uint16 or page.bitspersample != 16 or kind not in (
         'MINISBLACK', 'MINISWHITE', 'RGB'):
       raise Refused(f'{page.bitspersample}-bit {kind} pixels of type '
-                    f'{page.dtype} are not read; save it as 16-bit RGB')
+                    f'{page.dtype} are not supported; save it as 16-bit RGB')
     channels = page.asarray()
     if page.axes == 'SYX':
       channels = np.moveaxis(channels, 0, -1)
@@ -227,15 +236,15 @@ def _decode_deep_tiff(data: bytes, max_pixels: int,
     channels = 65535 - channels
   num_colors = 3 if kind == 'RGB' else 1
   if channels.ndim == 3:
-    # Further samples, a mask or a depth map, are nothing that is kept.
+    # Further samples, such as a depth map, are dropped.
     channels = channels[..., :num_colors + 1]
   pixels, alpha = _split_alpha(channels)
   if alpha is not None and page.extrasamples[0] == 1:
     pixels = _unassociate(pixels, alpha)
-  source = exif_lib.block(data)
+  source = exif_lib.parse_block(data)
   exif, turn = None, None
   if chosen is not None and source is not None:
-    exif = exif_lib.kept(source, chosen.directory)
+    exif = exif_lib.cleaned(source, chosen.directory)
     turn = exif_lib.orientation(source, chosen.directory)
   return _finish(
       Channels(pixels=pixels, alpha=alpha, profile=tags.get(34675), exif=exif,
@@ -244,7 +253,7 @@ def _decode_deep_tiff(data: bytes, max_pixels: int,
 
 
 def _unassociate(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-  """Undoes the multiplication of 16-bit pixels by their alpha."""
+  """Divides 16-bit premultiplied pixels by their alpha."""
   opacity = alpha.reshape(alpha.shape + (1,) * (pixels.ndim - 2))
   full = pixels.astype(np.float64) * 65535 / np.maximum(opacity, 1)
   return np.minimum(np.rint(full), 65535).astype(np.uint16)
@@ -252,17 +261,17 @@ def _unassociate(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 def _read_exif(image: Image.Image, data: bytes, page: exif_lib.Page | None
                ) -> tuple[bytes | None, int]:
-  """EXIF that holds for new pixels too, and how to turn them (1: upright)."""
+  """The EXIF block to keep, and the orientation of the pixels (1: upright)."""
   if page is not None:
-    source = exif_lib.block(data)
-    return (exif_lib.kept(source, page.directory) if source else None), 1
+    source = exif_lib.parse_block(data)
+    return (exif_lib.cleaned(source, page.directory) if source else None), 1
   found = image.info.get('exif')
   if not found:
-    # As ImageMagick writes it into PNGs: a header of three lines, then hex.
+    # ImageMagick writes EXIF into PNGs as three header lines and hex digits.
     profile: Any = image.info.get('Raw profile type exif')
     with contextlib.suppress(AttributeError, ValueError, TypeError):
       found = bytes.fromhex(''.join(profile.split('\n')[3:]))
-  source = exif_lib.block(found) if found else None
+  source = exif_lib.parse_block(found) if found else None
   directory: exif_lib.Directory = {}
   if source is not None:
     with contextlib.suppress(struct.error):
@@ -271,21 +280,21 @@ def _read_exif(image: Image.Image, data: bytes, page: exif_lib.Page | None
   if source is not None:
     turn = exif_lib.orientation(source, directory)
   if turn is None:
-    # Pillow looks into XMP too, and raises anything at odd entries.
+    # Pillow also reads XMP, and may raise any exception on invalid entries.
     with contextlib.suppress(Exception), _quiet():
       turn = image.getexif().get(exif_lib.ORIENTATION)
-  exif = exif_lib.kept(source, directory) if source is not None else None
+  exif = exif_lib.cleaned(source, directory) if source is not None else None
   return exif, turn or 1
 
 
 def _finish(channels: Channels, orientation: int) -> Channels:
-  """Channels as decoded, in sRGB and upright."""
+  """Converts decoded channels to sRGB and turns them upright."""
   pixels, profile = channels.pixels, channels.profile
   if profile:
     try:
       pixels = icc.to_srgb(pixels, profile)
     except ValueError:
-      profile = None  # Like browsers: the numbers are taken for sRGB.
+      profile = None  # Like in browsers, the pixels are assumed to be sRGB.
   upright = _UPRIGHT.get(orientation, lambda x: x)
   alpha = channels.alpha
   return dataclasses.replace(

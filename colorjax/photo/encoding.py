@@ -1,4 +1,4 @@
-"""sRGB channels to the bytes of an image file; the inside of `photo.write`."""
+"""Encodes sRGB channels as image files; used by `photo.write`."""
 
 import dataclasses
 import io
@@ -15,20 +15,20 @@ from colorjax.photo import icc
 
 _JPEG_QUALITY = 95
 
-_MOST_EXIF = {'JPEG': 65_533}
-"""Bytes of EXIF that a format has room for."""
+_MAX_EXIF = {'JPEG': 65_533}
+"""Maximum size of an EXIF block in bytes, by format."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-  """What a file format can hold.
+  """The capabilities of a file format.
 
   Attributes:
-    name: Pillow's name.
-    bits: largest depth of a channel, 8 or 16.
-    has_alpha: whether it keeps an alpha channel.
-    is_lossless: whether it keeps every pixel to the last bit.
-    max_side: largest width or height, in pixels.
+    name: Pillow's name of the format.
+    bits: maximum bit depth of a channel, 8 or 16.
+    has_alpha: whether it stores an alpha channel.
+    is_lossless: whether it stores pixels exactly.
+    max_side: maximum width or height, in pixels.
   """
   name: str
   bits: int
@@ -37,7 +37,7 @@ class Format:
   max_side: int = 2**31 - 1
 
 
-# JPEG: what libjpeg writes. BMP and PNG: signed 32 bits.
+# 65,500 is the limit of libjpeg. BMP and PNG store sides as signed 32 bits.
 _JPEG = Format('JPEG', bits=8, has_alpha=False, is_lossless=False,
                max_side=65_500)
 _TIFF = Format('TIFF', bits=16, has_alpha=True)
@@ -48,22 +48,22 @@ FORMATS = {
     '.bmp': Format('BMP', bits=8, has_alpha=False),
     '.jpg': _JPEG, '.jpeg': _JPEG, '.jpe': _JPEG, '.jfif': _JPEG,
 }
-"""The formats that are written, by file name ending in lower case."""
+"""The formats that can be written, by file name ending in lower case."""
 
 
 def encode(file_format: Format, pixels: np.ndarray,
            alpha: np.ndarray | None = None, exif: bytes | None = None) -> bytes:
-  """An image file that says that its pixels are sRGB.
+  """Encodes an image file that is tagged as sRGB.
 
-  jpeg has quality 95 and full-resolution chroma (4:4:4); webp is lossless,
-  since its lossy form halves the resolution of chroma. EXIF is written byte for
-  byte, by bmp not at all. Where jpeg has no room for a block, its longest
-  entries are left out. tiff takes a resolution only if it is a number.
+  JPEG has quality 95 and full-resolution chroma (4:4:4). WebP is lossless,
+  since lossy WebP halves the resolution of chroma. EXIF is copied byte for
+  byte, except that BMP stores none, that JPEG drops the longest entries of a
+  block that is too long, and that TIFF drops a resolution that is not a number.
 
   Args:
-    file_format: one of FORMATS, deep enough for the pixels.
+    file_format: one of FORMATS, with enough bits for the pixels.
     pixels: sRGB, uint8 or uint16, [H, W] or [H, W, 3].
-    alpha: same dtype, [H, W], or None; must be None where the format has none.
+    alpha: same dtype, [H, W], or None; must be None if the format has no alpha.
     exif: EXIF block, or None.
 
   Returns:
@@ -82,10 +82,10 @@ def encode(file_format: Format, pixels: np.ndarray,
       'BMP': {},
   }
   if file_format.name != 'BMP':
-    # A grey picture takes an RGB profile in no format.
+    # An RGB profile is not allowed for grey pictures.
     profile = icc.srgb_profile() if pixels.shape[2:] in ((3,), (4,)) else None
-    if exif and file_format.name in _MOST_EXIF:
-      exif = exif_lib.shortened(exif, _MOST_EXIF[file_format.name])
+    if exif and file_format.name in _MAX_EXIF:
+      exif = exif_lib.shorten(exif, _MAX_EXIF[file_format.name])
     options[file_format.name].update(icc_profile=profile, exif=exif or b'')
   out = io.BytesIO()
   Image.fromarray(pixels).save(
@@ -94,10 +94,10 @@ def encode(file_format: Format, pixels: np.ndarray,
 
 
 def _encode_png(pixels: np.ndarray, exif: bytes | None) -> bytes:
-  """PNG of any depth; Pillow writes none of 16-bit RGB.
+  """Encodes a PNG of 8 or 16 bits; Pillow cannot write 16-bit RGB.
 
-  The chunks that imagecodecs does not write follow IHDR, which is the first
-  33 bytes (PNG, third edition, 5.3 and 11.3).
+  imagecodecs writes no metadata chunks. They are inserted after IHDR, which
+  ends at byte 33 (PNG, third edition, 5.3 and 11.3).
   """
   data = bytes(imagecodecs.png_encode(pixels, level=6))
   chunks = _png_chunk(b'sRGB', b'\1')  # relative colorimetric
@@ -112,13 +112,13 @@ def _png_chunk(name: bytes, content: bytes) -> bytes:
 
 
 def _encode_tiff(pixels: np.ndarray, exif: bytes | None) -> bytes:
-  """TIFF of any depth, deflated.
+  """Encodes a deflated TIFF of 8 or 16 bits.
 
-  Pillow writes no 16-bit RGB, and no EXIF directory beside compressed pixels.
+  Pillow cannot write 16-bit RGB, nor an EXIF directory with compressed pixels.
   """
   is_rgb = pixels.ndim == 3 and pixels.shape[-1] >= 3
   has_alpha = pixels.ndim == 3 and pixels.shape[-1] in (2, 4)
-  source = exif_lib.block(exif) if exif else None
+  source = exif_lib.parse_block(exif) if exif else None
   out = io.BytesIO()
   tifffile.imwrite(
       out, pixels, photometric='rgb' if is_rgb else 'minisblack',
@@ -128,4 +128,4 @@ def _encode_tiff(pixels: np.ndarray, exif: bytes | None) -> bytes:
       byteorder='>' if source and source.order == '>' else '<', bigtiff=False,
       iccprofile=icc.srgb_profile() if is_rgb else None)
   data = out.getvalue()
-  return exif_lib.into_tiff(data, exif) if exif and source else data
+  return exif_lib.insert_into_tiff(data, exif) if exif and source else data

@@ -1,10 +1,10 @@
-"""EXIF, entry by entry: what still holds for new pixels, as bytes.
+"""Copies EXIF entries to new files as bytes, and finds the pages of TIFFs.
 
 An EXIF block is a small TIFF: directories of entries (tag, type, count, value)
-in either byte order (Exif 2.32, 4.6.2; TIFF 6.0, section 2). Values are never
-decoded here, so that a name in UTF-8, a maker's note, or a number that a
-program has written as text comes out as it came in. Every entry stands alone:
-one that is damaged is left out, and takes no other with it.
+in either byte order (Exif 2.32, 4.6.2; TIFF 6.0, section 2). Values are not
+decoded, so that a name in UTF-8, a maker note, or a number that a program has
+written as text is copied unchanged. A damaged entry is left out without
+affecting the others.
 """
 
 import dataclasses
@@ -12,28 +12,29 @@ import struct
 from collections.abc import Iterator, Mapping
 
 PREFIX = b'Exif\0\0'
-"""What stands before the block in jpeg files."""
+"""The bytes before the block in JPEG files."""
 
 ORIENTATION = 274
 _EXIF, _GPS = 34665, 34853
 _NEW_SUBFILE_TYPE, _SUBFILE_TYPE, _SUB_IFDS = 254, 255, 330
 
-# What describes the shot, and not the layout of the file that it came in:
+# Entries that describe the shot and not the layout of the file:
 # DocumentName, ImageDescription, Make, Model, XResolution, YResolution,
 # ResolutionUnit, Software, DateTime, Artist, HostComputer, Rating,
 # RatingPercent, Copyright, XPTitle, XPComment, XPAuthor, XPKeywords, XPSubject.
 _KEPT = (269, 270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 18246, 18249,
          33432, 40091, 40092, 40093, 40094, 40095)
-# ColorSpace, PixelXDimension, PixelYDimension, Interoperability: what speaks of
-# the old pixels.
+# Entries that describe the old pixels:
+# ColorSpace, PixelXDimension, PixelYDimension, Interoperability.
 _STALE = (40961, 40962, 40963, 40965)
 
-# Readers of a tiff compute with its resolution: there it has to be a number.
+# Type and count that a resolution must have in a TIFF, since readers of TIFFs
+# compute with it.
 _RESOLUTION = {282: (5, 1), 283: (5, 1), 296: (3, 1)}
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4,
           12: 8, 13: 4, 16: 8, 17: 8, 18: 8, 129: 1}
-_MOST_DIRECTORIES = 10_000
+_MAX_DIRECTORIES = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Entry:
   Attributes:
     type: 2 for ASCII, 3 for SHORT, 5 for RATIONAL, 7 for UNDEFINED, ...
     count: number of values.
-    value: their bytes, in the byte order of the block.
+    value: the bytes of the values, in the byte order of the block.
   """
   type: int
   count: int
@@ -55,11 +56,11 @@ Directory = dict[int, Entry]
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-  """Bytes that begin like a TIFF: an EXIF block or a whole TIFF.
+  """An EXIF block or a whole TIFF; both have the same structure.
 
   Attributes:
     data: the bytes.
-    order: '<' or '>'.
+    order: byte order, '<' or '>'.
     is_big: whether it is a BigTIFF, with 64-bit offsets.
   """
   data: bytes
@@ -67,7 +68,7 @@ class Block:
   is_big: bool
 
   def number(self, layout: str, at: int) -> int:
-    """One number at an offset; struct.error past the end."""
+    """Reads a number at an offset; raises struct.error past the end."""
     return struct.unpack_from(self.order + layout, self.data, at)[0]
 
   def first(self) -> int:
@@ -75,14 +76,15 @@ class Block:
     return self.number('Q', 8) if self.is_big else self.number('I', 4)
 
   def directory(self, at: int) -> tuple[Directory, int]:
-    """The sound entries of a directory, and the offset of the next one.
+    """Reads the valid entries of a directory.
 
     Args:
-      at: its offset.
+      at: offset of the directory.
 
     Returns:
-      The entries by tag; those whose type is unknown or whose value lies
-      outside are left out. The offset is 0 where there is no next one.
+      The entries by tag, without those that have an unknown type or a value
+      outside the block; and the offset of the next directory, 0 if there is
+      none.
     """
     head, step, room = ('Q', 20, 8) if self.is_big else ('H', 12, 4)
     entries: Directory = {}
@@ -110,17 +112,17 @@ class Block:
     return entries, following
 
   def chain(self) -> Iterator[tuple[int, Directory]]:
-    """The directories one after the other, each once, with their offsets."""
+    """Yields the offset and the entries of each directory, each once."""
     seen: set[int] = set()
     at = self.first()
-    while at and at not in seen and len(seen) < _MOST_DIRECTORIES:
+    while at and at not in seen and len(seen) < _MAX_DIRECTORIES:
       seen.add(at)
       entries, following = self.directory(at)
       yield at, entries
       at = following
 
   def numbers(self, entry: Entry | None) -> list[int]:
-    """The whole numbers of an entry; [] where it has none."""
+    """The integers of an entry; [] if it holds no integers."""
     layout = {1: 'B', 3: 'H', 4: 'I', 13: 'I', 16: 'Q', 18: 'Q'}.get(
         entry.type if entry else 0)
     if entry is None or layout is None:
@@ -129,8 +131,8 @@ class Block:
                               entry.value))
 
 
-def block(data: bytes) -> Block | None:
-  """The block in some bytes, with or without PREFIX; None if it is none."""
+def parse_block(data: bytes) -> Block | None:
+  """Parses a block with or without PREFIX; returns None if it is invalid."""
   data = data.removeprefix(PREFIX)
   order = {b'II': '<', b'MM': '>'}.get(data[:2])
   if order is None or len(data) < 8:
@@ -142,23 +144,23 @@ def block(data: bytes) -> Block | None:
 
 
 def orientation(source: Block, directory: Mapping[int, Entry]) -> int | None:
-  """How the picture has to be turned, 1 to 8; None if it is not said."""
-  said = source.numbers(directory.get(ORIENTATION))
-  return said[0] if said and 1 <= said[0] <= 8 else None
+  """The orientation of the picture, 1 to 8; None if it is not given."""
+  numbers = source.numbers(directory.get(ORIENTATION))
+  return numbers[0] if numbers and 1 <= numbers[0] <= 8 else None
 
 
-def kept(source: Block, directory: Mapping[int, Entry]) -> bytes | None:
-  """An EXIF block of what still holds for new pixels.
+def cleaned(source: Block, directory: Mapping[int, Entry]) -> bytes | None:
+  """Makes an EXIF block without entries that describe the old pixels.
 
-  Orientation, layout, sizes and the thumbnail are left out.
+  Orientation, layout, sizes and the thumbnail are removed.
 
   Args:
-    source: where the directory comes from.
+    source: the block that holds the directory.
     directory: the entries of the picture.
 
   Returns:
-    PREFIX and the block, in the byte order of the source; None if nothing is
-    left.
+    PREFIX and the new block, in the byte order of the source; None if no
+    entries are left.
   """
   main = {tag: directory[tag] for tag in _KEPT if tag in directory}
   below: dict[int, Directory] = {}
@@ -170,70 +172,95 @@ def kept(source: Block, directory: Mapping[int, Entry]) -> bytes | None:
         below[pointer] = found
   if not main and not below:
     return None
-  head = b'II*\0' if source.order == '<' else b'MM\0*'
-  body, start = _packed(main, below, source.order, 8)
-  return PREFIX + head + struct.pack(source.order + 'I', start) + body
+  return _make_block(main, below, source.order)
 
 
-def shortened(exif: bytes, most: int) -> bytes:
-  """A block of at most so many bytes; the longest entries are left out."""
-  source = block(exif)
-  while len(exif) > most and source is not None:
-    main = source.directory(source.first())[0]
-    places = [(len(entry.value), pointer, tag)
-              for pointer, entries in ((0, main), *_below(source, main).items())
-              for tag, entry in entries.items()
-              if tag not in (_EXIF, _GPS)]
-    if not places:
+def shorten(exif: bytes, max_bytes: int) -> bytes:
+  """Removes the longest entries of a block until it is short enough.
+
+  Args:
+    exif: a block that `cleaned` returned.
+    max_bytes: maximum length of the result.
+
+  Returns:
+    The block, or b'' if no entries are left.
+  """
+  source = parse_block(exif)
+  while len(exif) > max_bytes and source is not None:
+    main, below = _all_entries(source)
+    lengths = [(len(entry.value), pointer, tag)
+               for pointer, entries in ((0, main), *below.items())
+               for tag, entry in entries.items()]
+    if not lengths:
       return b''
-    _, pointer, tag = max(places)
-    below = _below(source, main)
+    _, pointer, tag = max(lengths)
     (below[pointer] if pointer else main).pop(tag)
-    main = {tag: entry for tag, entry in main.items()
-            if tag not in (_EXIF, _GPS)}
     below = {pointer: entries for pointer, entries in below.items() if entries}
-    body, start = _packed(main, below, source.order, 8)
-    exif = PREFIX + source.data[:4] + struct.pack(
-        source.order + 'I', start) + body
-    source = block(exif)
+    exif = _make_block(main, below, source.order)
+    source = parse_block(exif)
   return exif
 
 
-def into_tiff(tiff: bytes, exif: bytes) -> bytes:
-  """A tiff of one page with the entries of an EXIF block.
+def insert_into_tiff(tiff: bytes, exif: bytes) -> bytes:
+  """Adds the entries of an EXIF block to a TIFF of one page.
 
   Args:
-    tiff: the file, in the byte order of the block, no BigTIFF.
-    exif: what `kept` returned.
+    tiff: the file, in the byte order of the block; not a BigTIFF.
+    exif: a block that `cleaned` returned.
 
   Returns:
-    The file.
+    The new file.
+
+  Raises:
+    ValueError: the byte orders differ, or the file is a BigTIFF.
   """
-  target, source = block(tiff), block(exif)
+  target, source = parse_block(tiff), parse_block(exif)
   assert target is not None
   assert source is not None
   if target.is_big or target.order != source.order:
-    raise ValueError('the tiff and the EXIF block differ in byte order')
-  given = source.directory(source.first())[0]
+    raise ValueError('the TIFF must have the byte order of the EXIF block and '
+                     'must not be a BigTIFF')
+  added, below = _all_entries(source)
   main = target.directory(target.first())[0]
   main.update({
-      tag: entry for tag, entry in given.items()
-      if tag not in (_EXIF, _GPS) and _RESOLUTION.get(
-          tag, (entry.type, entry.count)) == (entry.type, entry.count)})
+      tag: entry for tag, entry in added.items()
+      if _RESOLUTION.get(tag, (entry.type, entry.count))
+      == (entry.type, entry.count)})
   tiff += b'\0' * (len(tiff) % 2)
-  body, start = _packed(main, _below(source, given), source.order, len(tiff))
+  body, start = _pack(main, below, source.order, len(tiff))
   return tiff[:4] + struct.pack(target.order + 'I', start) + tiff[8:] + body
 
 
-def _below(source: Block, main: Mapping[int, Entry]) -> dict[int, Directory]:
-  """The EXIF and GPS directories of a block that `kept` has made."""
-  return {pointer: source.directory(source.numbers(main[pointer])[0])[0]
-          for pointer in (_EXIF, _GPS) if pointer in main}
+def _all_entries(source: Block) -> tuple[Directory, dict[int, Directory]]:
+  """The entries of a block that `cleaned` returned.
+
+  Returns:
+    The entries of the main directory without pointers, and those of the EXIF
+    and GPS directories by their pointer's tag.
+  """
+  main = source.directory(source.first())[0]
+  below = {pointer: source.directory(source.numbers(main.pop(pointer))[0])[0]
+           for pointer in (_EXIF, _GPS) if pointer in main}
+  return main, below
 
 
-def _packed(main: Directory, below: Mapping[int, Directory], order: str,
-            start: int) -> tuple[bytes, int]:
-  """Directories as bytes that are to lie at an offset.
+def _make_block(main: Directory, below: Mapping[int, Directory], order: str
+                ) -> bytes:
+  """PREFIX and an EXIF block of some entries; arguments as in `_pack`."""
+  head = b'II*\0' if order == '<' else b'MM\0*'
+  body, start = _pack(main, below, order, 8)
+  return PREFIX + head + struct.pack(order + 'I', start) + body
+
+
+def _pack(main: Directory, below: Mapping[int, Directory], order: str,
+          start: int) -> tuple[bytes, int]:
+  """Encodes directories, to be stored at the offset `start`.
+
+  Args:
+    main: the entries of the main directory.
+    below: the entries of the EXIF and GPS directories by their pointer's tag.
+    order: byte order, '<' or '>'.
+    start: offset of the first byte.
 
   Returns:
     The bytes, and the offset of the main directory.
@@ -241,51 +268,51 @@ def _packed(main: Directory, below: Mapping[int, Directory], order: str,
   body = b''
   main = dict(main)
   for pointer, entries in below.items():
-    packed, at = _directory(entries, order, start + len(body))
+    packed, at = _pack_directory(entries, order, start + len(body))
     body += packed
     main[pointer] = Entry(4, 1, struct.pack(order + 'I', at))
-  packed, at = _directory(main, order, start + len(body))
+  packed, at = _pack_directory(main, order, start + len(body))
   return body + packed, at
 
 
-def _directory(entries: Directory, order: str, start: int
-               ) -> tuple[bytes, int]:
-  """A directory with its values behind it, and its offset."""
+def _pack_directory(entries: Directory, order: str, start: int
+                    ) -> tuple[bytes, int]:
+  """Encodes a directory followed by its values; returns it and its offset."""
   table = struct.pack(order + 'H', len(entries))
   values = b''
-  behind = start + 2 + 12 * len(entries) + 4
+  values_at = start + 2 + 12 * len(entries) + 4
   for tag, entry in sorted(entries.items()):
     table += struct.pack(order + 'HHI', tag, entry.type, entry.count)
     if len(entry.value) <= 4:
       table += entry.value.ljust(4, b'\0')
     else:
-      table += struct.pack(order + 'I', behind + len(values))
+      table += struct.pack(order + 'I', values_at + len(values))
       values += entry.value + b'\0' * (len(entry.value) % 2)
   return table + bytes(4) + values, start
 
 
-# The pages of a TIFF.
-
 @dataclasses.dataclass(frozen=True)
 class Page:
-  """The page of a TIFF that is the photograph.
+  """The page of a TIFF that holds the photograph.
 
   Attributes:
-    data: a TIFF whose first page it is.
-    directory: its entries, and those of the first page that it lacks.
-    pictures: how many pages are photographs: no reduced copies, no masks.
+    data: the TIFF, changed so that this page is the first.
+    directory: the entries of the page, and entries that only the first page
+      has.
+    pictures: number of pages that are photographs, without reduced copies and
+      masks.
   """
   data: bytes
   directory: Directory
   pictures: int
 
 
-def page(source: Block) -> Page:
-  """Finds the first page of a TIFF that is no reduced copy of another.
+def main_page(source: Block) -> Page:
+  """Finds the first page of a TIFF that is not a reduced copy of another.
 
-  Pages below other pages (SubIFDs) are looked at as well: some programs put a
-  thumbnail first and the photograph below it. If all are reduced copies, the
-  largest is taken.
+  Pages below other pages (SubIFDs) are included, since some programs store a
+  thumbnail first and the photograph below it. If all pages are reduced copies,
+  the largest one is used.
 
   Args:
     source: the file.
@@ -319,7 +346,8 @@ def page(source: Block) -> Page:
 def _is_full(source: Block, entries: Directory) -> bool:
   new = source.numbers(entries.get(_NEW_SUBFILE_TYPE))
   old = source.numbers(entries.get(_SUBFILE_TYPE))
-  # Bit 0: a reduced copy; bit 2: a mask. The older tag has 2 for a copy.
+  # In the new tag, bit 0 is a reduced copy and bit 2 a mask. In the old tag, 2
+  # is a reduced copy.
   return not (new and new[0] & 5) and not (old and old[0] == 2)
 
 

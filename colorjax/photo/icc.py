@@ -1,8 +1,8 @@
-"""Color profiles: pixels of any RGB, grey or CMYK profile to sRGB.
+"""Converts pixels with an RGB, grey or CMYK color profile to sRGB.
 
-A photograph says in its embedded ICC profile (ISO 15076-1) what its numbers
-mean. This project speaks sRGB alone, so the profile is applied once, when the
-file is read, by Little CMS, at the depth of the pixels.
+The embedded ICC profile (ISO 15076-1) of a photograph defines its color space.
+This project uses sRGB only. So Little CMS applies the profile once, when the
+file is read, at the bit depth of the pixels.
 """
 
 import functools
@@ -16,20 +16,20 @@ _SPACES = {b'RGB ': ('rgb', 3), b'GRAY': ('gray', 1), b'CMYK': ('cmyk', 4)}
 
 @functools.cache
 def srgb_profile() -> bytes:
-  """An sRGB profile to embed; the same bytes every time."""
+  """Makes an sRGB profile to embed; its bytes never change."""
   profile = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
-  # Little CMS writes the time of day into the header's date (bytes 24 to 35).
+  # Bytes 24 to 35 of the header are the creation time; it is made constant.
   date = np.array([2000, 1, 1, 0, 0, 0], '>u2').tobytes()
   return profile[:24] + date + profile[36:]
 
 
 def to_srgb(pixels: np.ndarray, profile: bytes) -> np.ndarray:
-  """Pixels in the color space of an ICC profile, in sRGB.
+  """Converts pixels from the color space of an ICC profile to sRGB.
 
-  Relative colorimetric with black point compensation, the usual choice for
-  photographs. A profile that is sRGB under another name leaves every pixel as
-  it is. A grey picture may carry an RGB profile: its values are then the equal
-  R, G and B of that space.
+  Uses the relative colorimetric intent with black point compensation, the usual
+  choice for photographs. If the profile is sRGB within one 8-bit level, pixels
+  are not changed. If a grey picture has an RGB profile, its values are taken as
+  equal R, G and B of that space.
 
   Args:
     pixels: uint8 or uint16, [H, W] grey, [H, W, 3] RGB or [H, W, 4] CMYK
@@ -40,8 +40,7 @@ def to_srgb(pixels: np.ndarray, profile: bytes) -> np.ndarray:
     Same dtype: [H, W] for grey pixels, [H, W, 3] otherwise.
 
   Raises:
-    ValueError: the profile is damaged or speaks of other channels than the
-      pixels have.
+    ValueError: the profile is damaged or is for another number of channels.
   """
   channels = 1 if pixels.ndim == 2 else pixels.shape[-1]
   space, profile_channels = _SPACES.get(profile[16:20], ('unknown', 0))
@@ -50,11 +49,13 @@ def to_srgb(pixels: np.ndarray, profile: bytes) -> np.ndarray:
     pixels = np.repeat(pixels[..., None], 3, axis=-1)
   elif channels != profile_channels:
     raise ValueError(
-        f'its color profile is for {space} pixels, it has {channels} channels')
+        f'the color profile is for {space} pixels, but the picture has '
+        f'{channels} channels')
   if space != 'cmyk' and _is_srgb(profile):
     return pixels[..., 0] if is_grey and pixels.ndim == 3 else pixels
   rgb = _transform(pixels, profile)
-  # Equal channels up to rounding; green weighs most in the lightness.
+  # The channels are equal up to rounding. Green has the largest weight in the
+  # lightness.
   return np.ascontiguousarray(rgb[..., 1]) if is_grey else rgb
 
 
@@ -65,13 +66,13 @@ def _transform(pixels: np.ndarray, profile: bytes) -> np.ndarray:
         colorspace=_SPACES[profile[16:20]][0], outcolorspace='rgb',
         intent=imagecodecs.CMS.INTENT.RELATIVE_COLORIMETRIC,
         flags=imagecodecs.CMS.FLAGS.BLACKPOINTCOMPENSATION)
-  except Exception as error:  # CmsError, or ValueError for odd headers
-    raise ValueError(f'its color profile is damaged: {error}') from error
+  except Exception as error:  # CmsError, or ValueError for invalid headers
+    raise ValueError(f'the color profile is damaged: {error}') from error
 
 
 @functools.lru_cache(maxsize=32)
 def _is_srgb(profile: bytes) -> bool:
-  """Whether a profile moves no color by more than one 8-bit level."""
+  """Whether a profile changes no color by more than one 8-bit level."""
   levels = np.arange(0, 256, 15, dtype=np.uint8)
   if profile[16:20] == b'GRAY':
     probe = levels[None, :]
@@ -79,5 +80,5 @@ def _is_srgb(profile: bytes) -> bool:
   else:
     probe = np.stack(np.meshgrid(levels, levels, levels), -1)
     probe = expected = probe.reshape(1, -1, 3)
-  moved = _transform(probe, profile).astype(int) - expected
-  return bool(np.abs(moved).max() <= 1)
+  difference = _transform(probe, profile).astype(int) - expected
+  return bool(np.abs(difference).max() <= 1)

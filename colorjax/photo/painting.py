@@ -1,12 +1,11 @@
-"""Colors on a photograph's lightness: Lab to sRGB pixels that keep it.
+"""Converts Lab to sRGB pixels that keep the photograph's lightness exactly.
 
-What "keeps its lightness" means: the grey level of a color is the sRGB grey of
-the same CIE luminance, rounded to the depth of the file. Every pixel of a
-coloring has the grey level of the photograph's pixel, so that a coloring that
-is made grey again IS the grey photograph, to the last bit. This holds for all
-lossless formats, at 8 and at 16 bits; jpeg cannot promise it. (float32 finds
-the level itself of a colored pixel: where that lies within 0.02 of a 16-bit
-level's border, the neighbor may be taken.)
+The grey level of a color is the sRGB grey of the same CIE luminance, rounded to
+the bit depth of the file. Every pixel of a coloring has the same grey level as
+the photograph's pixel. So a coloring converted back to grey is bit-identical to
+the grey photograph. This holds for all lossless formats, at 8 and 16 bits, but
+not for JPEG. (Grey levels are computed in float32: within 0.02 of the border of
+two 16-bit levels, the neighboring level may result.)
 """
 
 import jax
@@ -16,13 +15,13 @@ from colorjax import color
 
 
 def picture(lightness: jax.Array, ab: jax.Array, *, bits: int = 8) -> jax.Array:
-  """The picture that a person is given: in the gamut, lightness kept, rounded.
+  """Makes the sRGB picture of a coloring, with the lightness kept exactly.
 
   Args:
     lightness: L in [0, 100], [..., H, W, 1], broadcastable against `ab`.
-    ab: Lab units, [..., H, W, 2]; what sRGB cannot hold at this lightness is
-      brought towards grey at its hue.
-    bits: depth of a channel, 8 or 16.
+    ab: Lab units, [..., H, W, 2]. Colors outside the sRGB gamut at this
+      lightness lose chroma at constant hue until they are inside.
+    bits: bit depth of a channel, 8 or 16.
 
   Returns:
     sRGB, uint8 or uint16 [..., H, W, 3].
@@ -33,11 +32,11 @@ def picture(lightness: jax.Array, ab: jax.Array, *, bits: int = 8) -> jax.Array:
 
 
 def grey_picture(lightness: jax.Array, *, bits: int = 8) -> jax.Array:
-  """`picture` where ab is 0, at a fraction of its cost.
+  """Makes the grey picture: `picture` with ab = 0, but faster.
 
   Args:
     lightness: L in [0, 100], [..., H, W, 1].
-    bits: depth of a channel, 8 or 16.
+    bits: bit depth of a channel, 8 or 16.
 
   Returns:
     sRGB, uint8 or uint16 [..., H, W, 3].
@@ -50,18 +49,19 @@ def grey_picture(lightness: jax.Array, *, bits: int = 8) -> jax.Array:
 
 
 def round_at_lightness(lab: jax.Array, *, bits: int) -> jax.Array:
-  """Rounds colors to whole sRGB levels that keep the grey level.
+  """Rounds colors to integer sRGB levels without changing the grey level.
 
   The luminance is set to that of the color's grey level. Red and blue are
-  rounded; green, which carries 72 % of the luminance, then takes the level that
-  restores it best. One step of green is at most 0.88 grey levels, so the result
-  is never further than 0.45 from the grey level; where green is at its end, it
-  is 0.37, which is what rounding red and blue can do.
+  rounded. Green, which contributes 72 % of the luminance, then gets the level
+  that restores the luminance best. One step of green is at most 0.88 grey
+  levels, so the result differs from the grey level by at most 0.45. Where green
+  is 0 or at its maximum, the difference is at most 0.37, from rounding red and
+  blue.
 
   Args:
-    lab: colors, [..., 3]. What the sRGB gamut does not hold is mixed with the
-      grey of its luminance until it does.
-    bits: depth of a channel, 8 or 16.
+    lab: L in [0, 100], a and b, [..., 3]. Colors outside the sRGB gamut are
+      mixed with the grey of their luminance until they are inside.
+    bits: bit depth of a channel, 8 or 16.
 
   Returns:
     uint8 or uint16 [..., 3].
@@ -71,7 +71,7 @@ def round_at_lightness(lab: jax.Array, *, bits: int) -> jax.Array:
   luminance = jnp.clip(xyz[..., 1:2], 0, 1)
   grey = jnp.round(color.linear_to_srgb(luminance) * top)
   kept = color.srgb_to_linear(grey / top)
-  # Brighter or darker light of the same chromaticity.
+  # Scaling linear light keeps the chromaticity.
   scale = kept / jnp.maximum(luminance, 1e-9)
   linear = _mixed_into_gamut(color.xyz_to_linear(xyz) * scale, kept)
   red, _, blue = jnp.moveaxis(
@@ -92,11 +92,11 @@ def round_at_lightness(lab: jax.Array, *, bits: int) -> jax.Array:
 
 
 def _mixed_into_gamut(linear: jax.Array, luminance: jax.Array) -> jax.Array:
-  """Linear RGB [..., 3] in [0, 1], its luminance [..., 1] unchanged.
+  """Moves linear RGB [..., 3] into [0, 1] at constant luminance [..., 1].
 
-  Mixing with the grey of equal luminance is linear in light, so that the
-  luminance stays exact; `color.fit_to_gamut`, which keeps the hue, leaves an
-  excess of its tolerance that is 85 levels of 16-bit black.
+  It mixes colors with the grey of equal luminance, which keeps the luminance
+  exactly. `color.fit_to_gamut` is not exact enough here: its tolerance is 85
+  levels of 16-bit black.
   """
   share = jnp.where(linear < 0, luminance / (luminance - linear), 1.0)
   share = jnp.where(linear > 1, (1 - luminance) / (linear - luminance), share)

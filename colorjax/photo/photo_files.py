@@ -1,21 +1,21 @@
-"""Photographs in files: read upright, in sRGB, at their full depth; written.
+"""Reads photographs upright, in sRGB and at full bit depth; writes them.
 
-What a file may be:
+What can be read:
 
-  formats      jpeg (also MPO of phones), png, webp, bmp, tiff, gif; of an
-               animation or a file of several pages, the first picture that is
-               no reduced copy; `Photo.pictures` counts them
-  pixels       1-bit, grey, palette, RGB, CMYK and YCCK; 8 or 16 bit; an alpha
-               channel is kept beside the pixels, never blended in
-  orientation  EXIF-rotated pictures are turned upright
+  formats      jpeg (including MPO), png, webp, bmp, tiff, gif; of an animation
+               or a file of several pages, the first picture that is not a
+               reduced copy (`Photo.pictures` counts them)
+  pixels       1-bit, grey, palette, RGB, CMYK and YCCK; 8 or 16 bits; an alpha
+               channel is returned beside the pixels and never blended
+  orientation  pictures are turned upright by their EXIF orientation
   profile      an embedded ICC profile other than sRGB is applied (`icc`); a
-               damaged one is ignored, as browsers do
+               damaged one is ignored, as in browsers
 
-Floating-point, 12-bit, 32-bit and Lab pixels are refused, like every damaged
-file, with an `UnreadablePhoto` whose text is one line that names the file.
+For damaged files and for floating-point, 12-bit, 32-bit and Lab pixels, `read`
+raises UnreadablePhoto.
 
-Written are png and tiff (8 and 16 bit), webp, bmp and jpeg; all but jpeg keep
-every pixel to the last bit.
+What can be written: png and tiff (8 and 16 bits), webp, bmp and jpeg. All but
+jpeg are lossless.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ from colorjax.photo import decoding, encoding
 
 SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.mpo', '.png', '.apng', '.webp',
             '.bmp', '.tif', '.tiff', '.gif')
-"""File name endings that are photographs, in lower case."""
+"""File name endings of photographs that can be read, in lower case."""
 
 _HEIF = 'heif-convert of libheif'
 _AVIF = 'avifdec of libavif'
@@ -50,40 +50,42 @@ NOT_READ = {
                      '.pnm', '.pam', '.pcx', '.jxr', '.wdp', '.exr', '.hdr',
                      '.dds', '.sgi', '.qoi'), 'ImageMagick'),
 }
-"""Endings of image files that are not read, and what converts them."""
+"""Endings of image files that cannot be read, each with a program that converts
+such files."""
 
 MAX_PIXELS = 178_956_970
-"""Largest picture that is read: 2^29 bytes as RGB; Pillow's own hard limit."""
+"""Maximum number of pixels that are read: 2^29 bytes as RGB, the hard limit of
+Pillow."""
 
-_ROWS = 256  # that are scaled at once, for the sake of memory
+_ROWS = 256  # rows converted at once, to save memory
 
 
 class UnreadablePhoto(UserError):
-  """A file that is no readable photograph; one line, file and reason."""
+  """A photograph cannot be read; one line with the file and the reason."""
 
 
 class NotEnoughMemory(UnreadablePhoto):
-  """A photograph that is too large for this machine's memory; one line."""
+  """A photograph is too large for the memory; one line with file and size."""
 
 
 class UnwritablePhoto(UserError):
-  """A file that cannot be written; one line, file and reason."""
+  """A photograph cannot be written; one line with the file and the reason."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Photo:
-  """A photograph as it was read: upright and in sRGB.
+  """A photograph, upright and in sRGB.
 
   Attributes:
     pixels: uint8 or uint16 sRGB, [H, W] if the file is grey, else [H, W, 3].
     alpha: opacity, same dtype, [H, W], or None.
-    icc_profile: the profile that the file came with, already applied, or None.
-    exif: EXIF block ('Exif\\0\\0' first) without orientation, thumbnail and
-      what else spoke of the old pixels, or None.
+    icc_profile: the profile of the file, already applied, or None.
+    exif: EXIF block, beginning with 'Exif\\0\\0', without orientation,
+      thumbnail and other entries that describe the old pixels; or None.
     format: 'JPEG', 'PNG', 'TIFF', ...
-    path: where it came from.
-    pictures: how many pictures the file holds, pages of a scan or frames of an
-      animation; this is the first. Reduced copies are not counted.
+    path: the file, for error messages.
+    pictures: number of pictures (pages of a scan or frames of an animation) in
+      the file, without reduced copies; this is the first.
   """
   pixels: np.ndarray
   alpha: np.ndarray | None
@@ -95,22 +97,22 @@ class Photo:
 
 
 def read(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> Photo:
-  """Reads a photograph.
+  """Reads a photograph from a file.
 
   Args:
     path: the file.
-    max_pixels: a larger picture is refused before it is decoded; values above
-      MAX_PIXELS have no effect.
+    max_pixels: maximum number of pixels; larger pictures are refused before
+      they are decoded. Values above MAX_PIXELS have no effect.
 
   Returns:
     The photograph.
 
   Raises:
-    UnreadablePhoto: whatever is wrong with the file.
+    UnreadablePhoto: the file cannot be read, for any reason.
   """
   try:
     if pathlib.Path(path).exists() and not pathlib.Path(path).is_file():
-      raise UnreadablePhoto(f'{path}: not a file')
+      raise UnreadablePhoto(f'{path}: not a regular file')
     data = pathlib.Path(path).read_bytes()
   except MemoryError as error:
     raise out_of_memory(str(path), None) from error
@@ -121,18 +123,18 @@ def read(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> Photo:
 
 def read_bytes(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS
                ) -> Photo:
-  """Reads a photograph from the bytes of a file; see `read`.
+  """Reads a photograph from the bytes of a file.
 
   Args:
     data: the whole file.
-    name: what errors call it.
+    name: the name of the file in error messages.
     max_pixels: as in `read`.
 
   Returns:
     The photograph.
 
   Raises:
-    UnreadablePhoto: whatever is wrong with the bytes.
+    UnreadablePhoto: the bytes cannot be decoded, for any reason.
   """
   if not data:
     raise UnreadablePhoto(f'{name}: the file is empty')
@@ -140,15 +142,15 @@ def read_bytes(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS
     channels = decoding.decode(data, max_pixels=max_pixels)
   except decoding.Refused as error:
     converter = NOT_READ.get(pathlib.Path(name).suffix.lower())
-    advice = f'; {converter} converts to png' if converter else ''
+    advice = f'; convert it to png with {converter}' if converter else ''
     raise UnreadablePhoto(f'{name}: {error}{advice}') from error
   except Exception as error:
     if is_out_of_memory(error):
       raise out_of_memory(name, decoding.size(data)) from error
-    # Damaged files make decoders raise anything, struct.error and SyntaxError
-    # included; to the caller they are all one thing.
+    # On damaged files, decoders may raise any exception, including struct.error
+    # and SyntaxError.
     reason = ' '.join(str(error).split())[:120]
-    if ' ' not in reason:  # a KeyError's text is the key alone
+    if ' ' not in reason:  # the text of a KeyError is only the key
       reason = f'{type(error).__name__} {reason}'
     raise UnreadablePhoto(f'{name}: damaged: {reason}') from error
   return Photo(
@@ -158,9 +160,10 @@ def read_bytes(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-  """Whether an error says that memory was too small.
+  """Whether an error means that there was not enough memory.
 
-  Python has a type for it. JAX, and decoders, only say so.
+  Python raises MemoryError. JAX and decoders raise other errors, which are
+  recognized by their text.
   """
   text = str(error).lower()
   return isinstance(error, MemoryError) or any(
@@ -170,7 +173,15 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def out_of_memory(name: str, size: tuple[int, int] | None) -> NotEnoughMemory:
-  """The error for a photograph; `size` is its width and height if known."""
+  """Makes the error for a photograph that needs too much memory.
+
+  Args:
+    name: the file.
+    size: width and height in pixels, or None if unknown.
+
+  Returns:
+    The error, to be raised.
+  """
   what = 'it' if size is None else f'{size[0]} x {size[1]} pixels'
   return NotEnoughMemory(
       f'{name}: not enough memory for {what}; make it smaller, or close other '
@@ -178,9 +189,10 @@ def out_of_memory(name: str, size: tuple[int, int] | None) -> NotEnoughMemory:
 
 
 def to_rgb8(photo: Photo) -> np.ndarray:
-  """The picture as networks are fed: uint8 sRGB [H, W, 3].
+  """Converts a photograph to uint8 sRGB [H, W, 3], the input of networks.
 
-  Grey is repeated, 16 bit is scaled by 1/257 and rounded, alpha is left out.
+  Grey is repeated for the three channels, 16 bits are scaled by 1/257 and
+  rounded, and alpha is dropped.
   """
   pixels = with_depth(photo.pixels, 8)
   if pixels.ndim == 2:
@@ -189,47 +201,49 @@ def to_rgb8(photo: Photo) -> np.ndarray:
 
 
 def output_format(path: str | os.PathLike) -> encoding.Format:
-  """What the format of a file name can hold (depth, alpha, lossless or not).
+  """The capabilities of the file format that belongs to a file name.
 
   Raises:
-    UserError: no format that is written has this file name ending.
+    UserError: the format of this file name ending cannot be written.
   """
   try:
     return encoding.FORMATS[pathlib.Path(path).suffix.lower()]
   except KeyError as error:
     raise UserError(
-        f'{path}: cannot write this format; take one of '
+        f'{path}: cannot write this format; use one of '
         + ' '.join(encoding.FORMATS)) from error
 
 
 def write(path: str | os.PathLike, pixels: np.ndarray, *,
           like: Photo | None = None) -> None:
-  """Writes a photograph, whole or not at all.
+  """Writes a photograph atomically.
 
-  The format is that of the file name's ending; `encoding` says with
-  which settings. 16-bit pixels for an 8-bit format (jpeg, webp, bmp) are scaled
-  by 1/257 and rounded. The file says that it is sRGB.
+  The file name ending chooses the format; `encoding.encode` describes the
+  settings. 16-bit pixels for an 8-bit format (jpeg, webp, bmp) are scaled by
+  1/257 and rounded. The file is tagged as sRGB.
 
   Args:
-    path: the file; one that is there is replaced, its folder must exist.
+    path: the file; an existing one is replaced, and its folder must exist.
     pixels: sRGB, uint8 or uint16, [H, W] grey or [H, W, 3].
-    like: a photograph whose alpha and EXIF are passed on, where the format
-      has room for them.
+    like: a photograph whose alpha and EXIF are copied if the format can store
+      them.
 
   Raises:
-    UserError: unknown file name ending.
-    ValueError: pixels of another shape or dtype.
-    UnwritablePhoto: the file cannot be written; one line, file and reason.
+    UserError: the format of this file name ending cannot be written.
+    ValueError: the pixels have another shape or dtype, or another size than
+      the alpha of `like`.
+    UnwritablePhoto: the file cannot be written.
   """
   file_format = output_format(path)
   if pixels.dtype not in (np.uint8, np.uint16) or (
       pixels.ndim != 2 and pixels.shape[2:] != (3,)):
-    raise ValueError(f'{path}: pixels are uint8 or uint16 [H, W] or [H, W, 3], '
-                     f'got {pixels.dtype} {list(pixels.shape)}')
+    raise ValueError(
+        f'{path}: pixels must be uint8 or uint16 [H, W] or [H, W, 3], got '
+        f'{pixels.dtype} {list(pixels.shape)}')
   alpha = like.alpha if like is not None and file_format.has_alpha else None
   if alpha is not None and alpha.shape != pixels.shape[:2]:
-    raise ValueError(f'{path}: alpha is {list(alpha.shape)}, the pixels are '
-                     f'{list(pixels.shape)}')
+    raise ValueError(f'{path}: alpha is {list(alpha.shape)}, but the pixels '
+                     f'are {list(pixels.shape)}')
   bits = min(file_format.bits, 8 * pixels.itemsize)
   if alpha is not None:
     alpha = with_depth(alpha, bits)
@@ -242,7 +256,7 @@ def write(path: str | os.PathLike, pixels: np.ndarray, *,
     if is_out_of_memory(error):
       raise out_of_memory(str(path), pixels.shape[1::-1]) from error
     raise UnwritablePhoto(
-        f'{path}: no {file_format.name} can be made of it: {error}') from error
+        f'{path}: cannot be encoded as {file_format.name}: {error}') from error
   try:
     files.write_bytes(path, data)
   except UserError as error:
@@ -250,26 +264,44 @@ def write(path: str | os.PathLike, pixels: np.ndarray, *,
 
 
 def check_fits(path: str | os.PathLike, width: int, height: int) -> None:
-  """Raises UnwritablePhoto if the format of a file name has no such sizes."""
+  """Checks that the format of a file name allows pictures of a size.
+
+  Args:
+    path: the file.
+    width: columns of the picture.
+    height: rows of the picture.
+
+  Raises:
+    UserError: the format of this file name ending cannot be written.
+    UnwritablePhoto: the picture is too large for the format.
+  """
   file_format = output_format(path)
   if max(width, height) > file_format.max_side:
     raise UnwritablePhoto(
-        f'{path}: {width} x {height} pixels: a side of a '
-        f'{file_format.name.lower()} has at most {file_format.max_side}; write '
+        f'{path}: {width} x {height} pixels, but the sides of a '
+        f'{file_format.name.lower()} are at most {file_format.max_side}; write '
         'png or tiff')
 
 
 def with_depth(values: np.ndarray, bits: int) -> np.ndarray:
-  """uint8 or uint16 values at 8 or 16 bits a channel.
+  """Converts uint8 or uint16 values to 8 or 16 bits.
 
-  Up, by 257, is exact; down is rounded to the nearest level.
+  8 bits are multiplied by 257, which is exact. 16 bits are divided by 257 and
+  rounded.
+
+  Args:
+    values: uint8 or uint16, any shape.
+    bits: 8 or 16.
+
+  Returns:
+    uint8 or uint16, same shape.
   """
   if bits == 8 * values.itemsize:
     return values
   if bits == 16:
     return values.astype(np.uint16) * np.uint16(257)
   result = np.empty(values.shape, np.uint8)
-  for top in range(0, len(values), _ROWS):  # the sum needs 32 bits
+  for top in range(0, len(values), _ROWS):  # The sum below needs 32 bits.
     rows = values[top:top + _ROWS].astype(np.uint32)
     result[top:top + _ROWS] = (rows + 128) // 257
   return result

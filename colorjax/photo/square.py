@@ -1,15 +1,15 @@
-"""The square that a network sees of a photograph: one definition for all.
+"""The only definition of the square image that a network sees.
 
-A network sees the lightness of 8-bit sRGB pixels that were brought to its
-square. Training, evaluation and coloring all do it in this order:
+A network sees the lightness of a photograph that was resized to a square.
+Training, evaluation and coloring all compute it in this order:
 
-  1. 8-bit sRGB (`photo.to_rgb8`);
-  2. resized in sRGB with Pillow's bicubic filter, antialiased, and rounded to
-     8 bits (`resize`, or `resize_batch` for photographs on the device);
-  3. Lab lightness, computed on the device (`color.split_lightness`).
+  1. convert to 8-bit sRGB (`photo.to_rgb8`);
+  2. resize in sRGB with Pillow's antialiased bicubic filter and round to 8 bits
+     (`resize`, or `resize_batch` for photographs on the device);
+  3. compute Lab lightness on the device (`color.split_lightness`).
 
-Lightness is a curved function of sRGB, so the lightness of a resized photograph
-is not its resized lightness: along edges they differ by up to 3 units.
+Lightness is a nonlinear function of sRGB. So the lightness of a resized
+photograph differs from its resized lightness, by up to 3 units along edges.
 """
 
 import functools
@@ -22,12 +22,12 @@ from PIL import Image
 from colorjax.photo import photo_files
 
 _REDUCING_GAP = 3
-"""A large photograph is first reduced by a whole factor to this many times the
-size, with a box filter."""
+"""A large photograph is first reduced by an integer factor with a box filter,
+to at least this many times the final size."""
 
 
 def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-  """Resizes with Pillow's bicubic filter, antialiased when it shrinks.
+  """Resizes a picture with Pillow's antialiased bicubic filter.
 
   Args:
     pixels: uint8 sRGB, [H, W] or [H, W, 3].
@@ -44,16 +44,19 @@ def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def squash(pixels: np.ndarray, size: int) -> np.ndarray:
-  """A whole photograph as the square that a network sees.
+  """Resizes a whole photograph to the square that a network sees.
+
+  The result is that of `photo.to_rgb8` followed by `resize`.
 
   Args:
     pixels: sRGB, uint8 or uint16, [H, W] grey or [H, W, 3].
     size: side of the square in pixels.
 
   Returns:
-    uint8 [size, size, 3]: what `photo.to_rgb8` and `resize` give.
+    uint8 [size, size, 3].
   """
-  # Grey is repeated last: that is the same, and a third of the work.
+  # Repeating the grey channel after resizing gives the same result for a third
+  # of the work.
   square = resize(photo_files.with_depth(pixels, 8), size, size)
   if square.ndim == 2:
     square = np.repeat(square[..., None], 3, axis=-1)
@@ -61,10 +64,10 @@ def squash(pixels: np.ndarray, size: int) -> np.ndarray:
 
 
 def resize_batch(images: jax.Array, size: int) -> jax.Array:
-  """`resize` for square photographs on the device.
+  """Resizes square photographs on the device, with the filter of `resize`.
 
-  The same filter and the same rounding after each pass. Where a value lies on
-  the border of two levels the two may differ by one level.
+  It also rounds after each pass like Pillow. The results may differ from those
+  of `resize` by one level where a value lies between two levels.
 
   Args:
     images: uint8 sRGB [B, S, S, 3].
@@ -80,8 +83,8 @@ def resize_batch(images: jax.Array, size: int) -> jax.Array:
   factor = int(side / size / _REDUCING_GAP) or 1
   if factor > 1:
     box = jnp.asarray(_box_weights(side, factor))
-    # Pillow adds half of the count in whole numbers and multiplies by a
-    # truncated reciprocal, which is exact for powers of two alone.
+    # Pillow adds half of the count as an integer, then multiplies by a
+    # truncated reciprocal, which is exact only for powers of two.
     count = factor**2
     half = count // 2 / count - (1e-3 if count & (count - 1) else 0)
     x = _rounded(_along_columns(box, _along_rows(box, x)), half)
@@ -91,22 +94,25 @@ def resize_batch(images: jax.Array, size: int) -> jax.Array:
 
 
 def _along_rows(weights: jax.Array, x: jax.Array) -> jax.Array:
+  """Applies weights [size, H] along the rows of x [B, H, W, C]."""
   return jnp.einsum('sh,bhwc->bswc', weights, x,
                     precision=jax.lax.Precision.HIGHEST)
 
 
 def _along_columns(weights: jax.Array, x: jax.Array) -> jax.Array:
+  """Applies weights [size, W] along the columns of x [B, H, W, C]."""
   return jnp.einsum('sw,bhwc->bhsc', weights, x,
                     precision=jax.lax.Precision.HIGHEST)
 
 
 def _rounded(x: jax.Array, half: float = 0.5) -> jax.Array:
+  """Rounds to 8-bit levels; `half` is added before rounding down."""
   return jnp.clip(jnp.floor(x + half), 0, 255)
 
 
 @functools.cache
 def _box_weights(side: int, factor: int) -> np.ndarray:
-  """Averages over `factor` pixels, the last over those that are left."""
+  """Weights of means over `factor` pixels; the last block may be shorter."""
   block = np.arange(side) // factor
   weights = (block == np.arange(block[-1] + 1)[:, None]).astype(np.float32)
   return weights / weights.sum(1, keepdims=True)
@@ -117,9 +123,10 @@ def _bicubic_weights(count: int, length: float, size: int) -> np.ndarray:
   """Pillow's bicubic filter (Keys 1981, a = -0.5), float32 [size, count].
 
   Args:
-    count: pixels of the source.
-    length: how much of them to resize, in pixels, from the first.
-    size: pixels of the result.
+    count: number of source pixels.
+    length: length of the source to resize, in pixels from the first one; it may
+      be a fraction below `count`.
+    size: number of pixels of the result.
   """
   scale = length / size
   stretch = max(scale, 1.0)

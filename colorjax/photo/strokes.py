@@ -1,16 +1,15 @@
-"""Color hints: what a person would click on, drawn from the photograph itself.
+"""Color hints, from painted strokes or drawn at random from a photograph.
 
-A method that takes hints (`Colorizer.predict_with_hints`) is given the ab of
-some pixels and where they are:
+Hints are two inputs of a method (see `colorjax.colorizer`):
 
   hint_ab     float32 [..., H, W, 2], Lab units, 0 where there is no hint
-  hint_mask   float32 [..., H, W, 1], 1 where the ab is given, else 0
+  hint_mask   float32 [..., H, W, 1], 1 where there is a hint, else 0
 
-A person paints them (`of_strokes`). Evaluations draw them at random from the
-original, as Zhang et al. 2017 ("Real-Time User-Guided Image Colorization with
-Learned Deep Priors") simulate a user. The draw is a function of (seed, index of
-the photograph), so that every method is asked with the same hints, in any order
-and batch size.
+A user paints them as strokes (`of_strokes`). An evaluation draws them at random
+from the original, which simulates a user as in Zhang et al. 2017 ("Real-Time
+User-Guided Image Colorization with Learned Deep Priors"). These hints are a
+function of (seed, index of the photograph). So every method gets the same
+hints, in any order and with any batch size.
 """
 
 import jax
@@ -23,15 +22,15 @@ from colorjax.photo import chunks
 from colorjax.photo import photo_files as photo
 
 _NOISE = 8
-"""Levels of 255 that a channel of a painted copy may differ by unpainted."""
+"""Largest difference, in levels of 255, of a pixel that counts as unpainted."""
 
 
 def random_points(key: jax.Array, ab: jax.Array, n: int, size: int = 1
                   ) -> tuple[jax.Array, jax.Array]:
-  """Shows the true ab of n squares at random places of one photograph.
+  """Draws hints for one photograph: its true ab in n random squares.
 
-  The places are uniform over those where a square lies wholly inside, no two
-  are the same, and those of a smaller n are among those of a larger one.
+  The squares are drawn uniformly, without replacement, from all that lie
+  completely inside. The squares of a smaller n are among those of a larger n.
   Squares of more than one pixel may overlap.
 
   Args:
@@ -44,16 +43,16 @@ def random_points(key: jax.Array, ab: jax.Array, n: int, size: int = 1
     hint_ab [H, W, 2] and hint_mask [H, W, 1].
 
   Raises:
-    UserError: the photograph has no room for n different squares.
+    UserError: the photograph is too small for n different squares.
   """
   height, width = ab.shape[:2]
   rows, columns = height - size + 1, width - size + 1
   if size < 1 or not 0 <= n <= max(rows, 0) * max(columns, 0):
     raise UserError(
-        f'{n} hints of {size} x {size} pixels asked of a photograph of '
-        f'{height} x {width}: ask for fewer or smaller ones')
-  # The n largest of independent numbers are n different places, and the
-  # larger n is, the more of the same order are taken.
+        f'{n} hints of {size} x {size} pixels do not fit into a photograph of '
+        f'{height} x {width}: use fewer or smaller hints')
+  # The n largest of independent random numbers are at n different places. A
+  # larger n only adds places.
   _, places = jax.lax.top_k(jax.random.uniform(key, (rows * columns,)), n)
   corners = jnp.zeros(rows * columns).at[places].set(1).reshape(rows, columns)
   grown = jnp.pad(corners, size - 1)
@@ -64,17 +63,20 @@ def random_points(key: jax.Array, ab: jax.Array, n: int, size: int = 1
 
 def random_points_of(seed: int, index: jax.Array, ab: jax.Array, n: int,
                      size: int = 1) -> tuple[jax.Array, jax.Array]:
-  """`random_points` of each photograph of a batch, by its place in the source.
+  """Draws hints for each photograph of a batch with `random_points`.
 
   Args:
-    seed: of the evaluation.
-    index: batch['index'], int32 [B]; padding is -1.
+    seed: seed of the evaluation.
+    index: batch['index'], int32 [B]; -1 for padding.
     ab: the originals, Lab units, [B, H, W, 2].
     n: number of squares for each photograph.
     size: side of a square in pixels.
 
   Returns:
     hint_ab [B, H, W, 2] and hint_mask [B, H, W, 1].
+
+  Raises:
+    UserError: as in `random_points`.
   """
   keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
       jax.random.key(seed), index)
@@ -83,36 +85,38 @@ def random_points_of(seed: int, index: jax.Array, ab: jax.Array, n: int,
 
 def of_strokes(strokes: photo.Photo, picture: photo.Photo, size: int
                ) -> tuple[np.ndarray, np.ndarray]:
-  """What a person has painted, at the resolution of a network.
+  """Converts painted strokes to hints at the resolution of a network.
 
-  Strokes lie on a transparent layer, where they are what is more than half
-  opaque; or on a copy of the photograph, where they are what differs from it
-  (by more than 8 of 255 levels: a copy that was saved as jpeg is noisy).
+  The strokes are painted on a transparent layer or on a copy of the photograph.
+  On a layer, pixels that are more than half opaque are strokes. On a copy,
+  pixels that differ from the photograph are strokes; differences of up to 8 of
+  255 levels are ignored as JPEG noise.
 
   Args:
-    strokes: the layer or the copy, in the size of the photograph.
+    strokes: the layer or the copy, of the same size as the photograph.
     picture: the photograph.
-    size: side of the network's square, in pixels.
+    size: side of the network's square input, in pixels.
 
   Returns:
-    hint_ab, float32 [size, size, 2], the mean ab of the strokes over each
-    cell, and hint_mask, float32 [size, size, 1].
+    hint_ab, float32 [size, size, 2], the mean ab of the strokes in each cell,
+    and hint_mask, float32 [size, size, 1].
 
   Raises:
-    UnreadablePhoto: the strokes have another size, or there are none.
+    UnreadablePhoto: the sizes differ, or there are no strokes.
   """
   shape = strokes.pixels.shape[:2]
   if shape != picture.pixels.shape[:2]:
     height, width = picture.pixels.shape[:2]
     raise photo.UnreadablePhoto(
-        f'{strokes.path} is {shape[1]} x {shape[0]} pixels, its photograph '
-        f'{width} x {height}: paint on a copy of the photograph, or on a '
+        f'{strokes.path} is {shape[1]} x {shape[0]} pixels, but its photograph '
+        f'is {width} x {height}: paint on a copy of the photograph, or on a '
         'transparent layer of its size')
   colors = photo.to_rgb8(strokes)
   rows, columns = np.nonzero(_painted(strokes, colors, picture))
   if not len(rows):
     raise photo.UnreadablePhoto(
-        f'{strokes.path} holds no strokes: nothing on it is painted')
+        f'{strokes.path} holds no strokes: paint on a copy of the photograph, '
+        'or on a transparent layer of its size')
   ab = chunks.by_chunks(_ab, colors[rows, columns])
   cell = rows * size // shape[0] * size + columns * size // shape[1]
   count = np.bincount(cell, minlength=size**2)
@@ -129,13 +133,14 @@ def _ab(pixels):
 
 def _painted(strokes: photo.Photo, colors: np.ndarray, picture: photo.Photo
              ) -> np.ndarray:
-  """Where strokes are, bool [H, W]."""
+  """The pixels with strokes, bool [H, W]."""
   alpha = None if strokes.alpha is None else photo.with_depth(strokes.alpha, 8)
-  # A copy of a photograph with alpha has that alpha, and is no layer.
-  of_photo = None if picture.alpha is None else photo.with_depth(
+  photo_alpha = None if picture.alpha is None else photo.with_depth(
       picture.alpha, 8)
-  if alpha is not None and alpha.min() < 255 and not (
-      of_photo is not None and np.array_equal(alpha, of_photo)):
-    return alpha > 127
+  if alpha is not None and alpha.min() < 255:
+    # A picture with the alpha of the photograph is a copy of it, not a layer.
+    is_copy = photo_alpha is not None and np.array_equal(alpha, photo_alpha)
+    if not is_copy:
+      return alpha > 127
   original = photo.to_rgb8(picture).astype(np.int16)
   return np.abs(colors - original).max(-1) > _NOISE

@@ -1,8 +1,8 @@
-"""Pictures of an evaluation: what its page shows beside the table.
+"""Plots and contact sheets of an evaluation.
 
-Functions from arrays to pictures, uint8 sRGB [H, W, 3], like those of `report`.
-Values that are not finite (the PSNR of equal pictures, a figure that a
-photograph does not have) are never drawn and always said.
+These functions return pictures, uint8 sRGB [H, W, 3], and write no files.
+Values that are not finite (such as the PSNR of equal pictures) are not drawn,
+but counted or printed.
 """
 
 import math
@@ -29,16 +29,20 @@ def histograms(values: Mapping[str, np.ndarray],
                titles: Mapping[str, str] | None = None,
                intervals: Mapping[str, tuple[float, float, float]] | None = None
                ) -> np.ndarray:
-  """How each figure is spread over the photographs.
+  """Plots the distribution of each metric over the photographs.
 
   Args:
-    values: by figure, one for each photograph, [N].
-    titles: what figures are called in the picture, by default their names.
-    intervals: by figure its mean and the ends of the mean's interval, drawn as
-      a line and a band; by default the mean of the finite values alone.
+    values: values of each photograph, [N], by the name of the metric.
+    titles: titles of the histograms by the name of the metric; by default the
+      name.
+    intervals: (mean, low, high) by the name of the metric, drawn as a line and
+      a band. By default only the mean of the finite values is drawn.
 
   Returns:
-    A grid of histograms, uint8 [H, W, 3].
+    A grid of histograms, uint8 sRGB [H, W, 3].
+
+  Raises:
+    ValueError: there are no values.
   """
   if not values:
     raise ValueError('there are no values to draw')
@@ -61,21 +65,21 @@ def histograms(values: Mapping[str, np.ndarray],
 def uncertainty_sheet(images: np.ndarray, pictures: np.ndarray,
                       deviation: np.ndarray, error: np.ndarray, *,
                       most: int = 16) -> np.ndarray:
-  """Where a method says that it does not know, and where it was wrong.
+  """Shows maps of predicted uncertainty and of actual error.
 
-  Both maps have one scale, from 0 to the 99th percentile of all that they show,
-  so that a method which is too sure looks darker on the left than on the right.
+  Both maps have the same scale, from 0 to the 99th percentile of all values.
+  For an overconfident method, the uncertainty is darker than the error.
 
   Args:
     images: the originals, uint8 sRGB [N, H, W, 3].
-    pictures: the colorings, alike.
+    pictures: the colorings, same shape.
     deviation: predicted standard deviation of each pixel, ab units, [N, h, w].
-    error: ab distance of each pixel to the original, [N, h, w].
-    most: only the first so many photographs are shown.
+    error: ab distance of each pixel from the original, ab units, [N, h, w].
+    most: largest number of photographs to show.
 
   Returns:
-    Contact sheet lightness | original | coloring | uncertainty | error, with
-    the mean of each map below it, and a color bar; uint8 [H', W', 3].
+    Contact sheet with the columns lightness, original, coloring, uncertainty,
+    and error, with the mean below each map and a color bar; uint8 [H', W', 3].
   """
   images, pictures, deviation, error = (
       np.asarray(array)[:most] for array in (
@@ -83,7 +87,7 @@ def uncertainty_sheet(images: np.ndarray, pictures: np.ndarray,
   shown = np.concatenate([deviation.ravel(), error.ravel()])
   shown = shown[np.isfinite(shown)]
   top = float(np.percentile(shown, 99)) if shown.size else 0.0
-  # A constant that is 0 everywhere is drawn as the lowest color.
+  # If all values are 0, they are drawn in the lowest color.
   scale = Normalize(0, top or 1.0, clip=True)
   colors = matplotlib.colormaps['viridis'].with_extremes(bad=_GREY)
   grey = sheets.lightness_only(images)
@@ -97,12 +101,14 @@ def uncertainty_sheet(images: np.ndarray, pictures: np.ndarray,
         cell(error[n])] for n in range(len(images))],
       column_titles=['lightness', 'original', 'coloring', 'uncertainty',
                      'error'], tile_size=176)
-  return _above_color_bar(sheet, scale, colors)
+  return _with_color_bar(sheet, scale, colors)
 
 
 def extreme_numbers(values: np.ndarray, count: int, *, is_better_high: bool
                     ) -> tuple[np.ndarray, np.ndarray]:
-  """Which photographs `extremes` shows, for those that keep none in memory.
+  """Indices of the photographs that `extremes` shows.
+
+  With these, a caller can load only the photographs that are shown.
 
   Args:
     values: as in `extremes`.
@@ -110,8 +116,8 @@ def extreme_numbers(values: np.ndarray, count: int, *, is_better_high: bool
     is_better_high: as in `extremes`.
 
   Returns:
-    Numbers of the best, the best first, and of the worst, the worst first.
-    `extremes` of these alone is the sheet of all.
+    Indices of the best photographs, the best first, and of the worst, the worst
+    first. `extremes` of these photographs gives the same sheet.
   """
   badness = -np.asarray(values, np.float64) if is_better_high else values
   order = np.argsort(badness, kind='stable')  # sorts NaN to the end
@@ -122,30 +128,34 @@ def extreme_numbers(values: np.ndarray, count: int, *, is_better_high: bool
 def extremes(images: np.ndarray, pictures: np.ndarray, values: np.ndarray,
              labels: Sequence[str], count: int = 6, *,
              is_better_high: bool) -> np.ndarray:
-  """The photographs that a method colored best and worst.
+  """Shows the photographs that a method colored best and worst.
 
   Args:
     images: the originals, uint8 sRGB [N, H, W, 3].
-    pictures: the colorings, alike.
-    values: a figure of each photograph, [N]; NaN counts as the worst.
-    labels: N file names.
-    count: how many of the best and of the worst; fewer where N is small, so
-      that none is shown twice.
-    is_better_high: whether a high value is a good one.
+    pictures: the colorings, same shape.
+    values: a metric of each photograph, [N]; NaN counts as the worst.
+    labels: file names of the photographs, N.
+    count: number of best and of worst photographs; fewer if N is small, so that
+      no photograph is shown twice.
+    is_better_high: whether high values are better.
 
   Returns:
-    Contact sheet: a row for each rank, original | coloring of the best and
-    original | coloring of the worst, with file name and value; uint8.
+    Contact sheet with a row for each rank: original and coloring of the best,
+    then of the worst, with file name and value; uint8 [H', W', 3].
+
+  Raises:
+    ValueError: the arguments have different lengths, or are empty.
   """
   values = np.asarray(values, np.float64)
   if not len(images) == len(pictures) == len(labels) == len(values) > 0:
-    raise ValueError(f'{len(images)} images, {len(pictures)} pictures, '
-                     f'{len(labels)} labels and {len(values)} values')
+    raise ValueError(f'lengths must be equal and positive, got {len(images)} '
+                     f'images, {len(pictures)} pictures, {len(labels)} labels '
+                     f'and {len(values)} values')
   best, worst = extreme_numbers(values, count, is_better_high=is_better_high)
 
   def cells(n):
     name = os.path.basename(labels[n])
-    # The end tells file names apart: ..._val_00000293.JPEG.
+    # File names differ at the end: ..._val_00000293.JPEG.
     if len(name) > _LONGEST_FILE:
       name = '…' + name[1 - _LONGEST_FILE:]
     return [Tile(images[n], name), Tile(pictures[n], f'{values[n]:.4g}')]
@@ -160,20 +170,21 @@ def extremes(images: np.ndarray, pictures: np.ndarray, values: np.ndarray,
 
 def reliability(share: np.ndarray, truth: np.ndarray, draw: np.ndarray
                 ) -> np.ndarray:
-  """How often the most probable color is right, by how sure the method is.
+  """Plots how often the most probable color is correct, by confidence.
 
-  A calibrated method's two lines are equal; the truth below the draw is a
-  method that is too sure.
+  For a calibrated method, the lines of the true color and of the draw are
+  equal. If the true color is below the draw, the method is overconfident. The
+  arguments are the fields of `metrics.calibration.Reliability`.
 
   Args:
-    share: share of the pixels in each of M classes of confidence, class m from
-      m / M to (m + 1) / M, [M].
-    truth: how often the truth is the most probable color, [M]; NaN in a class
-      without pixels.
-    draw: how often a held-out draw of the method is, alike.
+    share: fraction of pixels in each of M confidence classes, from m / M to
+      (m + 1) / M, [M].
+    truth: fraction of pixels whose true color is the most probable one, [M];
+      NaN in classes without pixels.
+    draw: the same for a held-out draw of the method, [M].
 
   Returns:
-    The curves above the shares, uint8 [H, W, 3].
+    The curves, and below them the shares, uint8 sRGB [H, W, 3].
   """
   share, truth, draw = (
       np.asarray(array, np.float64) for array in (share, truth, draw))
@@ -185,9 +196,9 @@ def reliability(share: np.ndarray, truth: np.ndarray, draw: np.ndarray
   axes.fill_between(centers, truth, draw, color=_ORANGE, alpha=0.2,
                     linewidth=0)
   for rate, color, style, label in (
-      (draw, _GREY, '--', 'a draw of the method: what it claims'),
+      (draw, _GREY, '--', 'a draw of the method (claimed rate)'),
       (truth, _ORANGE, '-', 'the true color')):
-    # Classes without pixels leave no hole in the line.
+    # The line is continuous over classes without pixels.
     known = np.isfinite(rate)
     axes.plot(centers[known], rate[known], color=color, linestyle=style,
               marker='o', markersize=4, label=label)
@@ -203,16 +214,17 @@ def reliability(share: np.ndarray, truth: np.ndarray, draw: np.ndarray
 
 
 def pit_histogram(counts: np.ndarray) -> np.ndarray:
-  """Ranks of the true values among draws of the method, against uniform.
+  """Plots the ranks of the true values among draws of the method.
 
-  A valley is a method that is too sure, a hill one that is too unsure, a slope
-  one whose colors are shifted.
+  Ranks of a calibrated method are uniform. A valley in the middle means that it
+  is overconfident, a hill that it is underconfident, and a slope that its
+  colors are shifted.
 
   Args:
-    counts: pixels with each rank, for a and for b, [2, n + 1].
+    counts: number of pixels with each rank, for a and for b, [2, n + 1].
 
   Returns:
-    Two histograms, in multiples of the uniform share, uint8 [H, W, 3].
+    Two histograms, relative to the uniform frequency, uint8 sRGB [H, W, 3].
   """
   counts = np.asarray(counts, np.float64)
   num_ranks = counts.shape[1]
@@ -230,22 +242,25 @@ def pit_histogram(counts: np.ndarray) -> np.ndarray:
     axes.set(xlabel=f'rank of the truth among {num_ranks - 1} draws',
              ylim=(0, 1.25 * max(1.0, relative.max())))
     axes.xaxis.get_major_locator().set_params(integer=True)
-  panels[0].set_ylabel('pixels / uniform share')
+  panels[0].set_ylabel('frequency / uniform frequency')
   panels[0].legend(fontsize=9, loc='upper center')
   return sheets.rendered(figure)
 
 
 def interval_plot(rows: Mapping[str, tuple[float, float, float]], title: str
                   ) -> np.ndarray:
-  """Means with their intervals, a row each, the numbers beside them.
+  """Plots means with their intervals, one row each, with numbers beside them.
 
   Args:
-    rows: by name the mean, and the low and the high end of its interval, from
-      top to bottom. Rows that are not finite have their numbers alone.
-    title: what is compared, and in which unit.
+    rows: (mean, low, high) by the name of the row, from top to bottom. For rows
+      that are not finite, only the numbers are shown.
+    title: what is compared, and its unit.
 
   Returns:
-    uint8 [H, W, 3]; higher with more rows.
+    uint8 sRGB [H, W, 3]; the height grows with the number of rows.
+
+  Raises:
+    ValueError: there are no rows.
   """
   if not rows:
     raise ValueError('there are no rows to draw')
@@ -265,7 +280,7 @@ def interval_plot(rows: Mapping[str, tuple[float, float, float]], title: str
     panel.set_yticks(places, words, fontsize=9)
     panel.set_ylim(len(rows) - 0.5, -0.5)
     panel.tick_params('y', length=0)
-  # Over the whole picture: long names leave the axes little width.
+  # A title of the whole figure: long names leave little width for the axes.
   figure.suptitle(_short(title, 2 * _LONGEST_TITLE), fontsize=10)
   axes.grid(axis='x', alpha=0.3)
   if not is_drawn.any():
@@ -275,10 +290,11 @@ def interval_plot(rows: Mapping[str, tuple[float, float, float]], title: str
 
 def _histogram(axes: Axes, title: str, numbers: np.ndarray,
                interval: tuple[float, float, float] | None) -> None:
+  """Draws one histogram of `histograms`."""
   finite = numbers[np.isfinite(numbers)]
   lines = [title]
   if finite.size:
-    # An odd number, so that a lone value has its bar in the middle.
+    # An odd number, so that the bar of a single value is in the middle.
     bins = round(np.clip(1.5 * math.sqrt(finite.size), 5, 41)) | 1
     axes.hist(finite, bins=bins, color=_BLUE)
     axes.locator_params(axis='x', nbins=5)
@@ -300,9 +316,9 @@ def _histogram(axes: Axes, title: str, numbers: np.ndarray,
   axes.tick_params(labelsize=8)
 
 
-def _above_color_bar(sheet: np.ndarray, scale: Normalize,
-                      colors: matplotlib.colors.Colormap) -> np.ndarray:
-  """The sheet with a color bar of its width below it."""
+def _with_color_bar(sheet: np.ndarray, scale: Normalize,
+                    colors: matplotlib.colors.Colormap) -> np.ndarray:
+  """Adds a color bar of the same width below the sheet."""
   background = sheet[0, 0]
   width = sheet.shape[1]
   figure = Figure(figsize=(width / 100, 0.75), dpi=100, facecolor=tuple(
@@ -318,9 +334,11 @@ def _above_color_bar(sheet: np.ndarray, scale: Normalize,
 
 
 def _mean(values: np.ndarray) -> float:
+  """Mean of the finite values, NaN if there are none."""
   finite = values[np.isfinite(values)]
   return float(finite.mean()) if finite.size else math.nan
 
 
 def _short(text: str, longest: int) -> str:
+  """Shortens a text with an ellipsis to at most `longest` characters."""
   return text if len(text) <= longest else text[:longest - 1] + '…'

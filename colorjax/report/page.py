@@ -1,4 +1,4 @@
-"""The HTML page of a report: one file, and pictures beside it."""
+"""The HTML page of a report, which refers to picture files beside it."""
 
 import dataclasses
 import html
@@ -30,11 +30,10 @@ class Table:
   """A table of texts.
 
   Attributes:
-    caption: what it shows.
-    header: title of each column; the first is that of the rows' names.
-    rows: texts, as many in each row as the header has; a line break in a text
-      is one in its cell.
-    words: titles of the columns that hold words and no numbers.
+    caption: describes the table.
+    header: title of each column. The first column has the names of the rows.
+    rows: texts of each row, as many as in the header. Line breaks are kept.
+    words: titles of the columns that contain words, not numbers.
     notes: sentences below the table.
   """
   caption: str
@@ -49,9 +48,9 @@ class Figure:
   """A picture of the page.
 
   Attributes:
-    file: its path, relative to the page.
-    title: heading above it.
-    caption: what is to be seen, below it.
+    file: path of the picture, relative to the page.
+    title: heading above the picture.
+    caption: description below the picture.
   """
   file: str
   title: str
@@ -60,17 +59,20 @@ class Figure:
 
 def index_html(*, title: str, tables: Sequence[Table],
                figures: Sequence[Figure], command: str, settings: str) -> str:
-  """The page as text; every argument is escaped.
+  """The page as HTML. All arguments are escaped.
 
   Args:
-    title: of the page.
-    tables: shown first.
-    figures: pictures, shown below them.
-    command: what to type to get this result again.
-    settings: the flags, one a line.
+    title: title of the page.
+    tables: tables, shown first.
+    figures: pictures, shown below the tables.
+    command: command that reproduces the result, or ''.
+    settings: flags of the command, one per line, or ''.
 
   Returns:
-    HTML that is well-formed XML too.
+    HTML that is also well-formed XML.
+
+  Raises:
+    ValueError: a row of a table does not have as many texts as its header.
   """
   body = [f'<h1>{html.escape(title)}</h1>']
   body += [_table_html(table) for table in tables]
@@ -92,12 +94,16 @@ def index_html(*, title: str, tables: Sequence[Table],
 
 
 def write_index(path: pathlib.Path, **contents) -> None:
-  """Writes `index_html(**contents)`, whole or not at all.
+  """Writes `index_html(**contents)` atomically.
+
+  Args:
+    path: the file to write.
+    **contents: arguments of `index_html`.
 
   Raises:
     UserError: the file cannot be written.
   """
-  # A page is UTF-8 throughout, whatever the paths on it are.
+  # Paths on the page may contain bytes that are not UTF-8.
   files.write_bytes(
       path, index_html(**contents).encode(errors='backslashreplace'))
 
@@ -105,8 +111,8 @@ def write_index(path: pathlib.Path, **contents) -> None:
 def _table_html(table: Table) -> str:
   if any(len(row) != len(table.header) for row in table.rows):
     raise ValueError(
-        f'rows of {table.caption!r} need {len(table.header)} texts each')
-  # Long names of figures may break after a part.
+        f'each row of {table.caption!r} needs {len(table.header)} texts')
+  # Long names of metrics may break after an underscore.
   header = ''.join(
       f'<th scope="col">{html.escape(text).replace("_", "_<wbr />")}</th>'
       for text in table.header)

@@ -1,7 +1,6 @@
-"""Pictures of a method's results, and the page that shows them.
+"""Contact sheets and plots of the results of a method.
 
-Functions from arrays to pictures, uint8 sRGB [H, W, 3]; only `write_index`
-writes a file (pictures are written with `photo.write`).
+These functions return pictures, uint8 sRGB [H, W, 3], and write no files.
 """
 
 import dataclasses
@@ -23,22 +22,22 @@ from colorjax.errors import UserError
 from colorjax.photo import chunks, painting
 
 AB_RANGE = 60.0
-"""The a and b planes are drawn from -AB_RANGE to AB_RANGE in every picture."""
+"""Plots of a and b use the range from -AB_RANGE to AB_RANGE."""
 
 _GAP = 6
-_BACKGROUND = (244, 244, 244)  # neutral: a tint would alter how colors look
+_BACKGROUND = (244, 244, 244)  # neutral, so that colors look unchanged
 _INK = (40, 40, 40)
 _MARK = (30, 30, 30)
 
 
 @dataclasses.dataclass(frozen=True)
 class Tile:
-  """One picture of a contact sheet.
+  """A picture of a contact sheet.
 
   Attributes:
-    pixels: uint8 sRGB, [H, W, 3] or grey [H, W], any size.
-    caption: a few words under it.
-    is_marked: whether it gets a frame.
+    pixels: uint8 sRGB [H, W, 3] or grey [H, W], of any size.
+    caption: a few words below the picture.
+    is_marked: whether the picture has a frame.
   """
   pixels: np.ndarray
   caption: str = ''
@@ -49,16 +48,20 @@ def contact_sheet(rows: Sequence[Sequence[Tile]], *,
                   column_titles: Sequence[str] = (),
                   row_titles: Sequence[str] = (), tile_size: int = 144
                   ) -> np.ndarray:
-  """A table of pictures.
+  """Arranges pictures in a table.
 
   Args:
-    rows: the pictures; rows may differ in length and may hold any sizes.
+    rows: the pictures. Rows may have different lengths, and pictures different
+      sizes.
     column_titles: a title for each column, or none.
     row_titles: a line above each row, or none.
-    tile_size: the longer side of every picture, in pixels.
+    tile_size: longer side of each picture in the sheet, in pixels.
 
   Returns:
-    uint8 [H, W, 3].
+    uint8 sRGB [H, W, 3].
+
+  Raises:
+    ValueError: there is no picture.
   """
   if not rows or not any(rows):
     raise ValueError('a contact sheet needs at least one picture')
@@ -103,20 +106,21 @@ def contact_sheet(rows: Sequence[Sequence[Tile]], *,
 
 def proposal_drawer(colorizer: Colorizer, *, num_proposals: int
                     ) -> Callable[..., np.ndarray]:
-  """What draws the answers to some photographs beside the originals.
+  """Builds a function that shows colorings beside the originals.
 
-  With several proposals: lightness | original | proposals in order of their
-  probability, which is written under each where the method has one; the one
-  nearest to the original (mean ab distance) is framed and named. With one:
-  lightness | prediction | original, and the distance under the prediction.
+  With several proposals, the columns are lightness, original, and the proposals
+  in order of probability, which is written below each if the method has one.
+  The proposal nearest to the original (mean ab distance) has a frame. With one
+  proposal, the columns are lightness, prediction with its ab distance, and
+  original.
 
   Args:
     colorizer: any method.
-    num_proposals: K.
+    num_proposals: number of proposals, K.
 
   Returns:
-    `(variables, images uint8 [N, H, W, 3], row_titles=()) -> contact sheet
-    uint8`, compiled once for each N.
+    `(variables, images, row_titles=()) -> contact sheet` for images uint8 sRGB
+    [N, H, W, 3], compiled once for each N.
   """
   @jax.jit
   def paint(variables, images):
@@ -136,10 +140,10 @@ def proposal_drawer(colorizer: Colorizer, *, num_proposals: int
     for n, original in enumerate(np.asarray(images)):
       lightness = Tile(grey[n])
       if num_proposals == 1:
-        answer = Tile(painted[0, n], f'ab distance {distance[0, n]:.1f}')
-        rows.append([lightness, answer, Tile(original)])
+        prediction = Tile(painted[0, n], f'ab distance {distance[0, n]:.1f}')
+        rows.append([lightness, prediction, Tile(original)])
       else:
-        rows.append([lightness, Tile(original), *_proposals(
+        rows.append([lightness, Tile(original), *_proposal_tiles(
             painted[:, n],
             None if probability is None else probability[:, n],
             distance[:, n])])
@@ -153,14 +157,14 @@ def proposal_drawer(colorizer: Colorizer, *, num_proposals: int
 
 def side_by_side(images: np.ndarray, pictures: Mapping[str, np.ndarray]
                  ) -> np.ndarray:
-  """The colorings of the same photographs by several methods.
+  """Shows the colorings of several methods side by side.
 
   Args:
     images: the originals, uint8 sRGB [N, H, W, 3].
-    pictures: by the name of the method, uint8 sRGB [N, H, W, 3].
+    pictures: the colorings by name of the method, uint8 sRGB [N, H, W, 3].
 
   Returns:
-    Contact sheet lightness | original | a column for each method, uint8.
+    Contact sheet with the columns lightness, original, and each method, uint8.
   """
   grey = lightness_only(images)
   return contact_sheet(
@@ -172,16 +176,17 @@ def side_by_side(images: np.ndarray, pictures: Mapping[str, np.ndarray]
 
 def region_sheet(images: np.ndarray, regions: np.ndarray, within: np.ndarray,
                  whole: np.ndarray) -> np.ndarray:
-  """What a region does: color inside it, grey outside.
+  """Shows colorings with and without a region.
 
   Args:
     images: the originals, uint8 sRGB [N, H, W, 3].
-    regions: [N, H, W, 1], 1 inside.
-    within: the answers within the regions, ab [N, H, W, 2], Lab units.
-    whole: the answers without regions, alike.
+    regions: [N, H, W, 1], 1 inside and 0 outside.
+    within: colorings with the regions, ab [N, H, W, 2], Lab units.
+    whole: colorings without regions, same shape and units.
 
   Returns:
-    Contact sheet lightness | region | within it | everywhere | original, uint8.
+    Contact sheet with the columns lightness, region, within region, everywhere,
+    and original, uint8.
   """
   lightness, _ = color.split_lightness(jnp.asarray(images))
   columns = [
@@ -191,13 +196,19 @@ def region_sheet(images: np.ndarray, regions: np.ndarray, within: np.ndarray,
       np.asarray(painting.picture(lightness, jnp.asarray(whole))), images]
   return contact_sheet(
       [[Tile(column[n]) for column in columns] for n in range(len(images))],
-      column_titles=['lightness', 'region', 'within it', 'everywhere',
+      column_titles=['lightness', 'region', 'within region', 'everywhere',
                      'original'])
 
 
-def _proposals(painted: np.ndarray, probability: np.ndarray | None,
-               distance: np.ndarray) -> list[Tile]:
-  """The proposals for one photograph, [K, ...] each, the nearest framed."""
+def _proposal_tiles(painted: np.ndarray, probability: np.ndarray | None,
+                    distance: np.ndarray) -> list[Tile]:
+  """Tiles of the proposals for one photograph; the nearest has a frame.
+
+  Args:
+    painted: the proposals, uint8 sRGB [K, H, W, 3].
+    probability: of each proposal, [K], or None.
+    distance: ab distance of each proposal from the original, [K].
+  """
   nearest = distance.argmin()
   captions = (len(painted) * [''] if probability is None
               else [f'{share:.3f}' for share in probability])
@@ -208,7 +219,15 @@ def _proposals(painted: np.ndarray, probability: np.ndarray | None,
 
 
 def thumbnail(pixels: np.ndarray, size: int) -> np.ndarray:
-  """A picture, uint8 [H, W] or [H, W, 3], with a longer side of `size`."""
+  """Resizes a picture so that its longer side is `size` pixels.
+
+  Args:
+    pixels: uint8 [H, W] or [H, W, 3].
+    size: longer side of the result, in pixels.
+
+  Returns:
+    uint8 [H', W'] or [H', W', 3].
+  """
   image = Image.fromarray(pixels)
   scale = size / max(image.size)
   return np.asarray(image.resize(
@@ -217,9 +236,13 @@ def thumbnail(pixels: np.ndarray, size: int) -> np.ndarray:
 
 
 def lightness_only(pixels: np.ndarray) -> np.ndarray:
-  """The grey picture of equal lightness, uint8 sRGB [..., H, W, 3].
+  """The grey picture with the same lightness.
 
-  Any size: nothing is compiled anew for it.
+  Args:
+    pixels: uint8 sRGB [..., H, W, 3]. A new size needs no new compilation.
+
+  Returns:
+    uint8 sRGB, same shape.
   """
   return chunks.by_chunks(_grey, np.asarray(pixels))
 
@@ -235,19 +258,19 @@ def _lab(pixels):
 
 
 def lab_split(original: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-  """L, a and b of a photograph, and below it those of its coloring.
+  """Plots L, a and b of a photograph and, below, of its coloring.
 
-  L is drawn from 0 to 100, a and b from -AB_RANGE to AB_RANGE in the colors
-  that they stand for: green to red, blue to yellow, white at 0.
+  L is drawn from 0 to 100. a and b are drawn from -AB_RANGE to AB_RANGE, from
+  green to red and from blue to yellow, with white at 0.
 
   Args:
-    original: uint8 sRGB [H, W, 3].
-    predicted: uint8 sRGB [H, W, 3].
+    original: the photograph, uint8 sRGB [H, W, 3].
+    predicted: the coloring, uint8 sRGB, same shape.
 
   Returns:
     uint8 [H', W', 3].
   """
-  # In inches: the planes, a gap for titles, a color bar under each column.
+  # Sizes in inches: the planes, the color bars, and a gap for titles.
   width, bar = 3.0, 0.6
   height = width * original.shape[0] / original.shape[1]
   total = 2 * height + bar + 0.5
@@ -279,21 +302,21 @@ def lab_split(original: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 
 def loss_curves(metrics_path: pathlib.Path) -> np.ndarray:
-  """The objective over steps, one curve for each split.
+  """Plots the loss over training steps, one curve for each split.
 
   Args:
-    metrics_path: `metrics.jsonl` of a run; lines without a finite `loss`, and
-      a last line cut short, are passed over.
+    metrics_path: `metrics.jsonl` of a run, see `read_losses`.
 
   Returns:
-    uint8 [H, W, 3].
+    uint8 sRGB [H, W, 3].
 
   Raises:
-    UserError: the file cannot be read or holds no loss.
+    UserError: the file cannot be read or has no finite loss.
   """
   curves = read_losses(metrics_path)
   if not curves:
-    raise UserError(f'{metrics_path} holds no line with a finite loss')
+    raise UserError(f'{metrics_path} has no line with a finite loss: train for '
+                    'at least one step')
   figure = Figure(figsize=(8, 4.5), dpi=100, layout='constrained')
   axes = figure.subplots()
   for split, points in sorted(curves.items()):
@@ -302,7 +325,7 @@ def loss_curves(metrics_path: pathlib.Path) -> np.ndarray:
               linewidth=1.2, marker='o' if len(steps) < 30 else None,
               markersize=3)
   values = np.concatenate([np.array(p)[:, 1] for p in curves.values()])
-  # The first steps would squeeze all others into a line.
+  # Without a limit, the large losses of the first steps would hide the rest.
   low, high = values.min(), np.quantile(values, 0.97)
   margin = 0.08 * max(high - low, 1e-6)
   axes.set(xlabel='step', ylabel='loss', ylim=(low - margin, high + margin))
@@ -312,7 +335,18 @@ def loss_curves(metrics_path: pathlib.Path) -> np.ndarray:
 
 
 def read_losses(path: pathlib.Path) -> dict[str, list[tuple[int, float]]]:
-  """(step, loss) by split, from `metrics.jsonl`; see `loss_curves`."""
+  """Reads the losses of a run.
+
+  Args:
+    path: `metrics.jsonl` of a run. Lines without a finite `loss`, and an
+      incomplete last line, are skipped.
+
+  Returns:
+    (step, loss) by split, in the order of the file.
+
+  Raises:
+    UserError: the file cannot be read.
+  """
   try:
     lines = path.read_text().splitlines()
   except OSError as error:
@@ -330,7 +364,7 @@ def read_losses(path: pathlib.Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def _ab_colors(channel: int) -> LinearSegmentedColormap:
-  """A diverging color map that shows a (0) or b (1) in its own colors."""
+  """A diverging color map for a (channel 0) or b (channel 1)."""
   lab = np.array([[50.0, 0, 0], [97.0, 0, 0], [50.0, 0, 0]], np.float32)
   lab[:, 1 + channel] = -AB_RANGE, 0, AB_RANGE
   rgb = np.asarray(color.lab_to_rgb(color.fit_to_gamut(lab)))
@@ -338,14 +372,14 @@ def _ab_colors(channel: int) -> LinearSegmentedColormap:
 
 
 def rendered(figure: Figure) -> np.ndarray:
-  """A figure of Matplotlib as a picture, uint8 sRGB [H, W, 3].
+  """Renders a Matplotlib figure as a picture.
 
   Args:
-    figure: made by `matplotlib.figure.Figure`, which keeps no global state and
-      needs no display; its size in inches times its dpi are the pixels.
+    figure: made by `matplotlib.figure.Figure`, which has no global state and
+      needs no display. Its size in inches times its dpi is the size in pixels.
 
   Returns:
-    The picture.
+    uint8 sRGB [H, W, 3].
   """
   canvas = FigureCanvasAgg(figure)
   canvas.draw()
@@ -354,7 +388,7 @@ def rendered(figure: Figure) -> np.ndarray:
 
 def _shortened(words: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
                width: int) -> str:
-  """Words cut with an ellipsis to fit a width in pixels."""
+  """Shortens words with an ellipsis to fit a width in pixels."""
   if font.getlength(words) <= width:
     return words
   while words and font.getlength(words + '…') > width:

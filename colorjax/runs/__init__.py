@@ -1,1 +1,1 @@
-"""Whole runs as functions of plain arguments: train, evaluate, compare."""
+"""Complete runs as functions of plain arguments: train, evaluate, compare."""

@@ -1,11 +1,12 @@
-"""Photographs in files to colorings in files: what `experiments.colorize` does.
+"""Colors photographs in files: what `experiments.colorize` does.
 
-A photograph becomes OUTPUT/<stem>.png in its own resolution, with its own
-lightness, alpha and EXIF. With K proposals it becomes OUTPUT/<stem>.0.png and
-so on, most probable first, and OUTPUT/<stem>.sheet.png shows them all.
+The coloring of a photograph is written to OUTPUT/<stem>.png, with the
+resolution, lightness, alpha and EXIF data of the photograph. With K proposals,
+the files are OUTPUT/<stem>.0.png and so on, most probable first, and
+OUTPUT/<stem>.sheet.png shows them all.
 
-Folders are searched whole, as they are for training, and mirrored under OUTPUT.
-Photographs of one folder that share a stem (a.jpg and a.png) keep their whole
+Folders are searched recursively, as for training, and mirrored under OUTPUT.
+Photographs of one folder with the same stem (a.jpg and a.png) keep their full
 name: a.jpg.png, a.png.png. No photograph of the input is ever replaced.
 """
 
@@ -24,19 +25,19 @@ from colorjax import photo
 from colorjax.data import companions, folders, region_sources
 from colorjax.errors import UserError
 
-_THUMBNAIL = 256
-_LONGEST_NAME = 255  # bytes; of the file systems that do not say
+_THUMBNAIL = 256  # side in pixels of the pictures in a sheet
+_LONGEST_NAME = 255  # bytes; used if the file system does not report its limit
 
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-  """What there is to color.
+  """The photographs found in a file or folder.
 
   Attributes:
     paths: the photographs.
-    refused: a line for each folder that cannot be entered, and for each kind
-      of image file that is not read.
-    num_refused: folders and image files that these lines stand for.
+    refused: a line for each folder that cannot be entered, and for each image
+      file format that cannot be read.
+    num_refused: number of folders and image files that these lines stand for.
   """
   paths: list[pathlib.Path]
   refused: list[str] = dataclasses.field(default_factory=list)
@@ -45,7 +46,13 @@ class Found:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-  """How many photographs were colored, were there already, were refused."""
+  """Numbers of photographs.
+
+  Attributes:
+    colored: those that were colored.
+    kept: those whose colorings existed already.
+    refused: those that could not be colored, including unreadable folders.
+  """
   colored: int
   kept: int
   refused: int
@@ -63,32 +70,32 @@ def colorize_all(workdir: pathlib.Path, source: pathlib.Path,
                  reference: pathlib.Path | None = None,
                  options: Mapping[str, Any] | None = None,
                  say: Callable[[str], None] = _say) -> Outcome:
-  """Colors a photograph, or all of a folder.
+  """Colors one photograph, or all photographs of a folder.
 
   Args:
-    workdir: of a training run.
+    workdir: work directory of a training run.
     source: the photograph or the folder.
-    output: the folder for colorings; made if it is not there.
-    num_proposals: so many different colorings and a sheet of them; 0 for the
-      best single one.
-    file_format: png, jpg, tiff, webp, or same: that of the photograph, png for
-      gif.
-    overwrite: whether photographs are colored again whose colorings are there.
-    mask: color only inside: an image, or a folder of images by the names of
-      the photographs.
-    hints: colors that a person gives, painted; a file or a folder alike.
-    reference: a color photograph whose colors are wanted, for a method that
-      accepts one.
-    options: what the method lets be chosen when it is asked, see
-      `Colorizer.options`.
-    say: takes a line for each refusal and each photograph of which not all was
-      colored; by default stderr.
+    output: folder for the colorings; made if it does not exist.
+    num_proposals: number of different colorings to write, with a sheet of them;
+      0 writes the best single coloring.
+    file_format: png, jpg, tiff, webp, or same: the format of the photograph,
+      but png for gif.
+    overwrite: whether to color photographs again whose colorings exist.
+    mask: image of the region to color, or a folder of such images with the
+      names of the photographs; None colors everything.
+    hints: painted color hints: a file, or a folder of files with the names of
+      the photographs; None for no hints.
+    reference: a color photograph whose colors are transferred, for a method
+      that accepts one.
+    options: options of prediction, see `Colorizer.options`.
+    say: called with a line for each refused photograph and for each file of
+      which only the first picture is colored; by default prints to stderr.
 
   Returns:
-    The numbers.
+    The numbers of photographs.
 
   Raises:
-    UserError: wrong usage, found before any photograph is colored.
+    UserError: an argument is wrong; no photograph has been colored then.
   """
   found = find_photos(source, output)
   paths = found.paths
@@ -98,18 +105,18 @@ def colorize_all(workdir: pathlib.Path, source: pathlib.Path,
   hints_of = _companions('hint', hints, paths, source)
   make_folder(output)
 
-  # And with them JAX: mistakes do not wait for it.
+  # Imported late, with JAX, so that the errors above appear without delay.
   from colorjax import inference, saved
 
   colorizer, variables, image_size = saved.load(workdir)
   colorizer = colorizer.ask(**(options or {}))
-  shown = None
+  reference_pixels = None
   if reference is not None:
     if 'reference' not in colorizer.accepts:
       raise UserError(
-          f'reference={reference}: the method of {workdir} takes none; the '
-          'baselines reinhard and welsh do')
-    shown = photo.to_rgb8(photo.read(reference))
+          f'reference={reference}: the method of {workdir} uses no reference; '
+          'the baselines reinhard and welsh do')
+    reference_pixels = photo.to_rgb8(photo.read(reference))
   answer = inference.answers(colorizer, num_proposals=num_proposals)
 
   def color(path: pathlib.Path, to: Sequence[pathlib.Path]) -> None:
@@ -124,7 +131,7 @@ def colorize_all(workdir: pathlib.Path, source: pathlib.Path,
           answer, variables, picture, image_size=image_size,
           region=_region(mask_of.get(path), picture.pixels),
           hints=_hints(hints_of.get(path), picture, image_size),
-          reference=shown,
+          reference=reference_pixels,
           bits=min(8 * picture.pixels.itemsize,
                    photo.output_format(to[0]).bits))
       write_colorings(colorings, picture, to, overwrite=overwrite)
@@ -156,13 +163,19 @@ def colorize_all(workdir: pathlib.Path, source: pathlib.Path,
 def _companions(what: str, given: pathlib.Path | None,
                 paths: Sequence[pathlib.Path], source: pathlib.Path
                 ) -> dict[pathlib.Path, pathlib.Path]:
-  """The mask or hints of each photograph, {} without; UserError if one lacks.
+  """Finds the mask or hints of each photograph.
 
   Args:
-    what: what messages call one, see `companions`.
-    given: the file or folder.
+    what: word for error messages, see `companions`.
+    given: the file or folder, or None.
     paths: the photographs.
     source: the file or folder that they were found in.
+
+  Returns:
+    The file for each photograph; {} if `given` is None.
+
+  Raises:
+    UserError: the file for a photograph does not exist.
   """
   if given is None:
     return {}
@@ -178,7 +191,7 @@ def _companions(what: str, given: pathlib.Path | None,
 
 def _region(mask: pathlib.Path | None, pixels: np.ndarray
             ) -> np.ndarray | None:
-  """Where a photograph is to be colored, bool [H, W]; None: everywhere."""
+  """The region to color, bool [H, W]; None for the whole photograph."""
   if mask is None:
     return None
   return region_sources.laid_over(region_sources.read(mask), *pixels.shape[:2])
@@ -186,7 +199,7 @@ def _region(mask: pathlib.Path | None, pixels: np.ndarray
 
 def _hints(strokes: pathlib.Path | None, picture: photo.Photo, image_size: int
            ) -> tuple[np.ndarray, np.ndarray] | None:
-  """The colors that a person gives for a photograph; None for none."""
+  """The color hints for a photograph, see `photo.strokes`; None for none."""
   if strokes is None:
     return None
 
@@ -196,33 +209,35 @@ def _hints(strokes: pathlib.Path | None, picture: photo.Photo, image_size: int
 
 
 def find_photos(source: pathlib.Path, output: pathlib.Path) -> Found:
-  """The photographs to color, in the order of a file manager.
+  """Finds the photographs to color, in the order of a file manager.
 
-  They are looked for as training does it (`folders.walk`): hidden files are
-  out, linked folders are followed once. The output folder is left out where it
-  lies inside the input.
+  They are found as for training (`folders.walk`): hidden files are ignored, and
+  linked folders are followed once. The output folder is ignored if it is inside
+  the input.
 
   Args:
-    source: a file, whatever its name, or a folder.
-    output: the folder that the colorings go to.
+    source: a file with any name, or a folder.
+    output: the folder for colorings.
 
   Returns:
-    Paths that begin with `source`, and what is there and cannot be colored.
+    Paths that begin with `source`, and the files and folders that cannot be
+    read.
 
   Raises:
-    UserError: there is nothing to color, or input and output are one folder.
+    UserError: there is no photograph, or input and output are the same folder.
   """
   if source.is_file():
     return Found([source])
   if not source.is_dir():
     raise UserError(f'{source}: no such file or folder')
   if source.resolve() == output.resolve():
-    raise UserError(f'{output}: is the input; name another folder')
+    raise UserError(f'{output}: is also the input; choose another folder for '
+                    'the output')
   walk = folders.walk(source, without=output)
   refused = [f'{source / name}: cannot be entered: {reason}'
              for name, reason in walk.locked]
-  refused += [f'{count} {ending} in {source}: not read; '
-              f'{photo.NOT_READ[ending]} converts to png'
+  refused += [f'{count} {ending} in {source}: this format is not supported; '
+              f'convert to png with {photo.NOT_READ[ending]}'
               for ending, count in walk.not_read.items()]
   if not walk.names:
     raise UserError('; '.join([
@@ -233,27 +248,31 @@ def find_photos(source: pathlib.Path, output: pathlib.Path) -> Found:
 
 
 def _prepare(to: Sequence[pathlib.Path]) -> None:
-  """Makes the folder of some files; UnwritablePhoto if they cannot be."""
+  """Makes the folder of some files and checks the length of their names.
+
+  Raises:
+    UnwritablePhoto: the folder cannot be made, or a name is too long.
+  """
   try:
     to[0].parent.mkdir(parents=True, exist_ok=True)
     longest = os.pathconf(to[0].parent, 'PC_NAME_MAX')
   except OSError as error:
     raise photo.UnwritablePhoto(
         f'{to[0]}: cannot be written: {error.strerror or error}') from error
-  except (AttributeError, ValueError):  # no such question on this system
+  except (AttributeError, ValueError):  # this system does not report it
     longest = _LONGEST_NAME
   for file in to:
     length = len(os.fsencode(file.name))
     if length > longest:
       raise photo.UnwritablePhoto(
-          f'{file}: cannot be written: its name has {length} bytes, {longest} '
-          'are possible; give the photograph a shorter name')
+          f'{file}: cannot be written: its name has {length} bytes, and '
+          f'{longest} are possible; give the photograph a shorter name')
 
 
 def plan(paths: Sequence[pathlib.Path], source: pathlib.Path,
          output: pathlib.Path, file_format: str, *, num_proposals: int = 0
          ) -> dict[pathlib.Path, pathlib.Path]:
-  """Where the coloring of each photograph goes; no two to one file.
+  """Chooses a different file for the coloring of each photograph.
 
   Args:
     paths: the photographs.
@@ -272,8 +291,9 @@ def plan(paths: Sequence[pathlib.Path], source: pathlib.Path,
   names = {path: path.stem for path in paths}
   targets: dict[pathlib.Path, pathlib.Path] = {}
   while len(set(targets.values())) < len(paths):
-    # A second round is needed where a whole name meets another's stem.
-    _use_whole_names(names, targets)
+    # Repeated, because the full name of one photograph may equal the stem of
+    # another.
+    _use_full_names(names, targets)
     for path in paths:
       ending = path.suffix.lower() if file_format == 'same' else file_format
       ending = 'png' if ending in ('.gif', '') else ending.lstrip('.')
@@ -285,23 +305,23 @@ def plan(paths: Sequence[pathlib.Path], source: pathlib.Path,
            for file in outputs_of(target, num_proposals)):
       raise UserError(
           f'{output}: the coloring of {path} would replace a '
-          'photograph of the input; name another folder')
+          'photograph of the input; choose another folder')
   return targets
 
 
-def _use_whole_names(names: dict[pathlib.Path, str],
-                     targets: Mapping[pathlib.Path, pathlib.Path]) -> None:
-  """Gives the whole file name to those whose targets coincide."""
-  takers: dict[pathlib.Path, list[pathlib.Path]] = {}
+def _use_full_names(names: dict[pathlib.Path, str],
+                    targets: Mapping[pathlib.Path, pathlib.Path]) -> None:
+  """Replaces the names of photographs with equal targets by full file names."""
+  sharing: dict[pathlib.Path, list[pathlib.Path]] = {}
   for path, target in targets.items():
-    takers.setdefault(target, []).append(path)
-  for paths in takers.values():
+    sharing.setdefault(target, []).append(path)
+  for paths in sharing.values():
     if len(paths) > 1:
       names.update({path: path.name for path in paths})
 
 
 def outputs_of(target: pathlib.Path, num_proposals: int) -> list[pathlib.Path]:
-  """The files made of one photograph: colorings, and the sheet last."""
+  """Returns the files made from one photograph: colorings, then the sheet."""
   if not num_proposals:
     return [target]
   return [*(target.with_name(f'{target.stem}.{i}{target.suffix}')
@@ -310,14 +330,18 @@ def outputs_of(target: pathlib.Path, num_proposals: int) -> list[pathlib.Path]:
 
 
 def make_folder(path: pathlib.Path) -> None:
-  """Makes a folder; UserError if that is not possible."""
+  """Makes a folder.
+
+  Raises:
+    UserError: it cannot be made or written to.
+  """
   try:
     path.mkdir(parents=True, exist_ok=True)
   except OSError as error:
     raise UserError(
         f'cannot make the folder {path}: {error.strerror}') from error
   if not os.access(path, os.W_OK | os.X_OK):
-    raise UserError(f'no permission to write in {path}')
+    raise UserError(f'no permission to write to the folder {path}')
 
 
 def write_colorings(colorings, picture, to: Sequence[pathlib.Path], *,
@@ -326,25 +350,25 @@ def write_colorings(colorings, picture, to: Sequence[pathlib.Path], *,
 
   Args:
     colorings: iterator of `inference.Coloring`.
-    picture: the `photo.Photo` that they are of.
+    picture: the `photo.Photo` that was colored.
     to: what `outputs_of` returned.
-    overwrite: whether files that are there are written again.
+    overwrite: whether to replace existing files.
   """
   from colorjax.report import sheets
 
-  def is_wanted(file):
+  def is_needed(file):
     return overwrite or not os.path.exists(file)
 
   cells = []
   for i, (coloring, file) in enumerate(zip(colorings, to, strict=False)):
-    if is_wanted(file):
+    if is_needed(file):
       photo.write(file, coloring.pixels, like=picture)
     if len(to) == 1:
       continue
     small = sheets.thumbnail(photo.with_depth(coloring.pixels, 8), _THUMBNAIL)
     cells.append(sheets.Tile(small, f'{i}' if coloring.probability is None
                              else f'{i}: {coloring.probability:.3f}'))
-  if len(to) > 1 and is_wanted(to[-1]):
+  if len(to) > 1 and is_needed(to[-1]):
     original = sheets.thumbnail(photo.to_rgb8(picture), _THUMBNAIL)
     cells.insert(0, sheets.Tile(sheets.lightness_only(original), 'lightness'))
     columns = math.ceil(math.sqrt(len(cells)))

@@ -1,8 +1,8 @@
-"""A comparison: trials, trainings and evaluations as jobs, then one table.
+"""Compares methods: runs trials, trainings and evaluations as jobs.
 
-Each job is a script of `experiments` in a work directory of its own, which says
-by itself whether it is finished and goes on where it was stopped. This process
-only starts them; it uses no device until the table is made.
+Each job is a script of `experiments` with its own work directory, which shows
+whether the job is finished and from which it is resumed. This process only
+starts the jobs; it uses no device until the table is made.
 """
 
 import dataclasses
@@ -14,52 +14,55 @@ from collections.abc import Callable, Mapping, Sequence
 
 from colorjax import files
 from colorjax.errors import UserError
-from colorjax.evaluation import answers
+from colorjax.evaluation import answers, result
 from colorjax.evaluation.protocol import FOLDER
+from colorjax.runs import run_report
 from colorjax.runs.photographs import PhotoOptions
+from colorjax.runs.workdir import FLAGS, SESSIONS
 from launch import executors, local, supervisor
 from launch.options import Options
 from launch.supervisor import Task
 
 REFERENCES = answers.REFERENCES
-"""Rows of every table: `reference` of an evaluation."""
+"""Rows of every table; values of `EvaluateOptions.reference`."""
 
 BASELINES: Mapping[str, Sequence[str]] = {
-    # The energy of the paper has no unique solution where lightness is flat.
+    # The energy of the paper has no unique minimum where lightness is constant.
     'mean_color': (), 'marginal': (), 'levin': ('--levin_form=equations',)}
-"""Rows that need no training, and the flags of `experiments.baselines`."""
+"""Rows that need no training, with their flags for `experiments.baselines`."""
 
-_TRIAL_STEPS = 64  # nearly two epochs of a small set: it is in memory then
-_METRICS_FILE = 'metrics.json'
-_SESSIONS_FILE = 'sessions.jsonl'
+_TRIAL_STEPS = 64  # almost two epochs of a small set, which is then in memory
 _BUDGET_FILE = 'budget.json'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CompareOptions:
-  """A comparison.
+  """The options of a comparison.
 
   Attributes:
     workdir: directory for runs, evaluations, logs and the table.
-    data: training photographs, as `sources.parse` understands them.
-    eval_data: held-out photographs, of validation losses and of the table.
-    methods: rows to train: the script of `experiments` by the row's name; or
-      for a name of BASELINES that name.
-    flagfiles: flagfile of a trained row; {} stands for the row's name.
-    seeds: of training.
-    budget_seconds: seconds of training for each run on this machine; 0 for the
-      steps of the flagfiles.
-    runs: finished training runs to measure: the seeds of each row.
-    outputs: pictures by other programs to measure: a folder for each row.
-    evaluations: finished evaluations: the seeds of each row.
-    against: the row that significance is against.
+    data: training photographs, in the form of `sources.parse`.
+    eval_data: held-out photographs, for validation losses and for the table.
+    methods: rows to train, by their names: the script of `experiments`, or the
+      name itself for a row of BASELINES.
+    flagfiles: path of the flagfile of a trained row; {} stands for the name of
+      the row.
+    seeds: training seeds.
+    budget_seconds: seconds of training for each run on this machine; 0 takes
+      the number of steps from the flagfiles.
+    runs: work directories of finished training runs to measure, by row: one for
+      each seed.
+    outputs: folders of pictures by other programs to measure, by row.
+    evaluations: work directories of finished evaluations, by row: one for each
+      seed.
+    against: the row against which significance is tested.
     metrics: columns of the table, names of `catalogue.METRICS`.
-    drop_near_duplicates: whether photographs of `eval_data` that are in `data`
-      too are left out.
-    mixed_protocols: whether rows of other protocols or photographs may join.
-    launch: where jobs are started; by default one at a time on each GPU, or
-      one at a time with all processors.
-    evaluate_flags: more flags for `experiments.evaluate`, a word each.
+    drop_near_duplicates: whether to leave out photographs of `eval_data` that
+      are also in `data`.
+    mixed_protocols: whether to allow rows with other protocols or photographs.
+    launch: where jobs run. By default, one job at a time runs on each GPU, or
+      one at a time on all processors.
+    evaluate_flags: further flags for `experiments.evaluate`, one word each.
     photos: how photographs are read.
   """
   workdir: str
@@ -82,35 +85,45 @@ class CompareOptions:
   photos: PhotoOptions = dataclasses.field(default_factory=PhotoOptions)
 
   def __post_init__(self):
-    """UserError for arguments that name no comparison."""
+    """Checks the options.
+
+    Raises:
+      UserError: the name of a row, a seed, the budget or a flagfile is wrong.
+    """
     names = self.names()
     for name in names:
-      # A row is a folder of the work directory.
+      # Each row has a folder of its name in the work directory.
       if name in ('', '.', '..') or '/' in name or '\0' in name:
-        raise UserError(f'a row cannot be called {name!r}: its name has to be '
-                        'that of a folder, without /')
+        raise UserError(f'a row cannot be called {name!r}: choose a name that '
+                        'a folder can have, without /')
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-      raise UserError(f'two rows are called {twice[0]}: name them apart')
+      raise UserError(f'two rows are called {twice[0]}: choose another name '
+                      'for one of them')
     if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(
         self.seeds) < 0:
-      raise UserError(f'seeds={",".join(map(str, self.seeds))}: whole numbers '
-                      'from 0, each once')
+      raise UserError(f'seeds={",".join(map(str, self.seeds))}: give different '
+                      'integers of at least 0')
     if not 0 <= self.budget_seconds < math.inf:
-      raise UserError(f'budget_seconds={self.budget_seconds}: has to be a '
-                      'number of seconds from 0')
+      raise UserError(f'budget_seconds={self.budget_seconds}: give a finite '
+                      'number of at least 0')
     for name in self.trained():
       if not self.flagfile(name).is_file():
-        raise UserError(f'flagfiles: {self.flagfile(name)} is no file; {{}} in '
-                        'it stands for the row')
+        raise UserError(f'flagfiles: there is no file {self.flagfile(name)}; '
+                        '{} stands for the name of the row')
+
+  @property
+  def directory(self) -> pathlib.Path:
+    """`workdir` as a path, with `~` replaced by the home directory."""
+    return pathlib.Path(self.workdir).expanduser()
 
   def names(self) -> list[str]:
-    """The rows that there will be, references first."""
+    """The names of all rows, references first."""
     return [*REFERENCES, *self.methods, *self.runs, *self.outputs,
             *self.evaluations]
 
   def trained(self) -> list[str]:
-    """The rows that need training."""
+    """The names of the rows that need training."""
     return [name for name in self.methods if name not in BASELINES]
 
   def flagfile(self, name: str) -> pathlib.Path:
@@ -119,62 +132,59 @@ class CompareOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluated:
-  """A row of the table to be, as folders.
+class EvaluatedRow:
+  """A row of the table, as work directories.
 
   Attributes:
-    name: of the row.
-    evaluations: a finished evaluation for each seed.
-    runs: the training run of each, [] where there was none.
+    name: name of the row.
+    evaluations: work directory of a finished evaluation for each seed.
+    runs: work directory of the training run of each; [] if there was none.
   """
   name: str
   evaluations: Sequence[pathlib.Path]
   runs: Sequence[pathlib.Path] = ()
 
 
-def finish(options: CompareOptions) -> list[Evaluated]:
-  """Does all that is missing.
+def run_jobs(options: CompareOptions) -> list[EvaluatedRow]:
+  """Runs all trials, trainings and evaluations that are not finished.
 
   Args:
-    options: of the comparison.
+    options: options of the comparison.
 
   Returns:
     The rows, references first.
 
   Raises:
-    UserError: a job failed: it names its log. The others have been done all
-      the same.
+    UserError: a job failed; the message names its log. The other jobs have
+      been run nevertheless.
   """
   trained = options.trained()
   steps = _budget(options, trained) if options.budget_seconds else {}
-  runs = {name: [_workdir(options) / 'runs' / name] if name in BASELINES else [
-      _rundir(options, name, seed) for seed in options.seeds]
+  folder = options.directory / 'runs'
+  runs = {name: [folder / name] if name in BASELINES else [
+      folder / name / f'seed{seed}' for seed in options.seeds]
           for name in options.methods}
   baselines = [_baseline(options, name, runs[name][0]) for name in runs
                if name in BASELINES]
-  # Seed by seed: a comparison that is stopped has whole rows of fewer.
+  # Seed by seed: a comparison that is stopped then has all rows, with fewer
+  # seeds.
   _run(options, baselines + [
       _training(options, name, seed, runs[name][i], steps.get(name))
       for i, seed in enumerate(options.seeds) for name in trained])
   return _evaluated(options, runs)
 
 
-def _workdir(options: CompareOptions) -> pathlib.Path:
-  return pathlib.Path(options.workdir).expanduser()
-
-
 def _run(options: CompareOptions, wanted: Sequence[Task]) -> None:
   try:
-    failed = executors.run(wanted, options.launch,
-                           _workdir(options) / 'slurm')
+    failed = executors.run(wanted, options.launch, options.directory / 'slurm')
   except OSError as error:  # the log of a job
     raise UserError(f'workdir={options.workdir}: {error.filename or "logs"} '
                     f'cannot be written: {error.strerror or error}') from error
   if failed:
     first = failed[0]
     raise UserError(f'{len(failed)} of {len(wanted)} jobs failed; the first, '
-                    f'{first.name}: {supervisor.last_line(first.log)} (all of '
-                    f'it is in {first.log}). The same command goes on')
+                    f'{first.name}: {supervisor.last_line(first.log)} (see '
+                    f'{first.log}); run the same command again to resume')
 
 
 def _photo_flags(options: CompareOptions) -> list[str]:
@@ -183,29 +193,25 @@ def _photo_flags(options: CompareOptions) -> list[str]:
           if value is not None]
 
 
-def _rundir(options: CompareOptions, name: str, seed: int) -> pathlib.Path:
-  return _workdir(options) / 'runs' / name / f'seed{seed}'
-
-
-def _job(options: CompareOptions, name: str, folder: pathlib.Path,
+def _job(options: CompareOptions, name: str, workdir: pathlib.Path,
          command: Sequence[str], is_done: Callable[[], bool]) -> Task:
   log = name.replace(' ', '_').replace('/', '_')
   return Task(
-      name=name, command=command, is_done=is_done, workdir=folder,
-      log=_workdir(options) / 'logs' / f'{log}.log',
-      # Seeds and evaluations of one method are the same programs.
-      environment=local.compilation_cache(_workdir(options) / 'compiled'))
+      name=name, command=command, is_done=is_done, workdir=workdir,
+      log=options.directory / 'logs' / f'{log}.log',
+      # All seeds of a method compile the same programs.
+      environment=local.compilation_cache(options.directory / 'compiled'))
 
 
 def _command(options: CompareOptions, name: str, run: pathlib.Path,
              *more: str) -> list[str]:
-  """What trains a method; a flag in `more` wins over that of its flagfile."""
-  # What is computed once a photograph is shared by all runs that need it. A
-  # row that rebalances measures the prior that fits it.
-  workdir = _workdir(options)
+  """The command that trains a row; flags in `more` override its flagfile."""
+  # All runs share one cache of embeddings. Scripts that have no such flag
+  # ignore it.
   shared = ['--undefok=embedding_dir',
-            f'--embedding_dir={workdir / "embeddings"}']
-  # No early end, for all have the same time; evaluations come afterwards.
+            f'--embedding_dir={options.directory / "embeddings"}']
+  # No early stopping, so that all runs train for the same time. No report,
+  # because the evaluation follows.
   return local.python(
       f'experiments.{options.methods[name]}',
       f'--flagfile={options.flagfile(name)}',
@@ -215,47 +221,50 @@ def _command(options: CompareOptions, name: str, run: pathlib.Path,
 
 
 def _is_trained(run: pathlib.Path) -> bool:
-  """Whether a run has made all the steps that its flags ask for."""
+  """Whether a run has made the number of steps that its flags require."""
   steps = [int(line.partition('=')[2]) for line in _flags_of(run)
            if line.startswith('--num_steps=')]
   return any(session.get('to_step') in steps for session in _sessions(run))
 
 
 def _flags_of(workdir: pathlib.Path) -> list[str]:
-  """The flags of a work directory, one a line; [] where there are none yet."""
+  """The flags of a work directory, one per line; [] if there are none yet."""
   try:
-    return files.read_text(workdir / 'flags.txt').splitlines()
+    return files.read_text(workdir / FLAGS).splitlines()
   except UserError:
     return []
 
 
 def _budget(options: CompareOptions, trained: Sequence[str]) -> dict[str, int]:
-  """Steps of each method that fill the time, measured once and then kept."""
-  workdir = _workdir(options)
+  """Number of steps of each method that takes `budget_seconds`.
+
+  It is measured by a trial run and then kept in a file.
+  """
+  workdir = options.directory
   path = workdir / _BUDGET_FILE
   steps: dict[str, int] = {}
   if path.is_file():
     steps = files.read_json(path)
     if not isinstance(steps, dict) or not all(
         isinstance(number, int) and number > 0 for number in steps.values()):
-      raise UserError(f'{path} is damaged: remove it, and the trials are read '
-                      'again')
+      raise UserError(f'{path} is damaged: delete it, and it is made again '
+                      'from the trial runs')
   missing = [name for name in trained if name not in steps]
   _run(options, [_trial(options, name) for name in missing])
   for name in missing:
     sessions = _sessions(workdir / 'trials' / name)
     seconds = sessions[-1].get('seconds_per_step') if sessions else None
     if not seconds:
-      raise UserError(f'{workdir / "trials" / name} does not say how long its '
-                      'steps took: remove the folder and start again')
+      raise UserError(f'{workdir / "trials" / name / SESSIONS} has no '
+                      'seconds_per_step: delete that folder and start again')
     steps[name] = max(1, round(options.budget_seconds / seconds))
   files.write_json(path, steps)
   return steps
 
 
 def _trial(options: CompareOptions, name: str) -> Task:
-  run = _workdir(options) / 'trials' / name
-  # Two photographs are enough to evaluate what only the clock is read of.
+  run = options.directory / 'trials' / name
+  # Evaluated on the two bundled photographs, because only the speed matters.
   return _job(options, f'{name} trial', run, _command(
       options, name, run, f'--num_steps={_TRIAL_STEPS}', '--schedule=constant',
       '--warmup_steps=0', '--eval_data=bundled'), lambda: _is_trained(run))
@@ -263,7 +272,7 @@ def _trial(options: CompareOptions, name: str) -> Task:
 
 def _training(options: CompareOptions, name: str, seed: int, run: pathlib.Path,
               steps: int | None) -> Task:
-  # Two evaluations in all: what is compared is the end of training.
+  # Only two evaluations, because only the last checkpoint is compared.
   length = [] if steps is None else [
       f'--num_steps={steps}', f'--warmup_steps={steps // 10}',
       f'--eval_every={-(-steps // 2)}', f'--checkpoint_every={-(-steps // 4)}']
@@ -280,11 +289,11 @@ def _baseline(options: CompareOptions, name: str, run: pathlib.Path
       'experiments.baselines', f'--method={name}', *BASELINES[name], *sizes,
       f'--data={options.data}', f'--eval_data={options.eval_data}',
       *_photo_flags(options), f'--workdir={run}'),
-      (run / 'report' / _METRICS_FILE).is_file)
+      (run / run_report.METRICS_FILE).is_file)
 
 
 def _value_of(name: str, words: Sequence[str]) -> str | None:
-  """The last value of a flag, --NAME=VALUE or --NAME VALUE; None without."""
+  """The last value of a flag, --NAME=VALUE or --NAME VALUE, or None."""
   value = None
   for i, word in enumerate(words):
     flag, equals, text = word.partition('=')
@@ -294,10 +303,16 @@ def _value_of(name: str, words: Sequence[str]) -> str | None:
 
 
 def _evaluated(options: CompareOptions,
-               runs: Mapping[str, Sequence[pathlib.Path]]) -> list[Evaluated]:
-  """Evaluates all rows; those of one name are its seeds."""
-  folder = _workdir(options) / 'evaluations'
-  rows = [Evaluated(name=name, evaluations=[folder / name])
+               runs: Mapping[str, Sequence[pathlib.Path]]
+               ) -> list[EvaluatedRow]:
+  """Evaluates all rows.
+
+  Args:
+    options: options of the comparison.
+    runs: work directories of the training runs of this comparison, by row.
+  """
+  folder = options.directory / 'evaluations'
+  rows = [EvaluatedRow(name=name, evaluations=[folder / name])
           for name in REFERENCES]
   wanted = [_evaluation(options, row.name, row.evaluations[0],
                         f'--reference={row.name}') for row in rows]
@@ -306,13 +321,13 @@ def _evaluated(options: CompareOptions,
     folders = [folder / name / str(i) for i in range(len(paths))]
     wanted += [_evaluation(options, name, one, f'--checkpoint={path}')
                for one, path in zip(folders, paths, strict=True)]
-    rows.append(Evaluated(name=name, evaluations=folders, runs=paths))
+    rows.append(EvaluatedRow(name=name, evaluations=folders, runs=paths))
   for name, pictures in options.outputs.items():
     wanted.append(_evaluation(
         options, name, folder / name, f'--outputs={pictures}'))
-    rows.append(Evaluated(name=name, evaluations=[folder / name]))
+    rows.append(EvaluatedRow(name=name, evaluations=[folder / name]))
   _run(options, wanted)
-  return rows + [Evaluated(name=name, evaluations=_paths(given))
+  return rows + [EvaluatedRow(name=name, evaluations=_paths(given))
                  for name, given in options.evaluations.items()]
 
 
@@ -321,8 +336,9 @@ def _paths(texts: Sequence[str]) -> list[pathlib.Path]:
 
 
 def _evaluation(options: CompareOptions, name: str, folder: pathlib.Path,
-                judged: str) -> Task:
-  # To count what is in the training set too, one row will do.
+                subject: str) -> Task:
+  """The job that evaluates a row; `subject` is the flag that selects it."""
+  # If near-duplicates are only counted, one row is enough.
   drops = options.drop_near_duplicates
   train = ([f'--train_data={options.data}', f'--drop_near_duplicates={drops}']
            if drops or name == 'truth' else [])
@@ -331,17 +347,18 @@ def _evaluation(options: CompareOptions, name: str, folder: pathlib.Path,
     photos = [flag for flag in photos if not flag.startswith('--fit=')]
 
   def is_done() -> bool:
-    # A result of another flag is refused by the command itself.
-    return (folder / _METRICS_FILE).is_file() and judged in _flags_of(folder)
+    # If the folder holds the result of another subject, the command fails.
+    return ((folder / result.METRICS_FILE).is_file()
+            and subject in _flags_of(folder))
 
   name = f'evaluate {"/".join(folder.parts[-2:])}'
   return _job(options, name, folder, local.python(
-      'experiments.evaluate', judged, f'--data={options.eval_data}', *train,
+      'experiments.evaluate', subject, f'--data={options.eval_data}', *train,
       *photos, *options.evaluate_flags, f'--workdir={folder}'), is_done)
 
 
 def seconds_of(run: pathlib.Path) -> float | None:
-  """Seconds in which a run trained, steps alone; None if it kept no record."""
+  """Seconds that a run spent in training steps; None if it is not recorded."""
   sessions = _sessions(run)
   if not sessions or any(
       'stepping_seconds' not in session for session in sessions):
@@ -350,8 +367,8 @@ def seconds_of(run: pathlib.Path) -> float | None:
 
 
 def _sessions(run: pathlib.Path) -> list[dict]:
-  """The sessions of a run; {} for a line that was not written to its end."""
-  path = run / _SESSIONS_FILE
+  """The sessions of a run; {} for an incomplete line."""
+  path = run / SESSIONS
   if not path.is_file():
     return []
   return [_session(line) for line in files.read_text(path).splitlines()]
@@ -366,11 +383,11 @@ def _session(line: str) -> dict:
 
 
 def split_words(text: str, *, name: str = 'evaluate_flags') -> list[str]:
-  """The words of a command line.
+  """Splits a command line into words.
 
   Args:
     text: the command line.
-    name: of the argument that it was given by, for the error.
+    name: the argument that gave it, for the error message.
 
   Raises:
     UserError: a quote is not closed.

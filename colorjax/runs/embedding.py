@@ -1,4 +1,4 @@
-"""Embeddings of a run's photographs: kept on disk, and read as classes."""
+"""Embeddings of a run's photographs: cached on disk, and shown as classes."""
 
 import dataclasses
 import functools
@@ -22,15 +22,18 @@ _NUM_CLASSES = 5
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CachedEmbeddings:
-  """Computes embeddings where they are not kept; for `train.train`.
+  """Reads embeddings from a cache, or computes and stores them.
+
+  It is the argument `embed_photos` of `train.train`.
 
   Attributes:
-    network: what they depend on beside the backbone's weights; JSON values.
+    network: settings that the embeddings depend on, in addition to the
+      backbone's weights; JSON values.
     photos: how photographs are read.
     image_size: side of the squares that are embedded, in pixels.
-    batch_size: photographs at a time.
-    directory: where they are kept. None: beside the photographs, or in the work
-      directory if that cannot be written.
+    batch_size: photographs per batch.
+    directory: the cache. None: a folder beside the photographs, or one in the
+      work directory if that cannot be written.
   """
   network: Mapping[str, Any]
   photos: PhotoOptions
@@ -40,14 +43,14 @@ class CachedEmbeddings:
 
   def __call__(self, colorizer: Colorizer, variables: Variables,
                photos: Screen, data: str, workdir: pathlib.Path) -> np.ndarray:
-    """The embeddings of all photographs.
+    """Returns the embeddings of all photographs.
 
     Args:
-      colorizer: a method that embeds.
-      variables: its variables, with the frozen network that the run has.
+      colorizer: a method with `embed`.
+      variables: its variables, with the frozen network of the run.
       photos: the photographs.
       data: the text that names them.
-      workdir: of the run.
+      workdir: work directory of the run.
 
     Returns:
       float32 [N, E], see `embeddings.compute`.
@@ -83,16 +86,19 @@ class CachedEmbeddings:
 
 def class_titles(kind: str, class_names: pathlib.Path | None
                  ) -> run_report.RowTitles | None:
-  """What tells the most probable classes of photographs, for a report.
+  """Makes the row titles of a report: the most probable classes.
 
   Args:
-    kind: what the embedding is, one of `methods.fusion.EMBEDDINGS`.
-    class_names: Keras's table of the classes.
+    kind: kind of the embedding, one of `methods.fusion.EMBEDDINGS`.
+    class_names: file with Keras's table of the classes.
 
   Returns:
-    `(colorizer, variables, images) -> lines`, 'daisy 81 %, bee 6 %, ...' for
-    each photograph. None without a table, or where the embedding does not hold
-    probabilities. UserError for a file that is not such a table.
+    `(colorizer, variables, images) -> titles`, 'daisy 81 %, bee 6 %, ...' for
+    each photograph. None without a table, or if the embedding holds no class
+    probabilities.
+
+  Raises:
+    UserError: the file is not such a table.
   """
   if class_names is None or kind not in ('logits', 'probabilities'):
     return None
@@ -111,14 +117,14 @@ def _titles(kind: str, names: Sequence[str], colorizer: Colorizer,
 
 
 def top_classes(probabilities: np.ndarray, names: Sequence[str]) -> list[str]:
-  """The five most probable classes of each photograph, as a line of text.
+  """Formats the five most probable classes of each photograph.
 
   Args:
     probabilities: [B, Q].
-    names: of the Q classes.
+    names: names of the Q classes.
 
   Returns:
-    For each photograph 'daisy 81 %, bee 6 %, ...'.
+    'daisy 81 %, bee 6 %, ...' for each photograph.
   """
   order = np.argsort(-probabilities, axis=-1, kind='stable')[:, :_NUM_CLASSES]
   return [', '.join(f'{names[k].replace("_", " ")} {100 * row[k]:.0f} %'

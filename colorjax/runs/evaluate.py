@@ -1,13 +1,13 @@
-"""An evaluation: from what is judged to a result on disk.
+"""Runs an evaluation: measures a subject and writes the result to disk.
 
-Photographs are measured in parts of fixed size, each written when it is done:
-a run that was stopped goes on with the next part, whatever the batch size. A
-part whose photographs or pictures have changed since is measured again.
+Photographs are measured in parts of fixed size, each of which is written when
+it is finished. An evaluation that was stopped is resumed with the next part,
+with any batch size. A part whose photographs or pictures have changed is
+measured again.
 """
 
 import dataclasses
 import json
-import math
 import pathlib
 import zipfile
 import zlib
@@ -31,83 +31,90 @@ from colorjax.evaluation import (
   protocol,
   result,
 )
-from colorjax.runs import evaluation_report, photographs, subject
-from colorjax.runs.subject import EvaluateOptions, Judged, Photographs
+from colorjax.runs import evaluation_report, photographs
+from colorjax.runs.subject import (
+  EvaluateOptions,
+  Photographs,
+  Subject,
+  load_networks,
+  open_photographs,
+  open_subject,
+)
 from colorjax.runs.workdir import claim_workdir
 
 __all__ = ['EvaluateOptions', 'evaluate']
 
-_PART = 256  # photographs in a file of the work directory
-_PARTS = 'parts'
+_PART = 256  # photographs per part
+_PARTS = 'parts'  # folder of the parts in the work directory
 _WEIGHTS_FILE = 'weights.json'
-_GREY_CHROMA = 2.0  # see screening.Screen
-_PALE_CHROMA = 10.0  # mean chroma, noise included, that no grey one exceeds
+_GREY_CHROMA = 2.0  # a photograph with a lower `screening.chroma` is grey
+_PALE_CHROMA = 10.0  # mean chroma, noise included, that no grey photo exceeds
 
-# Arrays of a part that are no metrics.
-_LEFT_OUT = 'left_out'  # the only one that has no row for each photograph
-_STAMP = 'stamp'  # of the photographs and pictures that the part is of
-_LIGHTNESS = 'lightness_difference'  # of pictures of another program
+# Arrays of a part that are not metrics.
+_LEFT_OUT = 'left_out'  # the only one without a row for each photograph
+_STAMP = 'stamp'  # `Photographs.stamp` of the part
+_LIGHTNESS = 'lightness_difference'  # for pictures of another program
 
-# What may differ between a run and its continuation.
+# Options that may differ when an evaluation is resumed.
 _HARMLESS = frozenset({'workdir', 'data_dir', 'engine', 'num_threads',
                        'batch_size', 'report_photos'})
-# Besides, as long as there is no result.
+# Options that may also differ as long as there is no result.
 _APPLIED_LAST = frozenset({'train_data', 'drop_near_duplicates'})
 
 _lightness_difference = jax.jit(pairing.lightness_difference)
 
 
-def evaluate(options: EvaluateOptions, *, settings: str | None = None,
+def evaluate(options: EvaluateOptions, *, configuration: str | None = None,
              command: str = '') -> result.EvaluationResult:
-  """Measures and reports.
+  """Measures a subject and writes the result and its report.
 
   Args:
-    options: what is judged, and how.
-    settings: what a later start has to agree with, one `--name=value` a line;
-      by default the options.
-    command: what a person types to get this again, for the report.
+    options: what is measured, and how.
+    configuration: text for `claim_workdir`, one `--name=value` per line, that a
+      resumed evaluation must agree with. None: `options`.
+    command: the command line that repeats the evaluation, for the report.
 
   Returns:
-    The figures, those on disk if this evaluation is finished.
+    The result; it is read from disk if this evaluation is already finished.
 
   Raises:
-    UserError: an argument names what is not there; the work directory belongs
-      to another evaluation, or cannot be written; a finished evaluation is of
-      photographs, pictures or weights that have changed since.
+    UserError: an option is wrong or names something that does not exist; the
+      work directory holds another evaluation or cannot be written; or the
+      photographs, pictures or weights of a finished evaluation have changed.
   """
-  judged = subject.judged(options)
-  networks = subject.networks(options)
-  photos = subject.photographs(options, judged)
+  subject = open_subject(options)
+  networks = load_networks(options)
+  photos = open_photographs(options, subject)
   train = _train_photographs(options)
-  workdir = pathlib.Path(options.workdir).expanduser()
+  workdir = options.directory
   is_finished = (workdir / result.METRICS_FILE).exists()
   harmless = _HARMLESS if is_finished else _HARMLESS | _APPLIED_LAST
-  if settings is None:
-    settings = ''.join(_lines(options))
-  with claim_workdir(workdir, settings, harmless=harmless):
+  if configuration is None:
+    configuration = ''.join(_lines(options))
+  with claim_workdir(workdir, configuration, harmless=harmless):
     weights = {name: embeddings.fingerprint(jax.device_get(tree))
-               for name, tree in {'': judged.variables, **networks}.items()}
+               for name, tree in {'': subject.variables, **networks}.items()}
     if is_finished:
       _check_weights(workdir, weights)
       _check_photographs(workdir, photos)
-      print(f'{workdir}: this evaluation is finished; a new workdir starts '
-            'another')
+      print(f'{workdir}: this evaluation is already finished; choose another '
+            'workdir to start a new one')
       return result.load(workdir)
-    _begin(workdir, weights)
-    measured = _measure(workdir / _PARTS, judged, photos, networks, options)
+    _write_weights(workdir, weights)
+    measured = _measure(workdir / _PARTS, subject, photos, networks, options)
     pairs = None if train is None else near_duplicates.find(
         photos.photos, train, num_threads=options.photos.num_threads)
     if options.drop_near_duplicates:
       measured = _without(
           measured, {pair.test_index for pair in pairs or ()}, options)
-    record = _record(judged, photos, measured, pairs, weights, options)
+    record = _record(subject, photos, measured, pairs, weights, options)
     statistics = {name: values for name, values in measured.items()
                   if name in catalogue.METRICS}
-    finished = result.EvaluationResult(record, statistics,
-                             catalogue.summarize(statistics))
+    finished = result.EvaluationResult(
+        record, statistics, catalogue.summarize(statistics))
     written = evaluation_report.write(
-        workdir, judged, photos, finished, measured['index'], options,
-        settings=settings, command=command)
+        workdir, subject, photos, finished, measured['index'], options,
+        configuration=configuration, command=command)
     result.write(workdir, finished)
     evaluation_report.say(workdir, finished, written)
     _say_missing_networks(networks)
@@ -115,7 +122,7 @@ def evaluate(options: EvaluateOptions, *, settings: str | None = None,
 
 
 def _lines(options: Any) -> Iterator[str]:
-  """The fields of a dataclass and of those in it, as lines of settings."""
+  """Formats a dataclass and nested dataclasses, one --name=value per line."""
   for field in dataclasses.fields(options):
     value = getattr(options, field.name)
     if dataclasses.is_dataclass(value):
@@ -128,13 +135,17 @@ def _say_missing_networks(networks: Mapping[str, Any]) -> None:
   missing = {name for name, metric in catalogue.METRICS.items()
              if metric.network and metric.network not in networks}
   if missing:
-    print(f'\nNot measured, for want of weights: {", ".join(sorted(missing))} '
-          '(lpips_alex, lpips_vgg, inception_fid and inception_torchvision '
-          'name the files)')
+    print(f'\nNot measured, because weights are missing: '
+          f'{", ".join(sorted(missing))} (give their files by lpips_alex, '
+          'lpips_vgg, inception_fid, inception_torchvision)')
 
 
-def _begin(workdir: pathlib.Path, weights: Mapping[str, str]) -> None:
-  """Notes which weights are measured; UserError where others have been."""
+def _write_weights(workdir: pathlib.Path, weights: Mapping[str, str]) -> None:
+  """Records the fingerprints of the weights that are measured.
+
+  Raises:
+    UserError: the evaluation was started with other weights.
+  """
   folder = workdir / _PARTS
   try:
     folder.mkdir(exist_ok=True)
@@ -146,14 +157,18 @@ def _begin(workdir: pathlib.Path, weights: Mapping[str, str]) -> None:
 
 
 def _check_weights(workdir: pathlib.Path, weights: Mapping[str, str]) -> bool:
-  """Whether it is known which weights were measured; UserError for others."""
+  """Returns whether fingerprints of the weights have been recorded.
+
+  Raises:
+    UserError: the evaluation was started with other weights.
+  """
   path = workdir / _PARTS / _WEIGHTS_FILE
   if not path.exists():
     return False
   if files.read_text(path) != _weights_text(weights):
-    raise UserError(f'{workdir} was begun with other weights: those of the '
-                    'checkpoint, or of a network of the metrics, have changed '
-                    'since; choose another workdir')
+    raise UserError(f'{workdir} was started with other weights: those of the '
+                    'checkpoint or of a network of the metrics have changed; '
+                    'choose another workdir')
   return True
 
 
@@ -162,22 +177,22 @@ def _weights_text(weights: Mapping[str, str]) -> str:
 
 
 def _check_photographs(workdir: pathlib.Path, photos: Photographs) -> None:
-  """UserError where a finished evaluation is of other photographs."""
+  """Raises UserError if photographs of a finished evaluation have changed."""
   size = photos.photos.source.size
-  # Who has removed the parts wants no check.
+  # If a user has deleted the parts, there is nothing to compare with.
   parts = sorted((workdir / _PARTS).glob('*.npz'))
   bounds = [*(int(path.stem) for path in parts), size]
   if any(start >= size or _stamp_of(path) not in (
       None, photos.stamp(range(start, stop))) for path, start, stop in zip(
           parts, bounds, bounds[1:], strict=False)):
     raise UserError(
-        f'{workdir} holds the figures of {photos.photos.source.name} as it '
-        'was: photographs or pictures have been added, removed or changed '
+        f'{workdir} holds a finished evaluation, and photographs or pictures '
+        f'of {photos.photos.source.name} have been added, removed or changed '
         'since; choose another workdir')
 
 
 def _stamp_of(path: pathlib.Path) -> str | None:
-  """The stamp of a part; None where there is none."""
+  """The stamp of a part; None if it has none or cannot be read."""
   try:
     with path.open('rb') as raw, np.load(raw) as file:
       return str(file[_STAMP]) if _STAMP in file.files else None
@@ -186,25 +201,30 @@ def _stamp_of(path: pathlib.Path) -> str | None:
 
 
 def _ranges(photos: Photographs) -> list[range]:
-  """The numbers of the photographs, part by part."""
+  """The numbers of the photographs of each part."""
   size = photos.photos.source.size
   return [range(start, min(start + _PART, size))
           for start in range(0, size, _PART)]
 
 
-def _measure(folder: pathlib.Path, judged: Judged, photos: Photographs,
+def _measure(folder: pathlib.Path, subject: Subject, photos: Photographs,
              networks: Mapping[str, Any], options: EvaluateOptions
              ) -> dict[str, np.ndarray]:
-  """Statistics of all photographs, 'index', 'digest' and 'source_chroma'."""
+  """Measures all photographs, or reads what has been measured already.
+
+  Returns:
+    The statistics of all metrics, and 'index', 'digest' and 'source_chroma',
+    with a row for each photograph; _LEFT_OUT, the reasons for those left out.
+  """
   size = photos.photos.source.size
-  parts = {indices: _kept(folder, photos, indices)
+  parts = {indices: _read_part(folder, photos, indices)
            for indices in _ranges(photos)}
   missing = [indices for indices, part in parts.items() if part is None]
   if missing:
     measure = measuring.compiled(
-        judged.answer, judged.variables, networks,
-        few_at_a_time=judged.colorizer is None and not networks)
-    progress = Progress(judged.name, size, 'photographs', print,
+        subject.answer, subject.variables, networks,
+        few_at_a_time=subject.colorizer is None and not networks)
+    progress = Progress(subject.name, size, 'photographs', print,
                         done=size - sum(map(len, missing)))
     for indices in missing:
       stamp = photos.stamp(indices)
@@ -222,12 +242,13 @@ def _measure(folder: pathlib.Path, judged: Judged, photos: Photographs,
                  options.data)
 
 
-def _kept(folder: pathlib.Path, photos: Photographs, indices: range
-          ) -> dict[str, np.ndarray] | None:
-  """A part that is there already; None where it has to be measured again.
+def _read_part(folder: pathlib.Path, photos: Photographs, indices: range
+               ) -> dict[str, np.ndarray] | None:
+  """Reads a part; None if it has to be measured.
 
-  That is where its photographs or pictures have changed, and where it cannot
-  be read. Parts of earlier versions have no stamp.
+  It has to be measured if it does not exist or cannot be read, if it has no
+  stamp (an earlier version wrote it), or if its photographs or pictures have
+  changed.
   """
   path = _part_file(folder, indices)
   if not path.exists():
@@ -246,12 +267,12 @@ def _part_file(folder: pathlib.Path, indices: range) -> pathlib.Path:
 
 def _joined(parts: Sequence[Mapping[str, np.ndarray]], data: str
             ) -> dict[str, np.ndarray]:
-  """Parts put together; UserError where there is no photograph in them."""
+  """Concatenates all parts; raises UserError if they hold no photograph."""
   joined = {name: np.concatenate([part[name] for part in parts])
             for name in parts[0]}
   if not len(joined['index']):
     left_out = joined[_LEFT_OUT]
-    raise UserError(f'data={data}: no photograph can be used: '
+    raise UserError(f'data={data}: no photograph can be used: all '
                     f'{len(left_out)} were left out, the first: {left_out[0]}')
   return joined
 
@@ -268,14 +289,14 @@ def _measured(measure: measuring.Measure, batch: Mapping[str, np.ndarray],
       'index': batch['index'],
       'digest': np.stack([np.frombuffer(
           listing.photo_digest(image), np.uint8) for image in batch['image']]),
-      # A closer look, which takes its time, at those that are pale.
+      # `screening.chroma` is slow, so it is computed for pale photographs only.
       'source_chroma': np.array([
-          screening.chroma(image) if pale else math.inf for image, pale in zip(
+          screening.chroma(image) if pale else np.inf for image, pale in zip(
               batch['image'], measured['chroma_truth'] < _PALE_CHROMA,
               strict=True)])}
 
 
-def _record(judged: Judged, photos: Photographs,
+def _record(subject: Subject, photos: Photographs,
             measured: Mapping[str, np.ndarray],
             pairs: Sequence[near_duplicates.Pair] | None,
             weights: Mapping[str, str], options: EvaluateOptions
@@ -286,31 +307,33 @@ def _record(judged: Judged, photos: Photographs,
       photographs=tuple(source.label(int(i)) for i in measured['index']),
       pixels=listing.set_digest(row.tobytes() for row in measured['digest']),
       num_proposals=options.num_proposals, num_samples=options.num_samples,
-      num_draws=options.num_draws, seed=options.seed, density=_density(judged),
+      num_draws=options.num_draws, seed=options.seed, density=_density(subject),
       left_out=tuple(map(str, measured[_LEFT_OUT])),
       num_grey=int((measured['source_chroma'] < _GREY_CHROMA).sum()),
       near_duplicates=None if pairs is None else tuple(
           f'{pair.test_label} and {pair.train_label}: {pair.distance} bits'
           for pair in pairs),
-      drops_near_duplicates=options.drop_near_duplicates, judged=judged.name,
-      weights=weights[''] if judged.colorizer else '',
+      drops_near_duplicates=options.drop_near_duplicates, judged=subject.name,
+      weights=weights[''] if subject.colorizer else '',
       networks={name: one for name, one in weights.items() if name},
       warnings=() if photos.paired is None else tuple(pairing.doubts(
           photos.paired, measured['index'], measured[_LIGHTNESS],
           image_size=photos.protocol.image_size, fit=photos.protocol.fit)))
 
 
-def _density(judged: Judged) -> str:
-  if judged.colorizer is None or judged.colorizer.log_prob is None:
+def _density(subject: Subject) -> str:
+  """Describes what `log_prob` of a method is a density of; '' without one."""
+  colorizer = subject.colorizer
+  if colorizer is None or colorizer.log_prob is None:
     return ''
-  assert judged.network_size is not None
-  height, width = judged.colorizer.event_shape((judged.network_size,) * 2)
-  kind = judged.colorizer.log_prob_kind.replace('_', ' ')
+  assert subject.network_size is not None
+  height, width = colorizer.event_shape((subject.network_size,) * 2)
+  kind = colorizer.log_prob_kind.replace('_', ' ')
   return f'{height} x {width}, {kind}'
 
 
 def _train_photographs(options: EvaluateOptions) -> Screen | None:
-  """Where near-duplicates are looked for, None if that is not asked for."""
+  """The photographs to search for near-duplicates; None if not requested."""
   if options.train_data is None:
     return None
   return photographs.open_photos(options.train_data, options.photos, train=True)
@@ -318,10 +341,11 @@ def _train_photographs(options: EvaluateOptions) -> Screen | None:
 
 def _without(measured: Mapping[str, np.ndarray], dropped: Collection[int],
              options: EvaluateOptions) -> dict[str, np.ndarray]:
-  """The statistics of all photographs but some."""
+  """The statistics without those of some photographs."""
   keep = ~np.isin(measured['index'], sorted(dropped))
   if not keep.any():
-    raise UserError(f'data={options.data}: all photographs are in '
-                    f'train_data={options.train_data} too')
+    raise UserError(f'data={options.data}: all photographs are also in '
+                    f'train_data={options.train_data}; none is left to '
+                    'measure')
   return {name: rows if name == _LEFT_OUT else rows[keep]
           for name, rows in measured.items()}

@@ -1,8 +1,9 @@
-"""What a training run is told, as plain values."""
+"""The options of a training run, as plain values."""
 
 import dataclasses
 import json
 import os
+import pathlib
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -15,13 +16,13 @@ class Optimizing:
 
   Attributes:
     optimizer: 'adamw', 'adam' or 'sgd'.
-    learning_rate: the peak.
+    learning_rate: the peak learning rate.
     schedule: 'cosine', 'constant' or 'halving'.
-    warmup_steps: steps of linear warm-up.
+    warmup_steps: number of steps of linear warm-up.
     halve_every: steps between halvings, with schedule='halving'.
     weight_decay: decoupled weight decay of AdamW.
-    momentum: of SGD.
-    adam_b1: decay of the first moment of AdamW and Adam.
+    momentum: momentum of SGD.
+    adam_b1: decay rate of the first moment of AdamW and Adam.
     clip_norm: largest global norm of the gradient; 0 does not clip.
   """
   optimizer: Literal['adamw', 'adam', 'sgd'] = 'adamw'
@@ -37,38 +38,43 @@ class Optimizing:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-  """A training run apart from its method; the flags of the scripts by name.
+  """The options of a training run, apart from those of its method.
+
+  The flags of the scripts have the same names.
 
   Attributes:
     workdir: directory of the run.
-    data: training photographs, as `data.sources.parse` understands it.
+    data: training photographs, in the form of `data.sources.parse`.
     eval_data: held-out photographs for the validation loss.
-    test_data: held-out photographs for the final figures; None for those of
+    test_data: held-out photographs for the final metrics; None for those of
       `eval_data`.
     photos: how photographs are read.
     image_size: side of the square that the network sees, in pixels.
-    batch_size: photographs a step, over all devices.
-    seed: of initialization, data order, crops and dropout.
-    crop_scale: smallest share of the area that a random training crop takes.
+    batch_size: photographs per step, over all devices.
+    seed: seed of initialization, data order, crops and dropout.
+    crop_scale: smallest fraction of the area that a random training crop
+      covers.
     optimizing: optimizer and learning rate.
-    player_optimizing: those of single players of an adversarial method, by
-      their names, where they differ.
-    accumulate: parts into which each batch is cut, to save memory.
-    ema_decay: decay of the moving average of parameters that is evaluated; 0
-      keeps none.
-    num_steps: updates in all.
+    player_optimizing: the same for single players of an adversarial method, by
+      their names, if they differ.
+    accumulate: number of microbatches that each batch is divided into, to save
+      memory.
+    ema_decay: decay rate of the moving average of parameters, which is what is
+      evaluated; 0 keeps no average.
+    num_steps: number of updates.
     checkpoint_every: steps between checkpoints.
-    keep_checkpoints: last checkpoints kept, beside the best.
+    keep_checkpoints: number of latest checkpoints to keep, in addition to the
+      best one.
     eval_every: steps between evaluations on `eval_data`.
     log_every: steps between lines of metrics.
-    patience: stop after this many evaluations without a better loss; 0 never
+    patience: stop after this many evaluations without a lower loss; 0 never
       stops early.
-    report: measure the run and write `report/` at its end.
-    num_proposals: colorings shown and measured for each photograph; fewer if
-      the method has no more.
-    report_photos: held-out photographs in the report's pictures.
-    backbone_weights: where pretrained networks take their weights from, see
-      `runs.pretrained.parse`; None to download the public files.
+    report: whether to measure the run and write `report/` at its end.
+    num_proposals: number of colorings shown and measured for each photograph;
+      fewer if the method has no more.
+    report_photos: number of held-out photographs in the report's pictures.
+    backbone_weights: files of the pretrained networks' weights, in the form of
+      `runs.pretrained.parse`; None downloads the public files.
   """
   workdir: str | os.PathLike[str]
   data: str = 'bundled'
@@ -95,22 +101,26 @@ class TrainOptions:
   report_photos: int = 12
   backbone_weights: str | None = None
 
+  @property
+  def directory(self) -> pathlib.Path:
+    """`workdir` as a path, with `~` replaced by the home directory."""
+    return pathlib.Path(self.workdir).expanduser()
+
 
 HARMLESS = frozenset({
     'workdir', 'data_dir', 'engine', 'num_threads', 'keep_checkpoints',
     'num_proposals', 'report_photos', 'test_data', 'report'})
-"""Options that may differ between a run and its continuation.
+"""Options that may differ when a run is resumed.
 
-They alter where, how fast and how often things are written, never a number of
-the run.
+They change what is written, where, and how fast, but no number of the run.
 """
 
 
 def text_of(options: Any, more: Mapping[str, Any]) -> str:
-  """Options as a work directory keeps them: `name=value`, one a line.
+  """Formats options for `flags.txt`, one `name=value` per line, sorted.
 
   Args:
-    options: a dataclass; dataclasses in it are written field by field.
+    options: a dataclass; nested dataclasses are written field by field.
     more: further values by name.
   """
   lines = dict(more)

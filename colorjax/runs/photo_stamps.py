@@ -1,7 +1,8 @@
-"""Which photographs a run was begun with, so that it goes on over the same.
+"""The photographs that a run was started with, to detect changes.
 
-A batch is a function of (seed, step) only as long as the photographs stay what
-they are: names, sizes and times of their files are kept in the work directory.
+A batch is a function of (seed, step) only as long as the photographs do not
+change. The work directory therefore keeps the names, sizes and modification
+times of their files.
 """
 
 import hashlib
@@ -16,39 +17,39 @@ from colorjax.errors import UserError
 FILE = 'photographs.json'
 """Name of the record in a work directory."""
 
-_MOST_KEPT = 20_000  # of these the record can say which one changed
-_MOST_NAMED = 3
+_MAX_LISTED = 20_000  # up to this number, each photograph has its own entry
+_MAX_NAMED = 3  # photographs that an error message names
 
 
 def check(workdir: pathlib.Path, sources: Mapping[str, Source], *,
-          is_begun: bool) -> None:
-  """Notes the photographs of a run, or finds them as they were noted.
+          has_checkpoint: bool) -> None:
+  """Records the photographs of a new run, or compares those of a resumed one.
 
   Args:
-    workdir: of the run.
-    sources: photographs by the name of the option that names them.
-    is_begun: whether the run has made steps already. If not, the photographs
-      are noted anew.
+    workdir: work directory of the run.
+    sources: photographs by the name of the option that selects them.
+    has_checkpoint: whether the run has a checkpoint. If not, the photographs
+      are recorded again.
 
   Raises:
-    UserError: photographs were added, removed or replaced; one line.
+    UserError: photographs were added, removed or replaced.
   """
   path = workdir / FILE
   found = {name: _describe(source) for name, source in sources.items()}
-  if not is_begun or not path.exists():
+  if not has_checkpoint or not path.exists():
     files.write_json(path, found)
     return
   before = files.read_json(path)
   for name, source in sources.items():
     if name in before and before[name]['digest'] != found[name]['digest']:
       raise UserError(
-          f'{name}={source.name}: not the photographs that the run in '
-          f'{workdir} was begun with ({_changes(before[name], found[name])}): '
-          'bring them back, or choose another work directory')
+          f'{name}={source.name}: the photographs have changed since the run '
+          f'in {workdir} was started ({_changes(before[name], found[name])}): '
+          'restore them, or choose another work directory')
 
 
 def _describe(source: Source) -> dict[str, Any]:
-  # A prepared data set is written as a whole: the first stamp speaks for all.
+  # A prepared data set is written as a whole, so the first stamp is enough.
   count = 1 if source.prefers_tf_data else source.size
   stamps = [source.stamp(i) for i in range(count)]
   digest = hashlib.sha256(f'{source.size}\n'.encode())
@@ -56,7 +57,7 @@ def _describe(source: Source) -> dict[str, Any]:
     digest.update(stamp.encode('utf-8', 'surrogateescape') + b'\n')
   description: dict[str, Any] = {
       'count': source.size, 'digest': digest.hexdigest()}
-  if count == source.size <= _MOST_KEPT:
+  if count == source.size <= _MAX_LISTED:
     description['photographs'] = [
         [source.label(i), hashlib.sha256(stamp.encode(
             'utf-8', 'surrogateescape')).hexdigest()[:16]]
@@ -65,7 +66,7 @@ def _describe(source: Source) -> dict[str, Any]:
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-  """What differs, in words."""
+  """Describes the difference in words."""
   if 'photographs' not in before or 'photographs' not in now:
     return f'there were {before["count"]}, there are {now["count"]}'
   old, new = dict(before['photographs']), dict(now['photographs'])
@@ -79,6 +80,6 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def _named(names: Sequence[str]) -> str:
-  more = len(names) - _MOST_NAMED
-  return ', '.join(names[:_MOST_NAMED]) + (f' and {more} more' if more > 0
-                                           else '')
+  more = len(names) - _MAX_NAMED
+  return ', '.join(names[:_MAX_NAMED]) + (f' and {more} more' if more > 0
+                                          else '')

@@ -1,6 +1,6 @@
-"""Sets of photographs by name, and the batches that are made of them.
+"""Opens sets of photographs by name and makes batches of them.
 
-Every run that reads photographs does it here, so that a set's name and the
+All runs read photographs through this module, so that the name of a set and the
 options of reading mean the same everywhere.
 """
 
@@ -19,7 +19,7 @@ from colorjax.evaluation import catalogue, measuring, region_metrics
 from colorjax.evaluation.answers import AnswerFn
 from colorjax.metrics.bootstrap import Interval
 
-_SOME_PHOTOS = 1024  # enough for the mean of a few numbers
+_SAMPLE_SIZE = 1024  # photographs; enough for a mean color or histogram
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,15 +27,16 @@ class PhotoOptions:
   """How photographs are read.
 
   Attributes:
-    data_dir: where TFDS keeps prepared data sets; None for its own default.
+    data_dir: folder of prepared TFDS data sets; None for the default of TFDS.
     fit: how a held-out photograph becomes a square: 'crop' takes its center,
-      'squash' changes its proportions.
+      'squash' changes its aspect ratio.
     on_bad_image: 'skip' leaves out files that cannot be read and counts them,
       'fail' stops at the first one.
-    min_chroma: photographs whose chroma stays below this are left out, in Lab
-      units; 0 keeps all.
-    engine: of the input pipeline: 'auto', 'threads' or 'tf.data'.
-    num_threads: threads that read photographs; None for one a processor.
+    min_chroma: photographs whose `data.screening.chroma` is lower are left
+      out, in Lab units; 0 keeps all.
+    engine: engine of the input pipeline: 'auto', 'threads' or 'tf.data'.
+    num_threads: number of threads that read photographs; None for one per
+      processor.
   """
   data_dir: str | None = None
   fit: Literal['crop', 'squash'] = 'crop'
@@ -49,15 +50,15 @@ def open_photos(text: str, options: PhotoOptions, *, train: bool) -> Screen:
   """Opens a set of photographs.
 
   Args:
-    text: which photographs, as `sources.parse` understands it.
+    text: which photographs, in the form of `sources.parse`.
     options: how they are read.
-    train: whether the training part is meant where none is named.
+    train: whether to use the training part if `text` names no part.
 
   Returns:
-    The photographs, held in memory if they fit.
+    The photographs, kept in memory if they fit.
 
   Raises:
-    UserError: there are none.
+    UserError: the set does not exist or is empty.
   """
   source = sources.parse(text, train=train, data_dir=options.data_dir)
   return Screen(sources.in_memory(source), min_chroma=options.min_chroma,
@@ -73,18 +74,19 @@ def say_exclusions(photos: Screen, name: str) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Feed:
-  """Batches of one set of photographs, with all that a method asks for.
+  """Batches of one set of photographs, with the inputs that a method accepts.
 
   Attributes:
     photos: the photographs.
     options: how they are read.
-    batch_size: photographs a batch, over all devices.
+    batch_size: photographs per batch, over all devices.
     image_size: side of the squares, in pixels.
-    seed: of the order and the crops of training batches.
-    crop_scale: least share of the area that a random training crop takes.
-    regions: where batch['region'] comes from, None for batches without it.
-    embeddings: a row for each of the photographs, float32 [N, E], where
-      batch['embedding'] comes from; None for batches without it.
+    seed: seed of the order and the crops of training batches.
+    crop_scale: smallest fraction of the area that a random training crop
+      covers.
+    regions: source of batch['region']; None for batches without it.
+    embeddings: source of batch['embedding'], a row for each photograph,
+      float32 [N, E]; None for batches without it.
   """
   photos: Screen
   options: PhotoOptions
@@ -96,7 +98,12 @@ class Feed:
   embeddings: np.ndarray | None = None
 
   def train(self, start: int, num_steps: int) -> BatchStream:
-    """Augmented batches of step `start` and those after it; to be closed."""
+    """Returns a stream of augmented training batches; the caller closes it.
+
+    Args:
+      start: step of the first batch, counted from 0.
+      num_steps: number of batches.
+    """
     spec = pipeline.TrainSpec(
         batch_size=self.batch_size, image_size=self.image_size,
         augment=augment.Augment(scale=(self.crop_scale, 1.0)),
@@ -106,7 +113,10 @@ class Feed:
         engine=self.options.engine, num_threads=self.options.num_threads))
 
   def held_out(self) -> BatchStream:
-    """Every photograph once, the last batch padded; to be closed."""
+    """Returns a stream with every photograph once; the caller closes it.
+
+    The last batch is padded.
+    """
     return self._with_embeddings(pipeline.eval_stream(
         self.photos, batch_size=self.batch_size,
         image_size=self.image_size, fit=self.options.fit,
@@ -119,30 +129,34 @@ class Feed:
     return embeddings.attach(stream, self.embeddings)
 
   def mean_color(self) -> np.ndarray:
-    """Mean ab [2] of about a thousand augmented photographs, Lab units."""
-    return measuring.mean_color(self._some())
+    """Mean ab [2] of about 1000 augmented photographs, Lab units."""
+    return measuring.mean_color(self._sample())
 
   def mean_of(self, statistic: Callable[[jax.Array], jax.Array]) -> np.ndarray:
-    """`measuring.mean_of` about a thousand augmented photographs."""
-    return measuring.mean_of(statistic, self._some())
+    """Mean of a statistic over about 1000 augmented photographs.
 
-  def _some(self) -> Iterator[Batch]:
-    some = min(self.photos.source.size, _SOME_PHOTOS)
-    with self.train(0, -(-some // self.batch_size)) as stream:
+    Args:
+      statistic: as in `measuring.mean_of`.
+    """
+    return measuring.mean_of(statistic, self._sample())
+
+  def _sample(self) -> Iterator[Batch]:
+    size = min(self.photos.source.size, _SAMPLE_SIZE)
+    with self.train(0, -(-size // self.batch_size)) as stream:
       yield from stream
 
 
 def measure(answer: AnswerFn, variables: Variables, feed: Feed
             ) -> dict[str, Interval]:
-  """Held-out figures with their intervals.
+  """Measures a method on held-out photographs.
 
   Args:
-    answer: what is judged, see `evaluation.answers`.
-    variables: its checkpoint.
+    answer: computes the method's colorings, see `evaluation.answers`.
+    variables: variables of the method.
     feed: the held-out photographs.
 
   Returns:
-    By the names of `catalogue.METRICS`.
+    Mean and interval of each metric, by the names of `catalogue.METRICS`.
   """
   run = measuring.compiled(answer, variables)
   with feed.held_out() as stream:
@@ -153,43 +167,47 @@ def measure(answer: AnswerFn, variables: Variables, feed: Feed
 
 def measure_regions(colorizer: Colorizer, variables: Variables, feed: Feed,
                     spec: str) -> dict[str, Interval]:
-  """How a method heeds regions, on held-out photographs.
+  """Measures how well a method respects regions, on held-out photographs.
 
   Args:
-    colorizer: a method with `predict_within`.
-    variables: its checkpoint.
+    colorizer: a method that accepts 'region'.
+    variables: its variables.
     feed: the held-out photographs.
-    spec: the regions, as `region_sources.parse` understands them.
+    spec: the regions, in the form of `region_sources.parse`.
 
   Returns:
-    By the names of `region_metrics.REGION_FIGURES`.
+    Mean and interval of each metric, by the names of
+    `region_metrics.REGION_FIGURES`.
   """
-  figures = jax.jit(region_metrics.per_region(colorizer))
+  metrics = jax.jit(region_metrics.per_region(colorizer))
   feed = dataclasses.replace(feed, regions=region_sources.parse(spec))
   with feed.held_out() as stream:
     return region_metrics.summarize(measuring.collect(
-        lambda batch: figures(variables, {
+        lambda batch: metrics(variables, {
             name: batch[name] for name in ('image', 'padding_mask', 'region')}),
         stream))
 
 
-def some_images(photos: Screen, wanted: int, image_size: int, fit: str
+def some_images(photos: Screen, count: int, image_size: int, fit: str
                 ) -> np.ndarray:
-  """Some photographs, spread over the source, as uint8 squares.
+  """Reads a few photographs, spread evenly over the source.
 
   Args:
     photos: the photographs.
-    wanted: how many; fewer if there are no more. In the place of one that is
-      left out stands the next that is not.
-    image_size: side of the squares.
-    fit: see PhotoOptions.
+    count: how many; fewer if there are no more. A photograph that is left out
+      is replaced by the next one that is not.
+    image_size: side S of the squares, in pixels.
+    fit: as in PhotoOptions.
+
+  Returns:
+    uint8 sRGB [N, S, S, 3].
 
   Raises:
     UserError: all photographs are left out.
   """
-  wanted = min(wanted, photos.source.size)
-  # A folder is sorted by class: its head alone would be one kind of thing.
-  chosen = np.linspace(0, photos.source.size - 1, wanted).round().astype(int)
+  count = min(count, photos.source.size)
+  # Folders are sorted by class, so the first few would all be of one class.
+  chosen = np.linspace(0, photos.source.size - 1, count).round().astype(int)
   found = dict(photos.read_from(int(index)) for index in chosen)
   return np.stack([augment.fit_square(pixels, image_size, fit)
                    for _, pixels in sorted(found.items(), key=lambda x: x[0])])

@@ -1,4 +1,4 @@
-"""Weights for the pretrained networks inside a method."""
+"""Loads weights into the pretrained networks inside a method."""
 
 import pathlib
 from collections.abc import Iterable, Mapping
@@ -7,21 +7,23 @@ from colorjax.colorizer import Colorizer, Variables
 from colorjax.errors import UserError
 
 RANDOM = 'random'
-"""In place of files: networks begin with the weights that `init` drew."""
+"""Given in place of files: networks keep the random weights of `init`."""
 
 
 def parse(text: str | None, names: Iterable[str]) -> dict[str, pathlib.Path]:
-  """Which network takes its weights from which file.
+  """Parses which network takes its weights from which file.
 
   Args:
-    text: FILE where there is one network; NAME=FILE,NAME=FILE,...; 'random' or
+    text: FILE if there is one network; NAME=FILE,NAME=FILE,...; 'random' or
       None for no file.
-    names: of the networks inside the method.
+    names: names of the networks inside the method.
 
   Returns:
-    The files by network, not looked for yet. UserError, in one line, for a
-    name that is no network of the method, and for a file alone where there are
-    several networks.
+    The files by network; they may not exist.
+
+  Raises:
+    UserError: a name is not a network of the method, or a file is given
+      without a name although there are several networks.
   """
   names = list(names)
   if text in (None, '', RANDOM) or not names:
@@ -32,32 +34,34 @@ def parse(text: str | None, names: Iterable[str]) -> dict[str, pathlib.Path]:
       return {names[0]: pathlib.Path(text)}
     raise UserError(
         f'backbone_weights={text}: the pretrained networks are '
-        f'{", ".join(names)}: say NAME=FILE for each, separated by commas')
+        f'{", ".join(names)}: give NAME=FILE for each, separated by commas')
   files: dict[str, pathlib.Path] = {}
   for name, equals, file in parts:
     if name not in names or not equals or not file or name in files:
       raise UserError(
-          f'backbone_weights={text}: {"".join((name, equals, file))!r} is no '
-          f'NAME=FILE with one of {", ".join(names)} once each')
+          f'backbone_weights={text}: {"".join((name, equals, file))!r} is not '
+          f'NAME=FILE; NAME is one of {", ".join(names)}, each given once')
     files[name] = pathlib.Path(file)
   return files
 
 
 def find(colorizer: Colorizer, text: str | None) -> dict[str, pathlib.Path]:
-  """The files that a method's networks take their weights from.
+  """Finds the files of weights for a method's networks.
 
   Args:
     colorizer: the method.
-    text: see `parse`. A network without a file is downloaded, unless the text
-      is 'random'.
+    text: as in `parse`. The weights of a network without a file are
+      downloaded, unless the text is 'random'.
 
   Returns:
-    The files by network, all there. UserError for a file that is missing or
-    cannot be had.
+    The files by network, all of which exist.
+
+  Raises:
+    UserError: a file is missing or cannot be downloaded.
   """
   files = parse(text, colorizer.backbones)
   for name, path in files.items():
-    if not path.is_file():  # Said now: networks take their time to be made.
+    if not path.is_file():  # Checked now, because building networks is slow.
       raise UserError(f'backbone_weights={path}: no such file for {name}')
   if text == RANDOM:
     for name in colorizer.backbones:
@@ -69,15 +73,18 @@ def find(colorizer: Colorizer, text: str | None) -> dict[str, pathlib.Path]:
 
 def load(colorizer: Colorizer, variables: Variables,
          files: Mapping[str, pathlib.Path]) -> Variables:
-  """Puts the weights of files into the places of a method's networks.
+  """Replaces the weights of a method's pretrained networks by those of files.
 
   Args:
     colorizer: the method.
-    variables: what its `init` gives.
-    files: what `find` gave.
+    variables: what its `init` returned.
+    files: what `find` returned.
 
   Returns:
-    The variables. UserError for a file of another network.
+    The new variables.
+
+  Raises:
+    UserError: a file cannot be read or holds another network.
   """
   for name, path in files.items():
     variables = colorizer.backbones[name].load(variables, path)
@@ -85,5 +92,5 @@ def load(colorizer: Colorizer, variables: Variables,
 
 
 def _looks_named(parts: list[tuple[str, str, str]]) -> bool:
-  """Whether every part is WORD=FILE, so that WORD was meant as a network."""
+  """Whether every part is WORD=FILE, where WORD was meant to be a network."""
   return all(equals and name.isidentifier() for name, equals, _ in parts)

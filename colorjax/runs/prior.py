@@ -1,6 +1,6 @@
-"""How often colors occur in a data set: measured, kept in a file, read again.
+"""Measures how often colors occur in a data set, and stores that in a file.
 
-Methods that give rare colors more weight take its numbers as settings, so that
+Methods that give rare colors more weight take the numbers as settings, so that
 a checkpoint does not need the file.
 """
 
@@ -21,7 +21,7 @@ from colorjax.runs import photographs
 from colorjax.runs.photographs import PhotoOptions
 
 FILE = 'prior.json'
-"""Name of the file that a run measures itself, in its work directory."""
+"""Name of the file in a work directory, for a run that measures the prior."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,13 +29,13 @@ class Prior:
   """How often colors occur in a data set.
 
   Attributes:
-    data: the data set, as it was named.
+    data: the text that names the data set.
     photos: number of photographs counted.
     image_size: side of the squares that photographs were cut to, in pixels.
     block_size: side of the blocks whose mean color was counted, in pixels.
-    num_neighbors: bins that each color was spread over.
-    sigma: width of that spread, ab units.
-    bins: centers [a, b], Lab units.
+    num_neighbors: number of bins that each color was spread over.
+    sigma: standard deviation of that spread, ab units.
+    bins: centers [a, b] of the bins, Lab units.
     prior: probability of each bin.
   """
   data: str
@@ -48,11 +48,15 @@ class Prior:
   prior: list[float]
 
   def write(self, path: pathlib.Path) -> None:
-    """Writes the file whole or not at all; UserError where it cannot be."""
+    """Writes the file completely or not at all.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
     files.write_json(path, dataclasses.asdict(self), indent=None)
 
   def settings(self) -> dict[str, Any]:
-    """`bins` and `prior` for the `build` of a method."""
+    """The arguments `bins` and `prior` for the `build` of a method."""
     return {'bins': self.bins, 'prior': self.prior}
 
 
@@ -69,24 +73,22 @@ def measure(
 ) -> Prior:
   """Measures how often colors occur (Zhang, Isola and Efros 2016).
 
-  Each photograph counts once and alike: its center square is brought to
-  `image_size`, its colors are averaged over blocks as a network's targets are,
-  and each is spread over its nearest bins by a Gaussian.
+  All photographs have the same weight. The center square of each is resized to
+  `image_size`, its colors are averaged over blocks, as the targets of a network
+  are, and each mean color is spread over its nearest bins by a Gaussian.
+  Photographs that are left out are printed.
 
   Args:
-    data: the photographs, as `data.sources.parse` understands it.
+    data: the photographs, in the form of `data.sources.parse`.
     photos: how they are read.
     image_size: side of the squares, in pixels.
-    block_size: side of the blocks whose mean color counts, in pixels; it
+    block_size: side of the blocks whose mean color is counted, in pixels; it
       divides `image_size`.
-    bins: 'published' for the 313 bins of the paper, 'derived' for those in
-      which the data have a color, found by reading the data once more.
-    num_neighbors: bins that a color is spread over.
-    sigma: width of that spread, ab units.
-    batch_size: photographs held at a time.
-
-  Returns:
-    The prior; photographs that were left out are printed.
+    bins: 'published' for the 313 bins of the paper, 'derived' for the bins that
+      occur in the data, which are found by reading the data once more.
+    num_neighbors: number of bins that a color is spread over.
+    sigma: standard deviation of that spread, ab units.
+    batch_size: photographs per batch.
 
   Raises:
     UserError: the numbers do not fit each other, or no photograph is readable.
@@ -107,8 +109,8 @@ def measure(
     histogram, _ = mean_of(quantize.grid_histogram, 'bins')
     centers = quantize.occurring_bins(histogram)
   if num_neighbors > len(centers):
-    raise UserError(f'num_neighbors={num_neighbors}: there are {len(centers)} '
-                    'bins')
+    raise UserError(f'num_neighbors={num_neighbors}: there are only '
+                    f'{len(centers)} bins; choose a smaller number')
   shares, count = mean_of(
       lambda ab: quantize.soft_histogram(
           ab, centers, num_neighbors=num_neighbors, sigma=sigma), 'prior')
@@ -120,10 +122,14 @@ def measure(
 
 
 def read(path: pathlib.Path) -> Prior:
-  """Reads what `Prior.write` wrote; UserError, one line, for all else."""
+  """Reads the file of a prior.
+
+  Raises:
+    UserError: the file does not exist, or holds no prior.
+  """
   if not path.is_file():
     raise UserError(f'prior={path}: there is no such file; '
-                    'experiments.measure_prior writes it')
+                    'experiments.measure_prior writes one')
   try:
     found = Prior(**files.read_json(path))
     numbers = [*found.prior, *(x for center in found.bins for x in center)]
@@ -133,50 +139,51 @@ def read(path: pathlib.Path) -> Prior:
       raise ValueError(f'{len(found.prior)} probabilities do not fit '
                        f'{len(found.bins)} bins')
   except (TypeError, ValueError) as error:
-    raise UserError(f'prior={path}: not a prior that experiments.measure_prior '
-                    f'wrote: {error}') from error
+    raise UserError(f'prior={path}: not a prior written by '
+                    f'experiments.measure_prior: {error}') from error
   return found
 
 
-def kept(path: pathlib.Path, data: str, photos: PhotoOptions, **how: Any
-         ) -> Prior:
-  """The prior in a file; it is measured and written where it is not there.
+def read_or_measure(path: pathlib.Path, data: str, photos: PhotoOptions,
+                    **arguments: Any) -> Prior:
+  """Reads a prior from a file; measures and writes it if there is no file.
 
   Args:
     path: the file.
-    data: see `measure`.
-    photos: see `measure`.
-    **how: further arguments of `measure`.
+    data: as in `measure`.
+    photos: as in `measure`.
+    **arguments: further arguments of `measure`.
 
   Raises:
-    UserError: as `measure`; or the file is there and was measured otherwise.
+    UserError: as `measure`; or the file exists and was measured with other
+      arguments.
   """
   if path.exists():
     found = read(path)
-    differing = differences(found, data=data, **how)
+    differing = differences(found, data=data, **arguments)
     if differing:
       raise UserError(f'prior={path}: it was measured with '
-                      f'{", ".join(differing)}: remove the file, and it is '
-                      'measured again')
+                      f'{", ".join(differing)}: delete the file to measure '
+                      'it again')
     return found
-  print(f'measuring the prior of colors of {data}')
-  found = measure(data, photos, **how)
+  print(f'measuring how often colors occur in {data}')
+  found = measure(data, photos, **arguments)
   found.write(path)
   print(f'{path}: {len(found.bins)} bins in {found.photos} photographs')
   return found
 
 
 def differences(found: Prior, **wanted: Any) -> list[str]:
-  """How a prior was measured otherwise than is wanted.
+  """Compares how a prior was measured with how it should be.
 
   Args:
     found: the prior.
-    **wanted: values of its fields; `data` is compared as text. Fields that a
-      prior does not have are not compared, nor are those that are None.
+    **wanted: expected values of its fields. Names that are not fields of a
+      prior and values that are None are not compared.
 
   Returns:
     'NAME=VALUE instead of WANTED' for each field that differs. Two resolutions
-    are the same where as many blocks make up a photograph.
+    count as equal if a photograph has the same number of blocks.
   """
   fields = {field.name for field in dataclasses.fields(found)} - {'bins'}
   wanted = {name: value for name, value in wanted.items()
@@ -195,7 +202,7 @@ def _mean_over_photos(
 ) -> tuple[np.ndarray, int]:
   """Mean of `histogram(ab) -> [B, ...]` over all photographs, and their number.
 
-  Sums are float64: of a million photographs none is lost.
+  Sums are float64, which is exact enough for millions of photographs.
   """
   @jax.jit
   def measure_batch(image):

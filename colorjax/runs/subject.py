@@ -1,7 +1,7 @@
-"""What an evaluation judges, on which photographs, by which networks.
+"""What an evaluation measures: its subject, photographs and networks.
 
-All of it is opened before anything is written: a wrong argument is refused with
-nothing left behind.
+All of them are opened before anything is written, so that a wrong argument
+leaves no files behind.
 """
 
 import dataclasses
@@ -20,40 +20,43 @@ from colorjax.evaluation import answers, catalogue, listing, pairing, protocol
 from colorjax.metrics import inception_features, lpips
 from colorjax.runs.photographs import PhotoOptions
 
-_DEFAULT_SIZE = 256
+_DEFAULT_SIZE = 256  # pixels; of a subject that sets no size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluateOptions:
-  """An evaluation. Exactly one of the first three says what is judged.
+  """The options of an evaluation.
+
+  Exactly one of `checkpoint`, `outputs` and `reference` selects the subject.
 
   Attributes:
-    checkpoint: work directory of a finished run: its method is judged.
-    outputs: folder of the colorings of any program, see `pairing`.
+    checkpoint: work directory of a finished run, whose method is measured.
+    outputs: folder with the colorings of any program, see `pairing`.
     reference: one of `answers.REFERENCES`.
-    workdir: directory for the results; a stopped evaluation goes on there.
-    data: the photographs, as `sources.parse` understands it.
-    train_data: photographs that the method was trained on, in which
-      near-duplicates of those judged are looked for; None does not look.
-    drop_near_duplicates: whether these are left out.
+    workdir: directory for the results, from which a stopped evaluation is
+      resumed.
+    data: the photographs, in the form of `sources.parse`.
+    train_data: photographs that the method was trained on, which are searched
+      for near-duplicates of the measured ones; None does not search.
+    drop_near_duplicates: whether near-duplicates are left out.
     protocol: `protocol.FOLDER`, or a name of `protocol.PROTOCOLS`.
-    names: file with the names of the photographs to take; None for all.
-    image_size: side of the squares that are judged, in pixels; None for that
+    names: file with the names of the photographs to use; None for all.
+    image_size: side of the squares that are measured, in pixels; None for that
       of the protocol, of the method, or 256.
     fit: how photographs become squares; None for that of the protocol, or of
       `photos`.
     photos: how photographs are read.
-    batch_size: photographs at a time, over all devices; changes no figure.
-    num_proposals: K.
-    num_samples: random answers, n; 0 or at least 2.
-    num_draws: draws of the distribution, for calibration; 0 or at least 2.
-    seed: of samples and draws.
-    ask: what the method lets be chosen when it is asked, see
-      `Colorizer.options`.
-    report_photos: photographs in each sheet of the report.
-    lpips_alex: files of the classifier and of the heads, for LPIPS; None
-      leaves this metric out.
-    lpips_vgg: the same.
+    batch_size: photographs per batch, over all devices; it changes no metric.
+    num_proposals: number K of proposals.
+    num_samples: number n of random samples; 0 or at least 2.
+    num_draws: number of draws from the distribution, for calibration; 0 or at
+      least 2.
+    seed: seed of samples and draws.
+    ask: options of prediction, see `Colorizer.options`.
+    report_photos: number of photographs in each sheet of the report.
+    lpips_alex: two files, the classifier and the heads, for LPIPS; None leaves
+      this metric out.
+    lpips_vgg: the same for VGG-16.
     inception_fid: file of pytorch-fid's network, for FID and KID.
     inception_torchvision: file of torchvision's network, for FID and KID.
   """
@@ -82,7 +85,11 @@ class EvaluateOptions:
   inception_torchvision: str | None = None
 
   def __post_init__(self):
-    """UserError for arguments that contradict each other."""
+    """Checks the options.
+
+    Raises:
+      UserError: an option is wrong, or two contradict each other.
+    """
     given = [name for name in ('checkpoint', 'outputs', 'reference')
              if getattr(self, name) is not None]
     if len(given) != 1:
@@ -90,26 +97,31 @@ class EvaluateOptions:
                       f'given: {", ".join(given) or "none"}')
     for name in ('num_samples', 'num_draws'):
       if getattr(self, name) == 1:
-        raise UserError(f'{name}=1: spread needs two at least; 0 takes none')
+        raise UserError(f'{name}=1: give 0, or at least 2 to measure spread')
     if self.protocol not in (protocol.FOLDER, *protocol.PROTOCOLS):
       raise UserError(f'protocol={self.protocol}: choose one of '
                       f'{", ".join((protocol.FOLDER, *protocol.PROTOCOLS))}')
     if self.drop_near_duplicates and self.train_data is None:
-      raise UserError('drop_near_duplicates needs train_data: the photographs '
-                      'that are not to be among those judged')
+      raise UserError('drop_near_duplicates needs train_data, the photographs '
+                      'that the method was trained on')
+
+  @property
+  def directory(self) -> pathlib.Path:
+    """`workdir` as a path, with `~` replaced by the home directory."""
+    return pathlib.Path(self.workdir).expanduser()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Judged:
-  """What is judged, and how its answers are had.
+class Subject:
+  """What an evaluation measures, and how its colorings are obtained.
 
   Attributes:
-    name: for people.
-    answer: its answers.
-    variables: the first argument of `answer`.
-    colorizer: the method, None for pictures.
-    network_size: side of the square that the method sees.
-    outputs: folder of pictures, None for a method.
+    name: name for the report.
+    answer: computes the colorings, see `evaluation.answers`.
+    variables: first argument of `answer`.
+    colorizer: the method; None for pictures and references.
+    network_size: side of the square that the method sees, in pixels.
+    outputs: folder of pictures; None for a method or a reference.
   """
   name: str
   answer: answers.AnswerFn
@@ -121,13 +133,13 @@ class Judged:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Photographs:
-  """The photographs of an evaluation, cut as its protocol has it.
+  """The photographs of an evaluation, cut by its protocol.
 
   Attributes:
     photos: the photographs.
     protocol: the protocol.
     options: how they are read.
-    paired: their pictures by another program, if these are judged.
+    paired: their colorings by another program, if these are measured.
   """
   photos: Screen
   protocol: protocol.Protocol
@@ -136,7 +148,14 @@ class Photographs:
 
   def batches(self, indices: range | list[int], batch_size: int
               ) -> BatchStream:
-    """Some photographs in batches, with 'picture' where pictures are judged."""
+    """Returns a stream of batches of some photographs; the caller closes it.
+
+    If the subject is pictures of a program, batches have them as 'picture'.
+
+    Args:
+      indices: numbers of the photographs in their source.
+      batch_size: photographs per batch, over all devices.
+    """
     stream = pipeline.eval_stream(
         self.photos, batch_size=batch_size, indices=indices,
         image_size=self.protocol.image_size, fit=self.protocol.fit,
@@ -147,10 +166,13 @@ class Photographs:
                           num_threads=self.options.num_threads)
 
   def stamp(self, indices: range) -> str:
-    """Changes with what is measured of these photographs.
+    """Hash of everything that the measurements of some photographs depend on.
 
-    That is: which photographs they are and what is in their files, the files
-    of their pictures, and which metrics there are.
+    These are the photographs, their files, the files of their colorings, and
+    the names of all metrics.
+
+    Args:
+      indices: numbers of the photographs in their source.
     """
     source = self.photos.source
     digest = hashlib.sha256('\n'.join(catalogue.METRICS).encode())
@@ -162,24 +184,24 @@ class Photographs:
     return digest.hexdigest()
 
 
-def judged(options: EvaluateOptions) -> Judged:
-  """What the options name.
+def open_subject(options: EvaluateOptions) -> Subject:
+  """Opens what the options select.
 
   Raises:
     UserError: there is no such run, or it cannot be read.
   """
   if options.reference is not None:
-    return Judged(name=f'reference {options.reference}', variables={},
-                  answer=answers.of_reference(options.reference))
+    return Subject(name=f'reference {options.reference}', variables={},
+                   answer=answers.of_reference(options.reference))
   if options.outputs is not None:
-    return Judged(name=f'pictures of {options.outputs}', variables={},
-                  answer=answers.of_pictures,
-                  outputs=pathlib.Path(options.outputs).expanduser())
+    return Subject(name=f'pictures of {options.outputs}', variables={},
+                   answer=answers.of_pictures,
+                   outputs=pathlib.Path(options.outputs).expanduser())
   assert options.checkpoint is not None
   colorizer, variables, size = saved.load(
       pathlib.Path(options.checkpoint).expanduser())
   colorizer = colorizer.ask(**options.ask)
-  return Judged(
+  return Subject(
       name=f'checkpoint {options.checkpoint}', variables=variables,
       colorizer=colorizer, network_size=size,
       answer=answers.of_colorizer(
@@ -188,9 +210,15 @@ def judged(options: EvaluateOptions) -> Judged:
           seed=options.seed))
 
 
-def photographs(options: EvaluateOptions, judged: Judged) -> Photographs:
-  """The photographs by the protocol, and their pictures."""
-  chosen = _protocol(options, judged)
+def open_photographs(options: EvaluateOptions, subject: Subject
+                     ) -> Photographs:
+  """Opens the photographs of the protocol, and their pictures if needed.
+
+  Raises:
+    UserError: there are no such photographs, the options do not fit the
+      protocol, or pictures and photographs do not match.
+  """
+  chosen = _protocol(options, subject)
   names = listing.read_names(options.names) if options.names else None
   source = sources.parse(
       options.data, train=False, data_dir=options.photos.data_dir)
@@ -198,16 +226,17 @@ def photographs(options: EvaluateOptions, judged: Judged) -> Photographs:
     source = listing.choose(source, count=chosen.count, names=names)
   photos = Screen(source, min_chroma=options.photos.min_chroma,
                   on_bad_image=options.photos.on_bad_image)
-  paired = judged.outputs and pairing.pair(photos, judged.outputs)
+  paired = subject.outputs and pairing.pair(photos, subject.outputs)
   return Photographs(photos=paired.photos if paired else photos,
                      protocol=chosen, options=options.photos,
                      paired=paired or None)
 
 
-def _protocol(options: EvaluateOptions, judged: Judged) -> protocol.Protocol:
+def _protocol(options: EvaluateOptions, subject: Subject
+              ) -> protocol.Protocol:
   if options.protocol == protocol.FOLDER:
     return protocol.folder(
-        options.image_size or judged.network_size or _DEFAULT_SIZE,
+        options.image_size or subject.network_size or _DEFAULT_SIZE,
         options.fit or options.photos.fit)
   chosen = protocol.PROTOCOLS[options.protocol]
   for name in ('image_size', 'fit'):
@@ -215,15 +244,18 @@ def _protocol(options: EvaluateOptions, judged: Judged) -> protocol.Protocol:
     if given is not None and given != getattr(chosen, name):
       raise UserError(
           f'{name}={given}: protocol={chosen.name} sets it to '
-          f'{getattr(chosen, name)}; leave {name} out, or take protocol=folder')
+          f'{getattr(chosen, name)}; omit {name}, or use protocol=folder')
   if chosen.needs_names and not options.names:
-    raise UserError(f'protocol={chosen.name} needs names, a file: '
+    raise UserError(f'protocol={chosen.name} needs names=FILE: '
                     f'{chosen.photographs}')
   return chosen
 
 
-def networks(options: EvaluateOptions) -> dict[str, Any]:
-  """Variables of the networks whose files are given, by name.
+def load_networks(options: EvaluateOptions) -> dict[str, Any]:
+  """Loads the networks of metrics whose files are given.
+
+  Returns:
+    Variables by the name of the network, see `catalogue.Metric.network`.
 
   Raises:
     UserError: a file cannot be read or holds another network.
@@ -233,7 +265,7 @@ def networks(options: EvaluateOptions) -> dict[str, Any]:
     files = getattr(options, f'lpips_{net}')
     if files:
       if len(files) != 2:
-        raise UserError(f'lpips_{net} takes two files, the classifier and the '
+        raise UserError(f'lpips_{net} needs two files, the classifier and the '
                         f'heads; given: {len(files)}')
       loaded[f'lpips_{net}'] = lpips.build(net).load(
           *(pathlib.Path(file).expanduser() for file in files))

@@ -1,7 +1,7 @@
-"""From a method's settings to a trained, measured and reported run.
+"""From the settings of a method to a trained, measured and reported run.
 
-Scripts and notebooks end here: there is one way to train, evaluate and report,
-and it takes plain arguments.
+Scripts and notebooks both call these functions: there is one way to train,
+measure and report, and it takes plain arguments.
 """
 
 import dataclasses
@@ -15,24 +15,21 @@ import jax
 import numpy as np
 import optax
 
-from colorjax import files, keys, parallel, saved
+from colorjax import files, parallel, saved
 from colorjax.colorizer import Colorizer, Variables
 from colorjax.data import region_sources
 from colorjax.data.engines import BatchStream
-from colorjax.data.screening import Screen
-from colorjax.data.source import SourceError
 from colorjax.errors import UserError
 from colorjax.evaluation import answers
-from colorjax.runs import photo_stamps, pretrained, run_report
-from colorjax.runs.options import HARMLESS, Optimizing, TrainOptions, text_of
-from colorjax.runs.photographs import (
-  Feed,
-  measure,
-  open_photos,
-  say_exclusions,
-)
-from colorjax.runs.workdir import claim_workdir
-from colorjax.training import loop, optimizers, totals
+from colorjax.runs import feeds as feeds_lib
+from colorjax.runs import photo_stamps, run_report
+from colorjax.runs import plan as plans
+from colorjax.runs.feeds import EmbedPhotos, RunFeeds
+from colorjax.runs.options import HARMLESS, TrainOptions, text_of
+from colorjax.runs.photographs import Feed, measure
+from colorjax.runs.plan import Plan
+from colorjax.runs.workdir import SESSIONS, claim_workdir
+from colorjax.training import loop, totals
 from colorjax.training import state as state_lib
 from colorjax.training import steps as steps_lib
 from colorjax.training.checkpoint import (
@@ -41,18 +38,16 @@ from colorjax.training.checkpoint import (
   steps,
 )
 
-SESSIONS_FILE = 'sessions.jsonl'
-"""In a work directory: a line for each time that training ran, and how long."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
   """How a run ended.
 
   Attributes:
-    workdir: its directory.
-    step: the last step.
-    status: as of `training.loop.train`: 'finished', 'was_finished', ...
+    workdir: its work directory.
+    step: number of the last step.
+    status: as in `training.run_state.TrainingResult`: 'finished',
+      'was_finished', ...
     exit_code: 0 for a finished run, 128 + signal for an interrupted one.
   """
   workdir: pathlib.Path
@@ -61,31 +56,7 @@ class Outcome:
   exit_code: int
 
 
-@dataclasses.dataclass(frozen=True)
-class _Feeds:
-  """The photographs of a run, by what they are for."""
-  train: Feed
-  validation: Feed
-  test: Feed
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Plan:
-  """What a run begins with, and what each step does to it."""
-  variables: Variables
-  optimizer: state_lib.Optimizers
-  cadence: loop.Cadence
-  schedule: optax.Schedule | Mapping[str, optax.Schedule] | None = None
-  ema_decay: float | None = None
-  accumulate: int = 1
-
-
-_MakePlan = Callable[[Colorizer, _Feeds, TrainOptions], _Plan]
-
-EmbedPhotos = Callable[[Colorizer, Variables, Screen, str, pathlib.Path],
-                       np.ndarray]
-"""`(colorizer, variables, photographs, data, workdir) -> [N, E]`; `data` is the
-text that names the photographs."""
+_MakePlan = Callable[[Colorizer, RunFeeds, TrainOptions], Plan]
 
 
 def train(
@@ -98,96 +69,112 @@ def train(
     eval_regions: region_sources.RegionSource | None = None,
     embed_photos: EmbedPhotos | None = None,
     row_titles: run_report.RowTitles | None = None,
-    told: str | None = None,
+    configuration: str | None = None,
     harmless: Collection[str] = HARMLESS,
     command: str = '',
 ) -> Outcome:
   """Trains a method, then measures and reports it.
 
+  A run that was interrupted is resumed. A run that is finished is not trained
+  again.
+
   Args:
     method: import path of a module that has a `build`, see `saved.Record`.
     settings: keyword arguments of its `build`, JSON values.
-    options: of the run.
-    asking: options of asking that differ from the method's defaults.
-    regions: where batch['region'] of training comes from, if the method wants
-      it.
-    eval_regions: the same for held-out photographs; `regions` if not given.
-    embed_photos: what computes batch['embedding'] before the first step; None
-      for batches without it.
-    row_titles: what stands above each photograph of the report's sheet.
-    told: all that the run was told, for `claim_workdir`. None: the options
-      themselves and the method.
-    harmless: names in `told` that may differ when a run is gone on with.
-    command: what a person types to get the run again, for the report.
+    options: options of the run.
+    asking: options of prediction (`Colorizer.ask`) that differ from the
+      defaults of the method; JSON values.
+    regions: source of batch['region'] for training batches; None for batches
+      without regions.
+    eval_regions: the same for held-out batches; None for `regions`.
+    embed_photos: computes batch['embedding'] before the first step; None for
+      batches without embeddings.
+    row_titles: makes the line above each photograph in the report's sheet.
+    configuration: text for `claim_workdir`, one `name=value` per line, that a
+      resumed run must agree with. None: `options`, `method` and `settings`.
+    harmless: names in `configuration` that may differ when a run is resumed.
+    command: the command line that repeats the run, for the report.
 
   Returns:
-    How it ended; a run that was finished before is not trained again.
+    How the run ended.
 
   Raises:
-    UserError: an argument, a file or the work directory, in one line.
+    UserError: an argument, a file or the work directory is wrong.
   """
+  def make_plan(colorizer: Colorizer, feeds: RunFeeds, options: TrainOptions
+                ) -> Plan:
+    del feeds
+    return plans.of_training(colorizer, options)
+
   record = _record(method, settings, options, asking)
-  return _run(record, options, _training, regions=regions,
+  return _run(record, options, make_plan, regions=regions,
               eval_regions=eval_regions, embed_photos=embed_photos,
-              row_titles=row_titles, told=told, harmless=harmless,
-              command=command)
+              row_titles=row_titles, configuration=configuration,
+              harmless=harmless, command=command)
 
 
-def settle(
+def run_without_training(
     method: str,
     settings: Mapping[str, Any],
     options: TrainOptions,
     *,
     variables_from: Callable[[Variables, Feed], Variables],
     asking: Mapping[str, Any] | None = None,
-    told: str | None = None,
+    configuration: str | None = None,
     harmless: Collection[str] = HARMLESS,
     command: str = '',
 ) -> Outcome:
   """Measures and reports a method that needs no training.
 
-  The run is one of `train` with a single step that changes nothing, so that
-  its work directory is like any other.
+  The run has a single step, which changes nothing, so that its work directory
+  is like that of a training run.
 
   Args:
-    method: see `train`.
-    settings: see `train`.
-    options: see `train`; those of optimization are not looked at.
-    variables_from: what `init` gives and the training photographs, to the
-      method's variables.
-    asking: see `train`.
-    told: see `train`.
-    harmless: see `train`.
-    command: see `train`.
+    method: as in `train`.
+    settings: as in `train`.
+    options: as in `train`; the options of optimization are ignored.
+    variables_from: `(initial variables, training photographs) -> variables`
+      of the method.
+    asking: as in `train`.
+    configuration: as in `train`.
+    harmless: as in `train`.
+    command: as in `train`.
 
   Returns:
-    As `train`.
+    How the run ended.
+
+  Raises:
+    UserError: an argument, a file or the work directory is wrong.
   """
-  def plan(colorizer: Colorizer, feeds: _Feeds, options: TrainOptions
-           ) -> _Plan:
-    return _Plan(
-        variables=variables_from(_init(colorizer, options), feeds.train),
-        optimizer=optax.set_to_zero(), cadence=loop.Cadence(num_steps=1))
+  def make_plan(colorizer: Colorizer, feeds: RunFeeds, options: TrainOptions
+                ) -> Plan:
+    initial = plans.initial_variables(colorizer, options)
+    return Plan(variables=variables_from(initial, feeds.train),
+                optimizer=optax.set_to_zero(),
+                cadence=loop.Cadence(num_steps=1))
 
   record = saved.Record(
       method=method, settings=dict(settings), asking=dict(asking or {}),
       image_size=options.image_size)
-  return _run(record, options, plan, told=told, harmless=harmless,
-              command=command)
+  return _run(record, options, make_plan, configuration=configuration,
+              harmless=harmless, command=command)
 
 
 def check(method: str, settings: Mapping[str, Any], options: TrainOptions, *,
           asking: Mapping[str, Any] | None = None) -> None:
-  """Refuses what `train` would refuse of settings; touches no file.
+  """Raises the errors that `train` would raise about settings.
+
+  It reads and writes no file.
 
   Args:
-    method: see `train`.
-    settings: see `train`.
-    options: see `train`.
-    asking: see `train`.
+    method: as in `train`.
+    settings: as in `train`.
+    options: as in `train`.
+    asking: as in `train`.
 
   Raises:
-    UserError: settings that do not fit each other, the method or the size.
+    UserError: the settings do not fit each other, the method or the image
+      size.
   """
   colorizer = _record(method, settings, options, asking).build()
   _check_settings(colorizer, options)
@@ -206,7 +193,7 @@ def _run(
     options: TrainOptions,
     make_plan: _MakePlan,
     *,
-    told: str | None,
+    configuration: str | None,
     harmless: Collection[str],
     command: str,
     regions: region_sources.RegionSource | None = None,
@@ -214,48 +201,52 @@ def _run(
     embed_photos: EmbedPhotos | None = None,
     row_titles: run_report.RowTitles | None = None,
 ) -> Outcome:
-  """Carries out a plan in a work directory; see `train`."""
-  workdir = pathlib.Path(options.workdir).expanduser()
+  """Runs a plan in a work directory; see `train`."""
+  workdir = options.directory
   colorizer = record.build()
   _check_settings(colorizer, options)
-  feeds = _open_feeds(options, regions, eval_regions)
+  feeds = feeds_lib.open_feeds(options, regions, eval_regions)
   plan = make_plan(colorizer, feeds, options)
-  if told is None:
-    told = _told(record, options, feeds)
-  with claim_workdir(workdir, told, harmless=harmless):
-    figures_path = workdir / run_report.FIGURES_FILE
-    is_begun = bool(steps(workdir / DIRECTORY))
-    if not figures_path.exists():
+  if configuration is None:
+    configuration = _configuration(record, options, feeds)
+  with claim_workdir(workdir, configuration, harmless=harmless):
+    has_checkpoint = bool(steps(workdir / DIRECTORY))
+    is_reported = (workdir / run_report.METRICS_FILE).exists()
+    if not is_reported:
       photo_stamps.check(workdir, {
           'data': feeds.train.photos.source,
-          'eval_data': feeds.validation.photos.source}, is_begun=is_begun)
-    _write_record(workdir / saved.FILE, record, is_begun=is_begun)
-    if embed_photos is not None and not figures_path.exists():
-      feeds = _embedded(feeds, embed_photos, colorizer, plan, options)
+          'eval_data': feeds.validation.photos.source},
+                         has_checkpoint=has_checkpoint)
+    _write_record(workdir / saved.FILE, record, has_checkpoint=has_checkpoint)
+    if embed_photos is not None and not is_reported:
+      # A run that is resumed has its frozen network in its checkpoints only.
+      variables = (restore_variables(workdir, which='latest') if has_checkpoint
+                   else plan.variables)
+      feeds = feeds_lib.with_embeddings(
+          feeds, embed_photos, colorizer, variables, options)
     result = _timed_fit(colorizer, feeds, options, plan)
     outcome = Outcome(workdir=workdir, step=int(result.state.step),
                       status=result.status, exit_code=result.exit_code)
     if result.signal is not None:
       return outcome
-    if result.status == 'was_finished' and figures_path.exists():
-      print(f'{workdir}: this run is finished at step {outcome.step}; a new '
-            'work directory starts another')
+    if result.status == 'was_finished' and is_reported:
+      print(f'{workdir}: this run is already finished at step {outcome.step}; '
+            'choose another work directory to start a new run')
       return outcome
     if options.report:
       _report(workdir, record, colorizer, feeds.test, options,
               mean_color=feeds.train.mean_color(), row_titles=row_titles,
               command=command)
     else:
-      print(f'{workdir}: trained to step {outcome.step}; no report was asked '
-            'for')
-  _say_all_exclusions(feeds)
+      print(f'{workdir}: trained to step {outcome.step}, without a report')
+  feeds_lib.say_exclusions(feeds)
   return outcome
 
 
 def _report(workdir: pathlib.Path, record: saved.Record, colorizer: Colorizer,
             feed: Feed, options: TrainOptions, *, mean_color: np.ndarray,
             row_titles: run_report.RowTitles | None, command: str) -> None:
-  """Measures the checkpoint that stands for the run and reports it."""
+  """Measures the checkpoint that represents the run and writes the report."""
   variables = restore_variables(workdir, which=record.checkpoint)
   summary = measure(answers.of_colorizer(
       colorizer, image_size=options.image_size,
@@ -267,18 +258,9 @@ def _report(workdir: pathlib.Path, record: saved.Record, colorizer: Colorizer,
       row_titles=row_titles, command=command)
 
 
-def _say_all_exclusions(feeds: _Feeds) -> None:
-  """Says which photographs were left out, those of one set once."""
-  said: list[Screen] = []
-  for field in dataclasses.fields(feeds):
-    photos = getattr(feeds, field.name).photos
-    if not any(photos is other for other in said):
-      say_exclusions(photos, field.name)
-      said.append(photos)
-
-
-def _told(record: saved.Record, options: TrainOptions, feeds: _Feeds) -> str:
-  """What a run was told where no script says it."""
+def _configuration(record: saved.Record, options: TrainOptions,
+                   feeds: RunFeeds) -> str:
+  """The arguments of a run as text, for calls that pass no configuration."""
   more = {'method': record.method, 'settings': record.settings,
           'asking': record.asking}
   for name, feed in (('regions', feeds.train),
@@ -288,13 +270,17 @@ def _told(record: saved.Record, options: TrainOptions, feeds: _Feeds) -> str:
   return text_of(options, more)
 
 
-def _write_record(path: pathlib.Path, record: saved.Record, *, is_begun: bool
-                  ) -> None:
-  """Writes the record; UserError where another one was trained.
+def _write_record(path: pathlib.Path, record: saved.Record, *,
+                  has_checkpoint: bool) -> None:
+  """Writes the record of a run.
 
-  The text that a run was told may name files, whose content has changed.
+  `claim_workdir` has compared the configuration, but that may name files, and
+  their content may have changed. Settings are therefore compared here.
+
+  Raises:
+    UserError: the run was started with another method or other settings.
   """
-  if not is_begun or not path.exists():
+  if not has_checkpoint or not path.exists():
     record.save(path)
     return
   before = saved.Record.load(path)
@@ -306,40 +292,41 @@ def _write_record(path: pathlib.Path, record: saved.Record, *, is_begun: bool
     settings.append('method')
   if settings:
     raise UserError(
-        f'{path}: the run was begun with another {", ".join(settings)}: '
-        'choose another work directory, or the values that it was begun with')
+        f'{path}: the run was started with another {", ".join(settings)}: '
+        'use the same values again, or choose another work directory')
 
 
 def _json(value: Any) -> Any:
-  """A value as it comes back from JSON: tuples are lists."""
+  """A value after a round trip through JSON, where tuples become lists."""
   return json.loads(json.dumps(value))
 
 
-def _timed_fit(colorizer: Colorizer, feeds: _Feeds, options: TrainOptions,
-               plan: _Plan) -> loop.TrainingResult:
-  """`_fit`, with a note of how long it took beside the run.
+def _timed_fit(colorizer: Colorizer, feeds: RunFeeds, options: TrainOptions,
+               plan: Plan) -> loop.TrainingResult:
+  """Calls `_fit` and appends a line about its duration to SESSIONS.
 
-  `seconds` are by the clock, evaluations and compilation included, and
-  `stepping_seconds` leave both out; `seconds_per_step` are those of the last
-  steps. Seconds of all processors stand beside
-  them: on a machine that others use too, only they compare.
+  `seconds` is wall-clock time, including evaluations and compilation;
+  `stepping_seconds` excludes both, and `seconds_per_step` is the mean over the
+  last few steps. `cpu_seconds` is the time of all processors, which is the one
+  to compare on a machine that others use too.
 
-  In a file of its own: metrics.jsonl and checkpoints hold nothing that a
-  second run of the same command would not repeat to the last bit.
+  These times have a file of their own because metrics.jsonl and checkpoints
+  must be the same to the last bit when a command is repeated.
   """
-  workdir = pathlib.Path(options.workdir).expanduser()
+  workdir = options.directory
 
-  def last() -> int:
+  def last_step() -> int:
     return max(steps(workdir / DIRECTORY), default=0)
 
-  first, begin, cpu = last(), time.monotonic(), time.process_time()
+  first, start, cpu = last_step(), time.monotonic(), time.process_time()
   result = _fit(colorizer, feeds, options, plan)
-  if last() > first:
-    path = workdir / SESSIONS_FILE
+  last = last_step()
+  if last > first:
+    path = workdir / SESSIONS
     before = files.read_text(path) if path.exists() else ''
     line = json.dumps({
-        'from_step': first, 'to_step': last(),
-        'seconds': round(time.monotonic() - begin, 1),
+        'from_step': first, 'to_step': last,
+        'seconds': round(time.monotonic() - start, 1),
         'cpu_seconds': round(time.process_time() - cpu, 1),
         'stepping_seconds': round(result.stepping_seconds, 1),
         'seconds_per_step': result.seconds_per_step})
@@ -348,7 +335,7 @@ def _timed_fit(colorizer: Colorizer, feeds: _Feeds, options: TrainOptions,
 
 
 def _check_settings(colorizer: Colorizer, options: TrainOptions) -> None:
-  """Refuses before the run what the network would refuse in its middle."""
+  """Traces the method, so that wrong settings fail before the run starts."""
   size = options.image_size
 
   def dry_run(key):
@@ -359,110 +346,9 @@ def _check_settings(colorizer: Colorizer, options: TrainOptions) -> None:
   jax.eval_shape(dry_run, jax.random.key(0))
 
 
-def _open_feeds(options: TrainOptions,
-                regions: region_sources.RegionSource | None,
-                eval_regions: region_sources.RegionSource | None) -> _Feeds:
-  """All photographs of a run; UserError where one set has none to show."""
-  def opened(name: str, *, train: bool) -> Screen:
-    photos = open_photos(getattr(options, name), options.photos, train=train)
-    try:
-      photos.read_from(0)  # Found out now, and not when training is over.
-    except SourceError as error:
-      raise UserError(f'{name}={error}') from error
-    return photos
-
-  def feed(photos: Screen, regions: region_sources.RegionSource | None) -> Feed:
-    return Feed(photos=photos, options=options.photos, regions=regions,
-                batch_size=options.batch_size, image_size=options.image_size,
-                seed=options.seed, crop_scale=options.crop_scale)
-
-  train = feed(opened('data', train=True), regions)
-  validation = feed(opened('eval_data', train=False), eval_regions or regions)
-  if options.test_data is None:
-    return _Feeds(train=train, validation=validation, test=validation)
-  test = opened('test_data', train=False)
-  return _Feeds(train=train, validation=validation,
-                test=dataclasses.replace(validation, photos=test))
-
-
-def _embedded(feeds: _Feeds, embed_photos: EmbedPhotos, colorizer: Colorizer,
-              plan: _Plan, options: TrainOptions) -> _Feeds:
-  """The feeds that the loss reads, with embeddings.
-
-  A run that goes on has its frozen network in its checkpoints and not in its
-  plan.
-  """
-  workdir = pathlib.Path(options.workdir).expanduser()
-  variables = (restore_variables(workdir, which='latest')
-               if steps(workdir / DIRECTORY) else plan.variables)
-
-  def embedded(feed: Feed, data: str) -> Feed:
-    return dataclasses.replace(feed, embeddings=embed_photos(
-        colorizer, variables, feed.photos, data, workdir))
-
-  return dataclasses.replace(
-      feeds, train=embedded(feeds.train, options.data),
-      validation=embedded(feeds.validation, options.eval_data))
-
-
-def _init(colorizer: Colorizer, options: TrainOptions) -> Variables:
-  """What a run begins with where no file says otherwise."""
-  return jax.jit(colorizer.init, static_argnums=1)(
-      keys.of_run(options.seed, 'init'),
-      (options.image_size, options.image_size))
-
-
-def _training(colorizer: Colorizer, feeds: _Feeds, options: TrainOptions
-              ) -> _Plan:
-  """Training, begun with the backbone's weights of a file."""
-  del feeds
-  # A run that goes on has the weights in its checkpoints.
-  checkpoints = pathlib.Path(options.workdir).expanduser() / DIRECTORY
-  weights = {} if steps(checkpoints) else pretrained.find(
-      colorizer, options.backbone_weights)
-  variables = pretrained.load(colorizer, _init(colorizer, options), weights)
-  optimizer, schedule = _optimizers(colorizer, options)
-  cadence = loop.Cadence(
-      num_steps=options.num_steps, log_every=options.log_every,
-      eval_every=options.eval_every, checkpoint_every=options.checkpoint_every,
-      keep=options.keep_checkpoints, patience=options.patience or None)
-  return _Plan(
-      variables=variables, optimizer=optimizer, cadence=cadence,
-      schedule=schedule, ema_decay=options.ema_decay or None,
-      accumulate=options.accumulate)
-
-
-def _optimizers(colorizer: Colorizer, options: TrainOptions
-                ) -> tuple[Any, Any]:
-  """Optimizer and schedule; of each player, where one has its own."""
-  own = options.player_optimizing
-  if not own:
-    return _optimizer(options.optimizing, options.num_steps)
-  if unknown := own.keys() - colorizer.players.keys():
-    raise UserError(f'player_optimizing: the method has no player '
-                    f'{min(unknown)!r}; it has '
-                    f'{", ".join(colorizer.players) or "none"}')
-  made = {name: _optimizer(own.get(name, options.optimizing),
-                           options.num_steps) for name in colorizer.players}
-  return ({name: optimizer for name, (optimizer, _) in made.items()},
-          {name: schedule for name, (_, schedule) in made.items()})
-
-
-def _optimizer(given: Optimizing, num_steps: int
-               ) -> tuple[optax.GradientTransformation, optax.Schedule]:
-  """An optimizer and its learning rate over `num_steps` steps."""
-  schedule = optimizers.make_schedule(
-      given.schedule, learning_rate=given.learning_rate, num_steps=num_steps,
-      warmup_steps=given.warmup_steps, halve_every=given.halve_every)
-  return optimizers.make_optimizer(
-      given.optimizer, learning_rate=schedule,
-      clip_norm=given.clip_norm or None, weight_decay=given.weight_decay,
-      momentum=given.momentum, b1=given.adam_b1), schedule
-
-
-def _fit(colorizer: Colorizer, feeds: _Feeds, options: TrainOptions,
-         plan: _Plan) -> loop.TrainingResult:
-  """The run itself."""
+def _fit(colorizer: Colorizer, feeds: RunFeeds, options: TrainOptions,
+         plan: Plan) -> loop.TrainingResult:
+  """Runs the training loop."""
   step = parallel.pmap_step(steps_lib.make_train_step(
       colorizer.players or colorizer.loss, plan.optimizer, seed=options.seed,
       schedule=plan.schedule, ema_decay=plan.ema_decay,
@@ -481,8 +367,7 @@ def _fit(colorizer: Colorizer, feeds: _Feeds, options: TrainOptions,
       state_lib.create_state(
           plan.variables, plan.optimizer, ema=plan.ema_decay is not None,
           players=colorizer.players),
-      step, batches, workdir=pathlib.Path(options.workdir).expanduser(),
-      cadence=plan.cadence,
+      step, batches, workdir=options.directory, cadence=plan.cadence,
       evaluations={'validation': validate},
       images=run_report.image_hook(
           colorizer, feeds.validation, num_proposals=options.num_proposals,

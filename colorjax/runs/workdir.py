@@ -1,8 +1,9 @@
-"""The work directory: one process, one configuration.
+"""The work directory of a run: one process, one configuration.
 
-`flags.txt` holds what the run was told, a value a line. A later start is
-compared with it. Scripts write their flags as `--name=value`, which
-`--flagfile` reads to repeat the run; a call from Python writes `name=value`.
+`flags.txt` holds the configuration of the run, one value per line. When the run
+is resumed, the new configuration is compared with it. Scripts write their flags
+as `--name=value`, which `--flagfile` reads to repeat the run; a call from
+Python writes `name=value`.
 """
 
 import contextlib
@@ -18,42 +19,49 @@ from colorjax.errors import UserError
 from colorjax.training import checkpoint
 
 FLAGS = 'flags.txt'
-"""Name of the file of flags inside a work directory."""
+"""Name of the file with the configuration inside a work directory."""
 
 METRICS = 'metrics.jsonl'
-"""Name of the file of figures inside a work directory."""
+"""Name of the file with the logged metrics inside a work directory."""
+
+SESSIONS = 'sessions.jsonl'
+"""Name of the file with the durations of training inside a work directory.
+
+It has one line for each time that training was started and ended normally.
+"""
 
 _LOCK = '.lock'
 
 
 class WorkdirError(UserError):
-  """A work directory that this run may not or cannot use; one line."""
+  """This run may not or cannot use a work directory."""
 
 
 @contextlib.contextmanager
 def claim_workdir(
     workdir: pathlib.Path,
-    text: str,
+    configuration: str,
     *,
     harmless: Collection[str] = (),
 ) -> Iterator[pathlib.Path]:
   """Holds a work directory for this process and this configuration.
 
-  The lock is the kernel's: it ends with the process, however that dies.
+  The kernel holds the lock, so it is released when the process ends for
+  whatever reason.
 
   Args:
-    workdir: made if it does not exist.
-    text: one value a line, `name=value`, or as flags are written:
+    workdir: the directory; made if it does not exist.
+    configuration: one value per line: `name=value`, or written as flags:
       `--name=value`, `--name` or `--noname`.
-    harmless: names that may differ from those of the run that is gone on with,
-      because they do not change what it computes.
+    harmless: names of values that may differ from those of the run that is
+      resumed, because they do not change what it computes.
 
   Yields:
     The directory, with `flags.txt` written.
 
   Raises:
-    WorkdirError: another process is training there, the values recorded there
-      differ (nothing is changed then), or it cannot be written.
+    WorkdirError: another process holds the directory, the configuration stored
+      there differs (then nothing is changed), or it cannot be written.
   """
   workdir = pathlib.Path(workdir)
   try:
@@ -64,10 +72,10 @@ def claim_workdir(
   with lock:
     _acquire(lock, workdir)
     try:
-      _check_flags(workdir, text, harmless)
+      _check_configuration(workdir, configuration, harmless)
     except OSError as error:
       raise _cannot_write(workdir, error) from error
-    files.write_text(workdir / FLAGS, text)
+    files.write_text(workdir / FLAGS, configuration)
     yield workdir
 
 
@@ -77,12 +85,12 @@ def _acquire(lock: IO[str], workdir: pathlib.Path) -> None:
   except BlockingIOError:
     lock.seek(0)
     raise WorkdirError(
-        f'process {lock.read().strip() or "unknown"} is training in {workdir}: '
-        'wait for it, or choose another work directory') from None
+        f'process {lock.read().strip() or "unknown"} is using {workdir}: wait '
+        'until it has ended, or choose another work directory') from None
   except OSError as error:
     if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
       raise _cannot_write(workdir, error) from error
-    return  # A file system without locks (some NFS) cannot protect us.
+    return  # The file system has no locks (some NFS): go on without one.
   try:
     lock.truncate(0)
     lock.write(str(os.getpid()))
@@ -91,34 +99,34 @@ def _acquire(lock: IO[str], workdir: pathlib.Path) -> None:
     raise _cannot_write(workdir, error) from error
 
 
-def _check_flags(
-    workdir: pathlib.Path, text: str, harmless: Collection[str]
+def _check_configuration(
+    workdir: pathlib.Path, configuration: str, harmless: Collection[str]
 ) -> None:
-  """WorkdirError where the directory belongs to another configuration."""
+  """Raises WorkdirError if the directory holds another configuration."""
   path = workdir / FLAGS
   if not path.exists():
     for name in (METRICS, checkpoint.DIRECTORY):
       if (workdir / name).exists():
         raise WorkdirError(
-            f'{workdir} holds {name} but no {FLAGS}, so it is not known whose '
-            'they are: choose another work directory')
+            f'{workdir} holds {name} but no {FLAGS}, so the configuration of '
+            'that run is unknown: choose another work directory')
     return
-  old, new = _parse(files.read_text(path), text)
+  old, new = _parse(files.read_text(path), configuration)
   differing = [
       f'{name} was {old.get(name, "not set")}, is {new.get(name, "not set")}'
       for name in sorted(old.keys() | new.keys())
       if name not in harmless and old.get(name) != new.get(name)]
   if differing:
     raise WorkdirError(
-        f'{workdir} holds a run of other values ({"; ".join(differing)}): '
-        'choose another work directory, or the same values')
+        f'{workdir} holds a run with other values ({"; ".join(differing)}): '
+        'use the same values, or choose another work directory')
 
 
 def _parse(*texts: str) -> list[dict[str, str]]:
-  """Values by flag of each text; those of a repeated flag are joined.
+  """Returns the values of each text by name; those of a repeated flag joined.
 
-  A boolean is written --name or --noname, and --normal could be either; it is
-  taken for the negation of a name only where that name occurs.
+  A Boolean flag is written --name or --noname, and --normal could be either. It
+  is read as a negation only if the rest of its name occurs as a flag too.
   """
   lines = [[line.strip().removeprefix('--').partition('=')
             for line in text.splitlines() if line.strip()] for text in texts]

@@ -1,1 +1,1 @@
-"""Training of any method: it receives functions and knows no network."""
+"""Training of any method: it receives functions and imports no network."""

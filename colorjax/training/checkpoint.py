@@ -1,10 +1,11 @@
-"""The checkpoints of a run: the best and the last few, written behind it.
+"""The checkpoints of a run: the best and the last few, saved in the background.
 
-`checkpoints/<step>/` are directories of `checkpoint_files`. A damaged one is
-named, moved aside as `<step>.damaged`, and the one before it is taken. What
-never changes in a run, its frozen networks, is written once, to
-`checkpoints/frozen/`; each checkpoint holds the fingerprint of the frozen
-weights that it was trained with, and is used with no others.
+Each `checkpoints/<step>/` is a directory that `checkpoint_files` writes. A
+damaged checkpoint is reported and renamed to `<step>.damaged`, and the one
+before it is restored instead. Frozen networks never change during a run, so
+they are written once, to `checkpoints/frozen/`. Each checkpoint stores the
+fingerprint of the frozen weights that it was trained with and is never
+combined with others.
 """
 
 import pathlib
@@ -37,8 +38,8 @@ _DELETED = '.deleted'
 class Checkpoints:
   """Writes, keeps and restores the checkpoints of one run.
 
-  Use it as a context manager: leaving it waits for the save under way. One
-  process at a time may write to a directory.
+  Use it as a context manager: leaving it waits for the save in progress. Only
+  one process at a time may write to a directory.
   """
 
   def __init__(
@@ -48,15 +49,16 @@ class Checkpoints:
       keep: int = 3,
       say: Callable[[str], None] = say,
   ):
-    """Makes the directory and clears what a killed process left half-way.
+    """Makes the directory and deletes the unfinished files of a killed process.
 
     Args:
-      directory: where the checkpoints lie or shall lie.
-      keep: how many of the last to keep, beside the best.
-      say: receives the one line about a damaged checkpoint.
+      directory: the directory of the checkpoints; made if it does not exist.
+      keep: number of latest checkpoints to keep, in addition to the best one.
+      say: called with one line for each damaged checkpoint.
 
     Raises:
       CheckpointError: the directory cannot be made or written.
+      ValueError: `keep` is less than 1.
     """
     if keep < 1:
       raise ValueError(f'keep={keep}: at least one checkpoint must be kept')
@@ -65,7 +67,7 @@ class Checkpoints:
     self._say = say
     self._thread: threading.Thread | None = None
     self._error: BaseException | None = None
-    self._frozen: str | None = None  # what this run has in FROZEN/
+    self._frozen: str | None = None  # fingerprint of what FROZEN/ holds
     try:
       self._directory.mkdir(parents=True, exist_ok=True)
       for path in self._directory.iterdir():
@@ -82,7 +84,10 @@ class Checkpoints:
     return self
 
   def __exit__(self, kind, error, trace) -> None:
-    """Waits for the save under way; its failure must not hide another."""
+    """Waits for the save in progress.
+
+    Its failure is raised only if no other exception is already on its way.
+    """
     if error is None:
       self.wait()
     elif self._thread:
@@ -96,35 +101,35 @@ class Checkpoints:
       *,
       value: float | None = None,
   ) -> pathlib.Path:
-    """Copies a state to the host and begins to write it; returns at once.
+    """Copies a state to the host and writes it in the background.
 
     Args:
       step: number of the checkpoint, which must not exist yet.
       state: pytree of arrays.
-      host: JSON values, given back by `restore_latest`.
-      value: validation loss, if it was measured at this step: the checkpoint
-        of the least one is the best, and kept.
+      host: JSON values; `restore_latest` returns them.
+      value: validation loss, None if it was not measured at this step. The
+        checkpoint with the lowest one is the best and is kept.
 
     Returns:
-      The directory that it will be in.
+      The directory that the checkpoint will be in.
 
     Raises:
-      CheckpointError: this step exists, the save before this one failed, or
-        the checkpoints there belong to other frozen weights.
+      CheckpointError: this step exists already, the previous save failed, or
+        the existing checkpoints were trained with other frozen weights.
     """
     self.wait()
     path = self._path(step)
     if path.exists():
       raise CheckpointError(f'checkpoint {path} exists already')
-    # Looked at once: no step changes them.
+    # Copied and hashed once: no step changes the frozen weights.
     frozen = (files.snapshot(state, _is_frozen) if self._frozen is None
               else {})
     fingerprint = self._frozen or files.fingerprint(files.describe(frozen))
     if self._frozen is None and self._values and fingerprint != _fingerprint(
         self._directory):
       raise CheckpointError(
-          f'the checkpoints in {self._directory} belong to other frozen '
-          'weights than those of this run: begin again in a new workdir')
+          f'the checkpoints in {self._directory} were trained with other '
+          'frozen weights than this run has: start again in a new workdir')
     leaves = files.snapshot(state, lambda name: not _is_frozen(name))
     about = {'step': step, 'value': value, 'host': dict(host),
              'frozen': fingerprint}
@@ -135,7 +140,11 @@ class Checkpoints:
     return path
 
   def wait(self) -> None:
-    """Waits for the save under way; CheckpointError if it failed."""
+    """Waits for the save in progress.
+
+    Raises:
+      CheckpointError: the save failed.
+    """
     if self._thread:
       self._thread.join()
       self._thread = None
@@ -144,17 +153,20 @@ class Checkpoints:
       raise error
 
   def restore_latest(self, like: Tree) -> tuple[Tree, dict[str, Any]] | None:
-    """The last sound checkpoint, or None if there is no checkpoint at all.
+    """Restores the latest undamaged checkpoint.
+
+    Damaged checkpoints that are newer are renamed to `<step>.damaged`.
 
     Args:
-      like: pytree of the structure, shapes and types to restore.
+      like: pytree with the structure, shapes and types to restore.
 
     Returns:
-      The state with NumPy leaves, and the host values saved with it.
+      The state with NumPy leaves, and the host values saved with it. None if
+      there is no checkpoint.
 
     Raises:
-      CheckpointError: all are damaged, or the last sound one holds another
-        network.
+      CheckpointError: all checkpoints are damaged, or the latest undamaged one
+        holds another network.
     """
     damaged: list[int] = []
     for step in sorted(self._values, reverse=True):
@@ -163,7 +175,7 @@ class Checkpoints:
         about = files.read_about(path)
         leaves = files.read_leaves(path, about)
       except DamagedCheckpoint as error:
-        self._say(f'damaged checkpoint {error}; taking the one before it')
+        self._say(f'damaged checkpoint {error}; using the one before it')
         damaged.append(step)
         continue
       leaves |= _read_frozen(self._directory, about)
@@ -171,14 +183,14 @@ class Checkpoints:
       self._set_aside(damaged)
       return state, about['host']['host']
     if damaged:
-      raise _none_sound(self._directory)
+      raise _all_damaged(self._directory)
     return None
 
   def _path(self, step: int) -> pathlib.Path:
     return self._directory / str(step)
 
   def _set_aside(self, damaged: list[int]) -> None:
-    """Frees the numbers of damaged checkpoints: they will be saved again."""
+    """Renames damaged checkpoints, so that their steps can be saved again."""
     for step in damaged:
       aside = self._path(step).with_suffix(_DAMAGED)
       shutil.rmtree(aside, ignore_errors=True)
@@ -198,10 +210,11 @@ class Checkpoints:
       self._error = error  # Raised by the next wait() in the main thread.
 
   def _write_frozen(self, frozen: files.Leaves, fingerprint: str) -> None:
-    """Writes the frozen weights unless just these are there.
+    """Writes the frozen weights, unless the same ones are stored already.
 
-    Others may be there without a checkpoint that needs them: those of a run
-    that was killed before its first checkpoint, and begun again with others.
+    The directory may hold other frozen weights that no checkpoint needs: those
+    of a run that was killed before its first checkpoint and then restarted with
+    other weights.
     """
     if _fingerprint(self._directory) == fingerprint:
       return
@@ -212,7 +225,11 @@ class Checkpoints:
       files.write(path, frozen, {})
 
   def _delete(self, path: pathlib.Path) -> pathlib.Path:
-    """Renames what is to be deleted: a kill must not leave half of it."""
+    """Renames a directory before it is deleted and returns the new name.
+
+    A process that is killed while deleting must not leave half a checkpoint
+    under a valid name.
+    """
     doomed = path.with_suffix(_DELETED)
     path.rename(doomed)
     return doomed
@@ -237,29 +254,29 @@ def restore_variables(
     like: Variables | None = None,
     say: Callable[[str], None] = say,
 ) -> Variables:
-  """What inference needs from a run, without knowing its optimizer.
+  """Restores the variables that inference needs, without the optimizer state.
 
   Args:
     workdir: work directory of a run; it is only read.
-    which: 'best', of the least validation loss (the last where none was
-      measured), or 'latest'.
-    like: variables of the network to restore into, arrays or
-      `jax.ShapeDtypeStruct`s; None takes what is there.
-    say: receives the one line about a damaged checkpoint.
+    which: 'best' for the checkpoint with the lowest validation loss (the latest
+      if none was measured), or 'latest'.
+    like: variables with the structure, shapes and types to restore, arrays or
+      `jax.ShapeDtypeStruct`s. None restores whatever the checkpoint holds.
+    say: called with one line for each damaged checkpoint.
 
   Returns:
-    {'params', 'model_state'} with NumPy leaves; both are their moving average
-    if the run kept one, frozen networks apart.
+    {'params', 'model_state'} with NumPy leaves. If the run kept a moving
+    average, both are the averaged values; frozen networks are not averaged.
 
   Raises:
-    CheckpointError: there is no sound checkpoint, or it holds another network
-      than `like`.
+    CheckpointError: there is no undamaged checkpoint, or it holds another
+      network than `like`.
   """
   directory = pathlib.Path(workdir) / DIRECTORY
   order = steps(directory)[::-1]
   if not order:
     raise CheckpointError(
-        f'no checkpoint in {directory}: train first, or name the work '
+        f'no checkpoint in {directory}: train first, or give the work '
         'directory of a run')
   if which == 'best':
     best = _best({step: _value(directory / str(step)) for step in order})
@@ -270,16 +287,16 @@ def restore_variables(
       about = files.read_about(path)
       leaves = _read_variables(path, about)
     except DamagedCheckpoint as error:
-      say(f'damaged checkpoint {error}; taking another one')
+      say(f'damaged checkpoint {error}; using another one')
       continue
     leaves |= _read_frozen(directory, about)
     return _nested(leaves) if like is None else files.fill(like, leaves, path)
-  raise _none_sound(directory)
+  raise _all_damaged(directory)
 
 
 def _read_variables(path: pathlib.Path, about: Mapping[str, Any]
                     ) -> files.Leaves:
-  """Parameters and state (their average, if there is one), frozen apart."""
+  """Parameters and model state without its frozen part, averaged if kept so."""
   has_ema = any(name.startswith('ema/') for name in about['leaves'])
   prefix = 'ema/' if has_ema else ''
   leaves = files.read_leaves(
@@ -289,7 +306,7 @@ def _read_variables(path: pathlib.Path, about: Mapping[str, Any]
 
 
 def _fingerprint(directory: pathlib.Path) -> str | None:
-  """Of the frozen weights that lie there; None if they cannot be read."""
+  """Fingerprint of the stored frozen weights; None if they are unreadable."""
   path = directory / FROZEN
   if not path.exists():
     return _NOTHING_FROZEN
@@ -301,15 +318,15 @@ def _fingerprint(directory: pathlib.Path) -> str | None:
 
 def _read_frozen(directory: pathlib.Path, about: Mapping[str, Any]
                  ) -> files.Leaves:
-  """The frozen networks of a checkpoint, {} if it has none.
+  """Reads the frozen networks of a checkpoint; {} if it has none.
 
   Args:
-    directory: of the checkpoints.
-    about: the checkpoint's description.
+    directory: the directory of the checkpoints.
+    about: the checkpoint's description, from `checkpoint_files.read_about`.
 
   Raises:
-    CheckpointError: they are missing, damaged or others than those of the
-      checkpoint; no checkpoint of the run can be used without them.
+    CheckpointError: they are missing, damaged, or not the ones that the
+      checkpoint was trained with. No checkpoint of the run works without them.
   """
   wanted = about['host'].get('frozen', _NOTHING_FROZEN)
   if wanted == _NOTHING_FROZEN:
@@ -319,12 +336,12 @@ def _read_frozen(directory: pathlib.Path, about: Mapping[str, Any]
     frozen = files.read_about(path)
     if files.fingerprint(frozen['leaves']) != wanted:
       raise DamagedCheckpoint(
-          f'{path}: these are not the weights that the checkpoints were '
-          'trained with')
+          f'{path}: these are not the frozen weights that the checkpoints '
+          'were trained with')
     return files.read_leaves(path, frozen)
   except DamagedCheckpoint as error:
     raise CheckpointError(
-        f'damaged {error}: restore a copy of it, or begin again in a new '
+        f'damaged {error}: restore it from a copy, or start again in a new '
         'workdir') from error
 
 
@@ -333,13 +350,13 @@ def _is_frozen(name: str) -> bool:
 
 
 def _nested(leaves: files.Leaves) -> dict[str, Any]:
-  """Leaves by path as {'params', 'model_state'}."""
+  """Turns leaves by path into {'params', 'model_state'}."""
   return {'model_state': {}} | flax.traverse_util.unflatten_dict(
       leaves, sep='/')
 
 
 def _value(path: pathlib.Path) -> float | None:
-  """The validation loss of a checkpoint; None if unknown or damaged."""
+  """Validation loss of a checkpoint; None if not measured or damaged."""
   try:
     return files.read_about(path)['host']['value']
   except CheckpointError:
@@ -347,13 +364,13 @@ def _value(path: pathlib.Path) -> float | None:
 
 
 def _best(values: Mapping[int, float | None]) -> int | None:
-  """The step of the least value, the first of equals."""
+  """The step with the lowest value; the earliest of equal ones."""
   known = {step: value for step, value in sorted(values.items())
            if value is not None}
   return min(known, key=known.__getitem__) if known else None
 
 
-def _none_sound(directory: pathlib.Path) -> CheckpointError:
+def _all_damaged(directory: pathlib.Path) -> CheckpointError:
   return CheckpointError(
-      f'every checkpoint in {directory} is damaged: restore a copy of one, or '
-      'begin again in a new workdir')
+      f'every checkpoint in {directory} is damaged: restore one from a copy, '
+      'or start again in a new workdir')

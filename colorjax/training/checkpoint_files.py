@@ -1,14 +1,14 @@
-"""One checkpoint on disk: an Orbax directory that knows its own hash.
+"""One checkpoint on disk: an Orbax directory that holds its own hashes.
 
-Layout of a checkpoint directory, written whole or not at all (Orbax writes to
-a temporary name and renames):
+Layout of a checkpoint directory, which is written completely or not at all
+(Orbax writes to a temporary name and renames it):
 
   state/   the arrays, as nested dicts by the path of each leaf
-  about/   JSON: 'host', what the caller keeps beside the arrays; 'leaves', the
-           dtype, shape and SHA-256 of each leaf; 'sha256' of all of that
+  about/   JSON: 'host', the caller's values; 'leaves', the dtype, shape and
+           SHA-256 of each leaf; 'sha256' of all of that
 
-Orbax restores an array file with a flipped byte silently, with wrong values;
-here every byte that is read back is hashed and compared.
+If a byte of an array file is flipped, Orbax restores wrong values without an
+error. Here every array that is read back is hashed and compared.
 """
 
 import hashlib
@@ -33,23 +33,23 @@ Leaves = dict[str, np.ndarray]
 """Arrays by their path in the pytree, joined with '/'."""
 
 TEMPORARY = '.orbax-checkpoint-tmp'
-"""What the name of an unfinished checkpoint directory contains."""
+"""The name of an unfinished checkpoint directory contains this text."""
 
-# Orbax counts its saves in one number for the whole process and waits on it:
-# of two at the same time, each can wait in vain for the other's.
+# Orbax counts its saves in one counter for the whole process and waits on it:
+# two saves at the same time can wait for each other forever.
 _ONE_SAVE_AT_A_TIME = threading.Lock()
 
 
 class CheckpointError(UserError):
-  """A checkpoint that cannot be written, read or used; one line."""
+  """A checkpoint cannot be written, read or used; the message is one line."""
 
 
 class DamagedCheckpoint(CheckpointError):
-  """A checkpoint whose bytes are not the ones that were written."""
+  """A checkpoint does not contain the bytes that were written."""
 
 
 def flatten(tree: Any) -> dict[str, Any]:
-  """Leaves of any pytree by path, for example 'params/Dense_0/kernel'."""
+  """Returns the leaves of a pytree by path, e.g. 'params/Dense_0/kernel'."""
   leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
   return {jax.tree_util.keystr(path, simple=True, separator='/'): leaf
           for path, leaf in leaves}
@@ -59,12 +59,12 @@ def snapshot(tree: Any, select: Callable[[str], bool] = lambda name: True
              ) -> Leaves:
   """Copies a pytree's arrays to the host.
 
-  Copied even where host and device share memory: the step that follows
-  reuses the device's buffers.
+  They are copied even where host and device share memory, because the next
+  training step reuses the device's buffers.
 
   Args:
     tree: the pytree.
-    select: which leaves to copy, by their path.
+    select: `path -> bool`, which leaves to copy.
   """
   chosen = {name: x for name, x in flatten(tree).items() if select(name)}
   return {name: np.array(x) for name, x in jax.device_get(chosen).items()}
@@ -75,15 +75,16 @@ def write(path: pathlib.Path, leaves: Leaves, host: Mapping[str, Any]) -> None:
 
   Args:
     path: the directory, which must not exist.
-    leaves: what `snapshot` returns.
-    host: JSON values to keep beside the arrays.
+    leaves: arrays, as `snapshot` returns them.
+    host: JSON values to store with the arrays.
 
   Raises:
-    CheckpointError: the disk is full, not writable, ...; nothing is left.
+    CheckpointError: it cannot be written, for example because the disk is
+      full; no partial checkpoint is left.
   """
   about: dict[str, Any] = {'host': dict(host), 'leaves': describe(leaves)}
   about['sha256'] = _digest_json(about)
-  # Orbax refuses arrays without elements; 'leaves' alone recalls them.
+  # Orbax refuses arrays without elements; they are restored from 'leaves'.
   arrays = flax.traverse_util.unflatten_dict(
       {name: x for name, x in leaves.items() if x.size}, sep='/')
   try:
@@ -94,29 +95,31 @@ def write(path: pathlib.Path, leaves: Leaves, host: Mapping[str, Any]) -> None:
     for unfinished in path.parent.glob(f'{path.name}{TEMPORARY}*'):
       shutil.rmtree(unfinished, ignore_errors=True)
     raise CheckpointError(
-        f'cannot write checkpoint {path}: {_reason(error)}; mend that, and the '
-        'same command goes on from the checkpoint before') from error
+        f'cannot write checkpoint {path}: {_reason(error)}; fix this and run '
+        'the same command again: it resumes from the previous checkpoint'
+        ) from error
 
 
 def describe(leaves: Leaves) -> dict[str, dict[str, Any]]:
-  """The dtype, shape and SHA-256 of each leaf."""
+  """Returns the dtype, shape and SHA-256 of each leaf."""
   return {name: _describe(name, x) for name, x in leaves.items()}
 
 
 def fingerprint(description: Mapping[str, Any]) -> str:
-  """One hash of names, shapes and contents.
+  """Returns one hash of all names, shapes and contents.
 
   Args:
-    description: what `describe` returns, or 'leaves' of `read_about`.
+    description: what `describe` returned, or 'leaves' of `read_about`.
   """
   return _digest_json(dict(description))
 
 
 def read_about(path: pathlib.Path) -> dict[str, Any]:
-  """The JSON of a checkpoint: 'host', 'leaves', 'sha256'.
+  """Reads the JSON of a checkpoint: 'host', 'leaves', 'sha256'.
 
   Raises:
-    DamagedCheckpoint: it is missing or not what was written.
+    DamagedCheckpoint: it is missing or differs from what was written.
+    CheckpointError: there is no permission to read it.
   """
   def restore() -> dict[str, Any]:
     with _checkpointer() as checkpointer:
@@ -127,7 +130,7 @@ def read_about(path: pathlib.Path) -> dict[str, Any]:
   about = _reading(path, restore)
   if not isinstance(about, dict) or about.get('sha256') != _digest_json(
       {name: about.get(name) for name in ('host', 'leaves')}):
-    raise DamagedCheckpoint(f'{path}: its description is not what was written')
+    raise DamagedCheckpoint(f'{path}: its description has changed')
   return about
 
 
@@ -141,10 +144,11 @@ def read_leaves(
   Args:
     path: the checkpoint directory.
     about: what `read_about` returned for it.
-    select: which leaves to read, by their path.
+    select: `path -> bool`, which leaves to read.
 
   Raises:
-    DamagedCheckpoint: an array is missing or not what was written.
+    DamagedCheckpoint: an array is missing or differs from what was written.
+    CheckpointError: there is no permission to read it.
   """
   wanted = {name: leaf for name, leaf in about['leaves'].items()
             if select(name)}
@@ -155,22 +159,22 @@ def read_leaves(
   leaves = placeholders | _reading(path, lambda: _restore(path, stored))
   for name, leaf in wanted.items():
     if _describe(name, np.asarray(leaves[name])) != leaf:
-      raise DamagedCheckpoint(f'{path}: {name} is not what was written')
+      raise DamagedCheckpoint(f'{path}: {name} has changed')
   return leaves
 
 
 def fill(like: Tree, leaves: Leaves, path: pathlib.Path) -> Tree:
-  """A pytree of the structure of `like` with the leaves of a checkpoint.
+  """Puts the leaves of a checkpoint into the structure of `like`.
 
-  Strict: names, shapes and types must be the same.
+  Names, shapes and types must be the same.
 
   Args:
-    like: arrays or `jax.ShapeDtypeStruct`s.
+    like: pytree of arrays or `jax.ShapeDtypeStruct`s.
     leaves: what `read_leaves` returned.
-    path: the checkpoint directory, for the message.
+    path: the checkpoint directory, for the error message.
 
   Raises:
-    CheckpointError: names the first leaves that differ.
+    CheckpointError: leaves differ; the message names the first ones.
   """
   expected = {name: _signature(x) for name, x in flatten(like).items()}
   found = {name: _signature(x) for name, x in leaves.items()}
@@ -178,8 +182,9 @@ def fill(like: Tree, leaves: Leaves, path: pathlib.Path) -> Tree:
     names = [name for name in (*expected, *(found.keys() - expected.keys()))
              if expected.get(name) != found.get(name)]
     first = ', '.join(
-        f'{name} is {found.get(name, "absent")} there and '
-        f'{expected.get(name, "absent")} here' for name in names[:2])
+        f'{name} is {found.get(name, "absent")} in the checkpoint and '
+        f'{expected.get(name, "absent")} in the network'
+        for name in names[:2])
     more = f' (and {len(names) - 2} more)' if len(names) > 2 else ''
     raise CheckpointError(
         f'checkpoint in {path} holds another network: {first}{more}')
@@ -188,13 +193,13 @@ def fill(like: Tree, leaves: Leaves, path: pathlib.Path) -> Tree:
 
 
 def _checkpointer() -> ocp.Checkpointer:
-  # Orbax tells some forty lines a checkpoint to absl's logger, which scripts
-  # under absl.app print. What matters it raises.
-  logging.getLogger('absl').addFilter(_is_not_of_orbax)
+  # Orbax logs about forty lines for each checkpoint to absl's logger, and
+  # scripts that use absl.app print them. Errors are raised anyway.
+  logging.getLogger('absl').addFilter(_is_not_from_orbax)
   return ocp.Checkpointer(ocp.CompositeCheckpointHandler())
 
 
-def _is_not_of_orbax(record: logging.LogRecord) -> bool:
+def _is_not_from_orbax(record: logging.LogRecord) -> bool:
   return 'orbax' not in pathlib.PurePath(record.pathname).parts
 
 
@@ -212,7 +217,7 @@ def _restore(path: pathlib.Path, stored: Leaves) -> Leaves:
 
 
 def _reading(path: pathlib.Path, read: Callable[[], Any]) -> Any:
-  """Runs `read`; whatever it meets is damage, except a lack of permission."""
+  """Runs `read`; any error but a lack of permission means damage."""
   try:
     return read()
   except PermissionError as error:
@@ -223,7 +228,7 @@ def _reading(path: pathlib.Path, read: Callable[[], Any]) -> Any:
 
 
 def _describe(name: str, x: np.ndarray) -> dict[str, Any]:
-  """Dtype, shape, and the hash of these, the name and the bytes."""
+  """Dtype, shape, and the SHA-256 of name, dtype, shape and bytes."""
   about: dict[str, Any] = {'dtype': str(x.dtype), 'shape': list(x.shape)}
   digest = hashlib.sha256(json.dumps([name, about]).encode())
   digest.update(np.ascontiguousarray(x).reshape(-1).view(np.uint8).data)
@@ -240,7 +245,7 @@ def _signature(x: Any) -> str:
 
 
 def _reason(error: BaseException) -> str:
-  """The cause in a few words: file layers wrap theirs in pages of context."""
+  """The cause in a few words; file layers wrap it in pages of context."""
   text = ' '.join(str(error).split())
   if 'No space left on device' in text:
     return 'No space left on device'

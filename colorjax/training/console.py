@@ -1,4 +1,4 @@
-"""The terminal: single lines, and the progress of a run."""
+"""Output to the terminal: single lines, and the progress of a run."""
 
 import math
 import sys
@@ -9,27 +9,33 @@ import tqdm
 
 
 def say(line: str) -> None:
-  """Prints one line to stderr, above a progress bar if there is one."""
+  """Prints one line to stderr, above the progress bar if there is one."""
   tqdm.tqdm.write(line, file=sys.stderr)
 
 
 def format_metrics(metrics: Mapping[str, float]) -> str:
-  """'name value, ...', the loss first; those of a group ('a/b') left out."""
+  """Formats metrics as 'name value, ...', the loss first.
+
+  Metrics of a group ('a/b') are left out.
+  """
   names = sorted(metrics, key=lambda name: name != 'loss')
   return ', '.join(f'{name} {metrics[name]:.4g}' for name in names
                    if '/' not in name)
 
 
 class Progress:
-  """A bar with ETA and losses, or now and then a line where no terminal is."""
+  """A progress bar with ETA and losses.
+
+  If stderr is not a terminal, it prints a line from time to time instead.
+  """
 
   def __init__(self, *, step: int, num_steps: int, seconds: float = 30.0):
     """Starts the display.
 
     Args:
-      step: step that the run goes on from.
-      num_steps: where it ends.
-      seconds: least time between two lines where stderr is no terminal.
+      step: step that the run starts or resumes from.
+      num_steps: last step of the run.
+      seconds: minimum time between two lines if stderr is not a terminal.
     """
     self._num_steps = num_steps
     self._seconds = seconds
@@ -42,11 +48,11 @@ class Progress:
   def advance(self, step: int) -> None:
     """Moves the bar to a step."""
     self._bar.update(step - self._bar.n)
-    if self._start is None:  # The first step compiles: no measure of speed.
+    if self._start is None:  # The first step compiles, so it is not timed.
       self._start = (time.monotonic(), step)
 
   def show(self, step: int, metrics: Mapping[str, float]) -> None:
-    """Shows metrics beside the bar, or as a line if the last one is old."""
+    """Shows metrics beside the bar, or prints a line if the last one is old."""
     text = format_metrics(metrics)
     if not self._bar.disable:
       self._bar.set_postfix_str(text, refresh=False)
@@ -58,13 +64,13 @@ class Progress:
     say(f'step {step}/{self._num_steps}, {self._left(now, step)}{text}')
 
   def _left(self, now: float, step: int) -> str:
-    """The time left, as text, once there is a step to judge by."""
+    """Remaining time as text; empty until a step has been timed."""
     if self._start is None or step == self._start[1]:
       return ''
-    begun, first = self._start
-    left = (now - begun) / (step - first) * (self._num_steps - step)
+    start, first = self._start
+    left = (now - start) / (step - first) * (self._num_steps - step)
     return f'{tqdm.tqdm.format_interval(left)} left, '
 
   def close(self) -> None:
-    """Ends the display."""
+    """Closes the bar."""
     self._bar.close()

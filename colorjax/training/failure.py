@@ -1,4 +1,4 @@
-"""A step that is not finite: what is kept of it, what is said."""
+"""A step with a loss or gradient that is not finite: saves and reports it."""
 
 import pathlib
 import shutil
@@ -11,11 +11,12 @@ from colorjax.errors import UserError
 from colorjax.training import checkpoint_files
 
 DIRECTORY = 'failed'
-"""Beside the checkpoints and not among them: no run goes on from it."""
+"""Directory inside the work directory. It is not in `checkpoints/`, because no
+run may resume from it."""
 
 
 class NonFiniteLoss(UserError):
-  """A step that has or would make a NaN or infinite number; one line."""
+  """A step has a NaN or infinite loss or gradient, or leads to such a state."""
 
 
 def keep_failure(
@@ -28,20 +29,21 @@ def keep_failure(
     loss: float,
     grad_norm: float,
 ) -> NonFiniteLoss:
-  """Writes state and batch of a bad step and describes it.
+  """Writes state and batch of a failed step and returns the error to raise.
 
   Args:
-    workdir: the files go to `failed/<step>/`: a checkpoint directory `state`
-      (`checkpoint_files.read_leaves`), `batch.npz`, and `files.txt`.
-    step: number of the update that could not be made, from 1.
-    state: as it was before that step.
+    workdir: the files go to `failed/<step>/` in it: a checkpoint directory
+      `state` (`checkpoint_files.read_leaves` reads it), `batch.npz`, and
+      `files.txt`.
+    step: number of the failed update, counted from 1.
+    state: the state before that step.
     batch: the host batch, arrays by name.
-    names: the file names of its photographs.
-    loss: the batch's loss.
-    grad_norm: the global norm of its gradient.
+    names: file names of its photographs.
+    loss: loss of the batch.
+    grad_norm: global norm of its gradient.
 
   Returns:
-    The error to raise.
+    The error, which the caller raises.
   """
   path = pathlib.Path(workdir) / DIRECTORY / str(step)
   shown = ', '.join(names[:8])
@@ -54,12 +56,12 @@ def keep_failure(
     (path / 'files.txt').write_text(''.join(f'{name}\n' for name in names))
     checkpoint_files.write(
         path / 'state', checkpoint_files.snapshot(state), {'step': step - 1})
-    kept = f'state and batch before it are in {path}'
+    kept = f'its batch and the state before it are in {path}'
   except (OSError, UserError) as error:
-    kept = f'its state could not be kept: {error}'
+    kept = f'its state could not be saved: {error}'
   where = ('' if not np.isfinite([loss, grad_norm]).all() else
-           ', but the state that they lead to is not finite')
+           ', but the resulting state is not finite')
   return NonFiniteLoss(
       f'step {step}: loss {loss:.4g}, gradient norm {grad_norm:.4g}{where}; '
-      f'the batch holds {shown or "unnamed photographs"}; {kept}; look at the '
+      f'the batch holds {shown or "unnamed photographs"}; {kept}; check the '
       'photographs, or lower learning_rate in a new workdir')

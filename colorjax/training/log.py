@@ -1,7 +1,8 @@
-"""Seeing a run: metrics.jsonl, TensorBoard, and progress on the terminal.
+"""The logs of a run: metrics.jsonl, TensorBoard, and the terminal.
 
-All writing is synchronous and flushed a line at a time, so that a full disk is
-met here, where it can be named, and a killed run leaves what it reached.
+All writing is synchronous and flushed line by line. A full disk is then noticed
+here, where the error can name the file, and a killed run leaves every finished
+line.
 """
 
 import collections
@@ -21,23 +22,23 @@ from tensorboardX.proto import event_pb2
 from colorjax.errors import UserError
 from colorjax.training.console import Progress, format_metrics, say
 
-_RECENT = 16  # steps that the speed at the end of a run is read of
+_RECENT = 16  # number of last steps over which `seconds_per_step` is averaged
 
 
 class MetricsLog:
-  """`metrics.jsonl`: one JSON object a line: `step`, `split`, the metrics.
+  """`metrics.jsonl`: one JSON object per line with `step`, `split`, metrics.
 
-  No clock time is written: a resumed run and an uninterrupted one leave the
-  same bytes. A figure that is not finite is null.
+  No clock time is written, so that a resumed run and an uninterrupted one
+  write the same bytes. A metric that is not finite is written as null.
   """
 
   def __init__(self, path: pathlib.Path, *, step: int):
-    """Opens the file to go on after a step.
+    """Opens the file to continue after a step.
 
     Args:
       path: the file; made if it does not exist.
-      step: step that the run goes on from. Lines of later steps are dropped,
-        as is a line that a killed process left unfinished.
+      step: step that the run starts or resumes from. Lines of later steps are
+        deleted, and so is a line that a killed process left unfinished.
 
     Raises:
       UserError: the file cannot be written.
@@ -51,7 +52,11 @@ class MetricsLog:
       raise self._failure(error) from error
 
   def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
-    """Appends one line; UserError on a full disk."""
+    """Appends one line.
+
+    Raises:
+      UserError: the disk is full.
+    """
     finite = {name: value if math.isfinite(value) else None
               for name, value in metrics.items()}
     line = json.dumps({'step': step, 'split': split, **finite})
@@ -73,7 +78,7 @@ class MetricsLog:
 
 
 def _length_up_to(content: bytes, step: int) -> int:
-  """Bytes of the whole lines whose step is at most `step`."""
+  """Number of bytes of the complete lines whose step is at most `step`."""
   length = 0
   for line in content.splitlines(keepends=True):
     try:
@@ -88,13 +93,18 @@ def _length_up_to(content: bytes, step: int) -> int:
 class TensorBoard:
   """Scalars and pictures in TensorBoard's event format.
 
-  The records are tensorboardX's; they are written here, in the caller's
-  thread, because a full disk kills the thread of its SummaryWriter silently
-  and the next add_scalar then waits for ever.
+  tensorboardX makes the records, but they are written here, in the caller's
+  thread: on a full disk the thread of its SummaryWriter dies silently, and the
+  next add_scalar waits forever.
   """
 
   def __init__(self, directory: pathlib.Path, *, step: int):
-    """Opens an event file; what earlier files say after `step` is purged.
+    """Opens a new event file.
+
+    Args:
+      directory: the directory of event files; made if it does not exist.
+      step: step that the run starts or resumes from. TensorBoard ignores what
+        earlier files hold for later steps.
 
     Raises:
       UserError: the directory cannot be written.
@@ -102,7 +112,7 @@ class TensorBoard:
     self._directory = directory
     try:
       directory.mkdir(parents=True, exist_ok=True)
-      # tensorboardX names files by the second: two starts may share one.
+      # tensorboardX names files by the second, so two runs could share a file.
       self._writer = EventsWriter(
           str(directory / 'events'), f'.{time.time_ns()}')
       start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
@@ -113,12 +123,20 @@ class TensorBoard:
 
   def scalars(self, step: int, split: str, metrics: Mapping[str, float]
               ) -> None:
-    """Adds metrics as `split/name`; UserError on a full disk."""
+    """Adds metrics as `split/name`.
+
+    Raises:
+      UserError: the disk is full.
+    """
     self._write(step, [summary.scalar(f'{split}/{name}', value)
                        for name, value in metrics.items()])
 
   def images(self, step: int, grids: Mapping[str, np.ndarray]) -> None:
-    """Adds pictures, uint8 sRGB [H, W, 3], by name."""
+    """Adds pictures, uint8 sRGB [H, W, 3], by name.
+
+    Raises:
+      UserError: the disk is full.
+    """
     self._write(step, [summary.image(name, grid, dataformats='HWC')
                        for name, grid in grids.items()])
 
@@ -147,10 +165,22 @@ class TensorBoard:
 
 
 class RunLog:
-  """The three logs of one run together, and its speed. A context manager."""
+  """The three logs of a run, and a measurement of its speed.
+
+  Use it as a context manager: leaving it closes the logs.
+  """
 
   def __init__(self, workdir: pathlib.Path, *, step: int, num_steps: int):
-    """Opens them to go on after `step`; UserError if one cannot be written."""
+    """Opens the logs to continue after a step.
+
+    Args:
+      workdir: work directory of the run; it must exist.
+      step: step that the run starts or resumes from.
+      num_steps: last step of the run.
+
+    Raises:
+      UserError: a log cannot be written.
+    """
     with contextlib.ExitStack() as stack:
       self._metrics = MetricsLog(workdir / 'metrics.jsonl', step=step)
       stack.callback(self._metrics.close)
@@ -164,7 +194,7 @@ class RunLog:
     self._stepping = 0.0
     self._recent: collections.deque[float] = collections.deque(maxlen=_RECENT)
     self._last = 0.0
-    self._away = 0.0
+    self._paused = 0.0
 
   def __enter__(self) -> 'RunLog':
     """Returns itself."""
@@ -175,33 +205,37 @@ class RunLog:
     self._stack.close()
 
   def advance(self, step: int, num_images: int) -> None:
-    """Notes that a step of so many photographs is over."""
+    """Records that a step of `num_images` photographs has finished."""
     self._progress.advance(step)
     now = time.monotonic()
     if self._since is None:
-      self._since = now  # The first step compiles: not counted.
+      self._since = now  # The first step compiles, so it is not counted.
     else:
       self._images += num_images
-      seconds = now - self._last - self._away
+      seconds = now - self._last - self._paused
       self._stepping += seconds
       self._recent.append(seconds)
-    self._last, self._away = now, 0.0
+    self._last, self._paused = now, 0.0
 
   @property
   def stepping_seconds(self) -> float:
-    """Of all steps but the first, without evaluations and checkpoints."""
+    """Seconds spent in steps, without evaluations and checkpoints.
+
+    The first step, which compiles, is not counted.
+    """
     return self._stepping
 
   @property
   def seconds_per_step(self) -> float | None:
-    """Mean over the last steps: photographs are in memory then, if they fit.
+    """Mean seconds of the last few steps; None if only one step was made.
 
-    None while there is but the first one, which compiles.
+    The last steps are used because photographs are in memory by then, if they
+    fit. The first step, which compiles, is not counted.
     """
     return float(np.mean(self._recent)) if self._recent else None
 
   def train(self, step: int, metrics: Mapping[str, float]) -> None:
-    """Logs training metrics; the speed goes to board and terminal only."""
+    """Logs training metrics; the speed goes to TensorBoard and terminal."""
     self._metrics.write(step, 'train', metrics)
     speed = {}
     if self._images and self._since is not None:
@@ -224,10 +258,10 @@ class RunLog:
 
   @contextlib.contextmanager
   def paused(self) -> Iterator[None]:
-    """Time within does not count for the speed of training."""
-    begun = time.monotonic()
+    """Excludes the time spent inside from the speed of training."""
+    start = time.monotonic()
     yield
-    away = time.monotonic() - begun
-    self._away += away
+    seconds = time.monotonic() - start
+    self._paused += seconds
     if self._since is not None:
-      self._since += away
+      self._since += seconds

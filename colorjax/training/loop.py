@@ -1,15 +1,15 @@
-"""The one training loop. It knows no method, model or loss.
+"""The one training loop. It imports no method, model or loss.
 
-A run is a function of its state and of the batches, which are a function of
-the step; so a run that was killed and started again is, from its last
-checkpoint on, the same run: same losses, same parameters, same metrics.jsonl,
-to the last bit (on the same machine, with kernels that are deterministic: on a
-GPU XLA has to be told so). What belongs to a run beside its `TrainState`
-(`HostState`) lies in the checkpoint too.
+A run is a function of its initial state and of the batches, and batch n is a
+function of n. A run that is killed and started again therefore continues from
+its last checkpoint as the same run: same losses, same parameters, same
+metrics.jsonl, to the last bit. This holds on the same machine and with
+deterministic kernels (on a GPU, XLA needs a flag for that). The checkpoint also
+holds what a run carries in addition to its `TrainState`: its `HostState`.
 
-After step n, in this order: its metrics are logged, evaluations are made, the
-state is saved. So a checkpoint of step n means that all of n's lines are in
-metrics.jsonl, and later lines are dropped when a run goes on from it.
+After step n its metrics are logged, then evaluations are run, then the state is
+saved. If there is a checkpoint of step n, all lines of step n are therefore in
+metrics.jsonl; later lines are deleted when a run resumes from it.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ from colorjax.training.steps import NON_FINITE
 from colorjax.training.totals import Totals
 
 Evaluation = Callable[[TrainState], Mapping[str, float]]
-"""Figures of a state on a data set, for example the validation loss."""
+"""Computes metrics of a state on a data set, e.g. the validation loss."""
 
 
 def train(
@@ -51,31 +51,31 @@ def train(
     describe: Callable[[Batch], list[str]] | None = None,
     say: Callable[[str], None] = say,
 ) -> TrainingResult:
-  """Trains, or goes on training, until the run is over or interrupted.
+  """Trains until the run is complete or interrupted; resumes an earlier run.
 
   Args:
-    state: the state before the first step; the last checkpoint of the work
-      directory takes its place if there is one.
-    step: `(state, host batch) -> (state, metrics)`: `make_train_step`'s under
-      `parallel.pmap_step`.
+    state: the state before the first step. If the work directory has a
+      checkpoint, the run resumes from that instead.
+    step: `(state, host batch) -> (state, metrics)`, the step of
+      `make_train_step` under `parallel.pmap_step`.
     batches: `start -> iterable of host batches`: the batches of the steps
-      start, start + 1, ..., counted from 0, at least up to the last.
-    workdir: exists; hold it with `claim_workdir`.
-    cadence: what happens when.
-    evaluations: by split name. They use `state.variables`.
-    monitor: split whose 'loss' decides about the best checkpoint and patience.
-    images: pictures for TensorBoard, uint8 [H, W, 3], by name.
-    describe: file names of a batch's photographs, for the message about a
-      step that is not finite.
-    say: receives the few lines about what happens.
+      start, start + 1, ..., counted from 0, at least up to the last one.
+    workdir: an existing directory, which the caller holds by `claim_workdir`.
+    cadence: how often to log, evaluate and save.
+    evaluations: evaluations by split name. They use `state.variables`.
+    monitor: split whose 'loss' decides the best checkpoint and early stopping.
+    images: `state -> pictures` for TensorBoard, uint8 [H, W, 3], by name.
+    describe: `batch -> file names` of its photographs, for the message about
+      a step that is not finite.
+    say: called with each line about the progress of the run.
 
   Returns:
-    How it ended.
+    How the run ended.
 
   Raises:
     NonFiniteLoss: a loss or gradient is NaN or infinite.
-    CheckpointError: no checkpoint can be written, or none read.
-    UserError: anything else that the user can mend.
+    CheckpointError: a checkpoint cannot be written, or none can be read.
+    UserError: another problem that the user can fix.
   """
   workdir = pathlib.Path(workdir)
   with contextlib.ExitStack() as stack:
@@ -92,7 +92,7 @@ def train(
         log=stack.enter_context(RunLog(
             workdir, step=start, num_steps=cadence.num_steps)))
     if start:
-      say(f'going on from step {start} in {workdir}')
+      say(f'resuming from step {start} in {workdir}')
     result = run.train(start, stack.enter_context(_closing(batches(start))))
     return dataclasses.replace(
         result, stepping_seconds=run.log.stepping_seconds,
@@ -101,7 +101,7 @@ def train(
 
 def _restore(checkpoints: checkpoint.Checkpoints, state: TrainState
              ) -> tuple[TrainState, HostState, int]:
-  """The state to go on from, on the devices, and its step."""
+  """The state to start or resume from, on the devices, and its step."""
   restored = checkpoints.restore_latest(state)
   if restored is None:
     return parallel.replicate(state), HostState(), 0
@@ -117,7 +117,7 @@ def _result(status, state: TrainState, host: HostState, signal=None
 
 @contextlib.contextmanager
 def _closing(batches: Iterable[Batch]) -> Iterator[Iterator[Batch]]:
-  """Closes an iterator in the end if it can be: it may hold threads."""
+  """Iterates and finally closes the iterator, which may hold threads."""
   iterator = iter(batches)
   try:
     yield iterator
@@ -129,7 +129,7 @@ def _closing(batches: Iterable[Batch]) -> Iterator[Iterator[Batch]]:
 
 @dataclasses.dataclass(kw_only=True)
 class _Run:
-  """The moving parts of one call of `train`."""
+  """The variables of one call of `train`."""
 
   step: Callable[[TrainState, Batch], tuple[TrainState, Any]]
   state: TrainState
@@ -147,13 +147,14 @@ class _Run:
   pending: tuple[int, Batch, Any] | None = None
 
   def train(self, start: int, batches: Iterator[Batch]) -> TrainingResult:
-    """Steps until the run is over; a step's metrics are read one step late."""
+    """Makes steps until the run ends; metrics are read one step late."""
     window = Totals(self.host.window)
     for n in range(start + 1, self.cadence.num_steps + 1):
       batch = next(batches, None)
       if batch is None:
         raise UserError(
-            f'the data ended at step {n - 1} of {self.cadence.num_steps}')
+            f'the batches ended at step {n - 1} of num_steps='
+            f'{self.cadence.num_steps}: batches(start) has to yield them all')
       self.state, metrics = self.step(self.state, batch)
       # The device is busy with step n while the host reads step n - 1.
       self._read(window)
@@ -173,7 +174,7 @@ class _Run:
         or cadence.due(n, cadence.checkpoint_every))
 
   def _read(self, window: Totals) -> None:
-    """Waits for the step dispatched last and takes in its metrics."""
+    """Waits for the last dispatched step and adds its metrics to `window`."""
     if self.pending is None:
       return
     n, batch, metrics = self.pending
@@ -188,14 +189,14 @@ class _Run:
       window.clear()
 
   def _boundary(self, n: int, window: Totals) -> bool:
-    """Evaluates and saves after step n, as far as due; whether to end."""
+    """Evaluates and saves after step n if due; returns whether to end."""
     value, is_best = None, False
     with self.log.paused():
       if self.cadence.due(n, self.cadence.eval_every):
         value = self._evaluate(n)
       if value is not None:
         is_best = self.host.judge(n, value, self.cadence.patience)
-      # Asked once: a signal that comes later finds the next step saved.
+      # Read once: a signal that arrives later is handled after the next step.
       ends = self.host.stopped or self.notice.received is not None
       if ends or is_best or self.cadence.due(n, self.cadence.checkpoint_every):
         self.host.window = window.pairs()
@@ -206,7 +207,7 @@ class _Run:
     return ends
 
   def _evaluate(self, n: int) -> float | None:
-    """Runs and logs the evaluations; the monitored loss if there is one."""
+    """Runs and logs the evaluations; returns the monitored loss, or None."""
     value = None
     for split, evaluation in self.evaluations.items():
       metrics = evaluation(self.state)
@@ -218,7 +219,7 @@ class _Run:
     return value
 
   def _fail(self, n: int, batch: Batch, metrics: Any) -> None:
-    """Raises NonFiniteLoss; the state is still that before step n."""
+    """Raises NonFiniteLoss; `self.state` is still the state before step n."""
     def mean(name):
       value, count = metrics[name]
       return float(value) / max(float(count), 1)
@@ -229,16 +230,16 @@ class _Run:
         loss=mean('loss'), grad_norm=mean('grad_norm'))
 
   def _end(self, n: int) -> TrainingResult:
-    """Waits for the last save and says how the run ended."""
+    """Waits for the last save and reports how the run ended."""
     self.checkpoints.wait()
     host, received = self.host, self.notice.received
     if host.stopped:
-      self.say(f'stopped at step {n}: {host.stale} evaluations without a '
-               f'validation loss below that of step {host.best_step}')
+      self.say(f'stopped early at step {n}: the last {host.stale} evaluations '
+               f'did not improve on the loss of step {host.best_step}')
       return _result('stopped', self.state, host)
     if n == self.cadence.num_steps:
       return _result('finished', self.state, host)
     assert received is not None  # Nothing else ends the loop early.
     self.say(f'{signal.Signals(received).name} at step {n}: saved in '
-             f'{self.workdir}; the same command goes on from there')
+             f'{self.workdir}; run the same command again to resume')
     return _result('interrupted', self.state, host, received)

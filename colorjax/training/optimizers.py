@@ -19,23 +19,23 @@ def make_schedule(
     warmup_steps: int = 0,
     halve_every: int = 0,
 ) -> optax.Schedule:
-  """The learning rate as a function of the step, counted from 0.
+  """Makes the learning rate as a function of the step, counted from 0.
 
   Args:
     name: 'constant'; 'cosine', from the peak down to 0 at num_steps
-      (Loshchilov & Hutter 2017, without restarts); 'halving', times 1/2 every
+      (Loshchilov & Hutter 2017, without restarts); 'halving', halved every
       `halve_every` steps.
-    learning_rate: the peak.
-    num_steps: length of the run; 'cosine' only.
-    warmup_steps: w steps of linear warm-up, learning_rate * (step + 1) / w,
-      before the named schedule begins.
-    halve_every: steps; 'halving' only.
+    learning_rate: the peak learning rate.
+    num_steps: length of the run, including the warm-up; 'cosine' only.
+    warmup_steps: number w of steps of linear warm-up,
+      learning_rate * (step + 1) / w, before the named schedule begins.
+    halve_every: number of steps between halvings; 'halving' only.
 
   Returns:
     `step -> learning rate`.
 
   Raises:
-    UserError: an unknown name, or numbers that the schedule cannot have.
+    UserError: the name is unknown, or a number does not fit the schedule.
   """
   match name:
     case 'constant':
@@ -50,8 +50,8 @@ def make_schedule(
     case 'halving':
       if halve_every < 1:
         raise UserError(
-            f'halve_every={halve_every}: a halving schedule needs a '
-            'positive number of steps')
+            f'halve_every={halve_every}: schedule=halving needs at least 1 '
+            'step')
       after = optax.exponential_decay(
           learning_rate, transition_steps=halve_every, decay_rate=0.5,
           staircase=True)
@@ -60,7 +60,7 @@ def make_schedule(
           f'schedule={name}: choose constant, cosine or halving')
   if not warmup_steps:
     return after
-  # From 1/w, not from 0: a step with rate 0 would be a step wasted.
+  # Starts at 1/w and not at 0, because a step with rate 0 would be wasted.
   warmup = optax.linear_schedule(
       learning_rate / warmup_steps, learning_rate, max(warmup_steps - 1, 1))
   return optax.join_schedules([warmup, after], [warmup_steps])
@@ -77,22 +77,26 @@ def make_optimizer(
     eps: float = 1e-8,
     momentum: float = 0.0,
 ) -> optax.GradientTransformation:
-  """A gradient transformation of optax.
+  """Makes an optimizer.
 
   Args:
     name: 'adamw' (Loshchilov & Hutter 2019), 'adam' (Kingma & Ba 2015), or
       'sgd'.
-    learning_rate: a number, or what `make_schedule` returns.
-    clip_norm: scale the gradient down to this global norm; None: never.
-    weight_decay: decoupled decay, 'adamw' only. Kernels decay; vectors (bias,
-      scale of a normalization) do not.
-    b1: decay of the first moment, the Adams only.
-    b2: decay of the second moment, the Adams only.
-    eps: added to the root of the second moment, the Adams only.
+    learning_rate: a number, or a schedule from `make_schedule`.
+    clip_norm: largest global norm of the gradient, which is scaled down to
+      it; None does not clip.
+    weight_decay: decoupled weight decay, 'adamw' only. It applies to kernels,
+      not to vectors (biases, scales of normalization layers).
+    b1: decay rate of the first moment, 'adamw' and 'adam' only.
+    b2: decay rate of the second moment, 'adamw' and 'adam' only.
+    eps: added to the root of the second moment, 'adamw' and 'adam' only.
     momentum: 'sgd' only; 0 is plain gradient descent, without a buffer.
 
+  Returns:
+    The optimizer as a gradient transformation of optax.
+
   Raises:
-    UserError: an unknown name.
+    UserError: the name is unknown.
   """
   match name:
     case 'adamw':

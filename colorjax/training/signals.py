@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C, noted so that a run can end where it is whole."""
+"""Catches SIGTERM and Ctrl-C, so that a run can save before it ends."""
 
 import contextlib
 import os
@@ -16,19 +16,19 @@ its own on: the run gets two.
 
 
 class Notice:
-  """What `noticed` yields; `received` is the signal's number, or None."""
+  """Holds the number of the received signal in `received`, or None."""
 
   received: int | None = None
 
 
 @contextlib.contextmanager
 def noticed() -> Iterator[Notice]:
-  """Notes the first SIGINT or SIGTERM instead of dying of it.
+  """Records the first SIGINT or SIGTERM instead of ending the process.
 
-  A second one, at least a second later, ends the process at once, without
-  unwinding: checkpoints are atomic, so there is nothing that a clean-up could
-  save. The handlers found are put back in the end. Outside the main thread,
-  where Python allows no handler, nothing is noted.
+  A second signal, at least a second later, ends the process at once, without
+  clean-up: checkpoints are atomic, so nothing would be gained by it. The
+  previous handlers are restored at the end. Outside the main thread, where
+  Python allows no signal handlers, nothing is recorded.
   """
   notice = Notice()
   if threading.current_thread() is not threading.main_thread():

@@ -1,4 +1,4 @@
-"""Everything that one step of training changes, as one pytree."""
+"""The training state: everything that a step changes, as one pytree."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
@@ -13,7 +13,7 @@ from colorjax.errors import UserError
 
 Optimizers: TypeAlias = (
     optax.GradientTransformation | Mapping[str, optax.GradientTransformation])
-"""One optimizer for everything that is trained, or one for each player."""
+"""One optimizer for all parameters, or one for each player by name."""
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -22,14 +22,15 @@ class TrainState(flax.struct.PyTreeNode):
   Attributes:
     step: int32 scalar, number of updates made.
     params: the trained parameters, float32.
-    model_state: the network's other state (batch statistics), {} without.
-    opt_state: the optimizer's state; by player where there are several.
+    model_state: other state of the network, such as batch statistics and
+      frozen weights; {} if there is none.
+    opt_state: state of the optimizer; by player where there are several.
     ema: exponential moving average of `params` and of `model_state` without
-      its frozen part, as {'params', 'model_state'}, or None when it is off.
-    failed: bool scalar. A step with a number that is not finite, be it in its
-      loss, its gradient or what it makes of the state, sets it and changes
-      nothing else; while it is set, steps change nothing. The host can look a
-      step late and still finds the state before the bad step.
+      its frozen part, as {'params', 'model_state'}; None if it is off.
+    failed: bool scalar. A step whose loss, gradient or new state is not finite
+      sets it and changes nothing else. While it is set, steps change nothing.
+      The host may therefore check one step late and still find the state
+      before the failed step.
   """
   step: jax.Array
   params: Any
@@ -40,10 +41,10 @@ class TrainState(flax.struct.PyTreeNode):
 
   @property
   def variables(self) -> Variables:
-    """What evaluation and inference use: the average when there is one.
+    """Variables for evaluation and inference: the average if there is one.
 
-    Averaged parameters go with averaged batch statistics: the live ones are
-    those of other activations.
+    Averaged parameters are combined with averaged batch statistics, because
+    the current statistics belong to the activations of other parameters.
     """
     if self.ema is None:
       return {'params': self.params, 'model_state': self.model_state}
@@ -59,18 +60,18 @@ def create_state(
     ema: bool = False,
     players: Iterable[str] = (),
 ) -> TrainState:
-  """The state before the first step.
+  """Makes the state before the first step.
 
   Args:
     variables: what `Colorizer.init` returns.
-    optimizer: whose state is initialized; one for all, or one for each player
-      by name.
-    ema: keep a moving average; set it where the step has a decay.
-    players: names of `Colorizer.players`, each with an optimizer state of its
-      own; none: one optimizer state for all parameters.
+    optimizer: one optimizer, or one for each player by name.
+    ema: whether to keep a moving average; needed if the step has an
+      `ema_decay`.
+    players: names of `Colorizer.players`, each of which gets its own optimizer
+      state; if empty, one optimizer state is made for all parameters.
 
   Raises:
-    UserError: the optimizers are not those of the players.
+    UserError: the names of the optimizers are not those of the players.
   """
   params, model_state = variables['params'], variables['model_state']
   names = tuple(players)
@@ -89,11 +90,11 @@ def create_state(
 
 def by_player(optimizer: Optimizers, players: Iterable[str | None]
               ) -> dict[str | None, optax.GradientTransformation]:
-  """The optimizer of each player.
+  """Returns the optimizer of each player.
 
   Args:
-    optimizer: one for all, or one for each player by name.
-    players: names; None alone where a method has no players.
+    optimizer: one optimizer for all, or one for each player by name.
+    players: names of the players; `[None]` for a method without players.
 
   Raises:
     UserError: the names of the optimizers are not those of the players.
@@ -104,16 +105,20 @@ def by_player(optimizer: Optimizers, players: Iterable[str | None]
   if set(optimizer) != set(names):
     wanted = ', '.join(name for name in names if name is not None)
     raise UserError(
-        f'optimizers for {", ".join(sorted(optimizer)) or "nobody"}: give one '
-        f'for each of {wanted}' if wanted else
+        f'optimizers for {", ".join(sorted(optimizer)) or "no player"}: give '
+        f'one for each of {wanted}' if wanted else
         f'optimizers for {", ".join(sorted(optimizer))}: this method has no '
-        'players, give one optimizer')
+        'players; give one optimizer')
   return {name: optimizer[name] for name in names if name is not None}
 
 
 def without_frozen(model_state: Mapping[str, Any]
                    ) -> tuple[dict[str, Any], dict[str, Any]]:
-  """The frozen collection, {} if there is none, and all other collections."""
+  """Splits a model state into its frozen collection and all others.
+
+  Returns:
+    ({FROZEN: ...} or {}, the other collections).
+  """
   frozen = {name: tree for name, tree in model_state.items() if name == FROZEN}
   rest = {name: tree for name, tree in model_state.items() if name != FROZEN}
   return frozen, rest

@@ -1,14 +1,14 @@
-"""The pure steps of training and evaluation, made from a loss.
+"""Pure steps of training and evaluation, made from a loss function.
 
-Every photograph of a batch has a random key of its own. While training it is a
-function of (seed, step, player, place in the global batch), in evaluation of
-the photograph alone, so the numbers drawn do not depend on how a batch is
-divided.
+Every photograph of a batch has its own random key. In training it is a function
+of (seed, step, player, position in the global batch); in evaluation it is a
+function of the photograph alone. Random numbers therefore do not depend on how
+a batch is divided.
 
-A batch may be shared by devices and cut into microbatches. Each part's loss is
-the mean over its own photographs; it enters with the share of the batch's
-photographs that it holds, so value and gradient are exactly those of the mean
-over the whole batch, for unequal parts too.
+A batch may be divided among devices and into microbatches. The loss of each
+part is the mean over its photographs, weighted by the part's share of all
+photographs in the batch. Value and gradient are then exactly those of the mean
+over the whole batch, even if the parts are unequal.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,10 +30,10 @@ from colorjax.training.state import (
 )
 
 Metrics = dict[str, tuple[jax.Array, jax.Array]]
-"""Figures by name, each a pair (sum, count) of scalars."""
+"""Metrics by name, each a pair (sum, count) of scalars."""
 
 NON_FINITE = 'non_finite'
-"""The metric that says whether `TrainState.failed` is set: (0 or 1, 1)."""
+"""Name of the metric that shows `TrainState.failed`: (0 or 1, 1)."""
 
 
 def make_train_step(
@@ -45,40 +45,41 @@ def make_train_step(
     ema_decay: float | None = None,
     accumulate: int = 1,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-  """A pure training step.
+  """Makes a pure training step.
 
-  It may run under `parallel.pmap_step` or alone.
+  It can run under `parallel.pmap_step` or alone.
 
-  Padding is replaced by copies of the batch's first photograph before a loss
-  sees it. Its mask stays 0, so it counts nothing, but its gradient is finite: a
-  mask of 0 stops a NaN on the way forward only.
+  Rows of padding are replaced by copies of the batch's first photograph before
+  a loss sees them. Their padding mask stays 0, so they do not count, but their
+  gradient is finite: a mask of 0 would stop a NaN in the forward pass only.
 
   Args:
     losses: `(params, model_state, batch, keys, *, step, train) -> (scalar,
-      Aux)`, or several by the entry of params that each one trains
-      (`Colorizer.players`); the state is then made with these `players`.
-      A loss divides by max(count, 1): a device's or microbatch's part may be
-      all padding, and its 0/0 would reach the rest.
-    optimizer: what `make_optimizer` returns; one for all, or one for each
-      player by name.
-    seed: of the random keys.
-    schedule: the optimizer's schedule, only to show it as `learning_rate`; by
-      player, shown as `learning_rate/<player>`.
-    ema_decay: decay of the moving average of parameters and batch statistics,
-      None for no average. Step t (from 0) uses min(ema_decay,
-      (1 + t) / (10 + t)), so that the average forgets the initial values soon.
-    accumulate: number of microbatches, run one after the other, that each
-      device's part of the batch is cut into; batch statistics are those of a
-      microbatch. Microbatch i holds every photograph whose place in the batch
-      is i modulo `accumulate`, hence the same ones on any number of devices.
+      Aux)`; or several, by the entry of params that each one trains
+      (`Colorizer.players`), and then the state is made with the same `players`.
+      A loss must divide by max(count, 1): the part of a device or microbatch
+      may be all padding, and 0/0 would spread to the other parts.
+    optimizer: one optimizer from `make_optimizer`, or one for each player by
+      name.
+    seed: seed of the random keys.
+    schedule: schedule of the optimizer, used only to report `learning_rate`;
+      or schedules by player, reported as `learning_rate/<player>`.
+    ema_decay: decay rate of the moving average of parameters and batch
+      statistics; None keeps no average. Step t (from 0) uses min(ema_decay,
+      (1 + t) / (10 + t)), so that the initial values are forgotten soon.
+    accumulate: number of microbatches into which each device's part of the
+      batch is divided; they run one after the other. Batch statistics are those
+      of a microbatch. Microbatch i holds the photographs whose position in the
+      batch is i modulo `accumulate`, so it is the same on any number of
+      devices.
 
   Returns:
     `(state, batch) -> (state, metrics)`. The metrics are those of the losses
-    summed over devices, `grad_norm` before clipping (of all players together,
+    summed over devices, `grad_norm` before clipping (of all players together
     and of each), `learning_rate`, and NON_FINITE.
 
   Raises:
-    UserError: the optimizers are not those of the players.
+    UserError: the names of the optimizers are not those of the players.
   """
   players: dict[str | None, LossFn] = (
       dict(losses.items()) if isinstance(losses, Mapping) else {None: losses})
@@ -121,22 +122,21 @@ def make_train_step(
 
 
 def make_eval_step(loss_fn: LossFn) -> Callable[[Variables, Batch], Metrics]:
-  """A pure evaluation step: `(variables, batch) -> metrics`.
+  """Makes a pure evaluation step, `(variables, batch) -> metrics`.
 
-  The metrics are the loss's own with train=False, summed over devices; padding
-  (mask 0) counts nothing. The keys of a photograph are a function of its
-  batch['index'] alone: a loss that draws numbers has the same value for it in
-  any batch, on any device and at any step.
+  The metrics are those of the loss with train=False, summed over devices;
+  padding does not count. The random key of a photograph is a function of its
+  batch['index'] alone: a loss that draws random numbers has the same value for
+  it in any batch, on any device and at any step.
 
-  The step raises UserError for a batch without 'index'.
+  The step raises UserError if the batch has no 'index'.
   """
   def step(variables: Variables, batch: Batch) -> Metrics:
     if 'index' not in batch:
       raise UserError(
-          "a batch to evaluate has no 'index' (int32 [B], the photographs' "
-          "numbers in their source): it has "
-          f'{", ".join(sorted(batch))}; random numbers of held-out '
-          'photographs are drawn by it')
+          f'the evaluation batch has only {", ".join(sorted(batch))}: add '
+          "'index' (int32 [B], the number of each photograph in its source), "
+          'which random numbers depend on')
     batch = _with_padding_filled(batch)
     keys = key_lib.of_photographs(0, 'held-out loss', batch['index'])
     _, aux = loss_fn(
@@ -148,10 +148,11 @@ def make_eval_step(loss_fn: LossFn) -> Callable[[Variables, Batch], Metrics]:
 
 
 def _with_padding_filled(batch: Batch) -> Batch:
-  """Each row of padding replaced by the first photograph, its mask still 0.
+  """Replaces each row of padding by the first photograph of the global batch.
 
-  The first of the global batch: batch statistics see padding too, and have to
-  be the same on any number of devices.
+  The padding mask stays 0. It has to be the first photograph of the global
+  batch because batch statistics include padding, and they must be the same on
+  any number of devices.
   """
   is_photo = batch['padding_mask'] > 0
   rows = {name: jnp.asarray(x) for name, x in batch.items()
@@ -167,7 +168,7 @@ def _with_padding_filled(batch: Batch) -> Batch:
 
 def _thawed(loss_fn: LossFn, frozen: Mapping[str, Any], step: jax.Array
             ) -> LossFn:
-  """The training loss of a step, its model state without the frozen part."""
+  """The training loss of a step; its model state has no frozen part."""
   def loss(params, model_state, batch, keys):
     value, aux = loss_fn(params, {**model_state, **frozen}, batch, keys,
                          step=step, train=True)
@@ -178,10 +179,10 @@ def _thawed(loss_fn: LossFn, frozen: Mapping[str, Any], step: jax.Array
 
 
 def _update(loss_fn, optimizer, state, name, batch, keys, accumulate):
-  """One player's turn.
+  """Updates the parameters of one player.
 
   Returns:
-    The new state; the loss's metrics; whether all of it is finite; and the
+    The new state, the metrics of the loss, whether all of it is finite, and the
     norm of the gradient.
   """
   loss, grads, model_state, metrics = _mean_gradient(
@@ -199,17 +200,17 @@ def _update(loss_fn, optimizer, state, name, batch, keys, accumulate):
 
 
 def _part(tree: Any, name: str | None) -> Any:
-  """A player's entry; everything for the only player, None."""
+  """The entry of a player; the whole tree if there are no players (None)."""
   return tree if name is None else tree[name]
 
 
 def _with_part(tree: Any, name: str | None, part: Any) -> Any:
-  """The tree with a player's entry replaced."""
+  """The tree with the entry of a player replaced."""
   return part if name is None else {**tree, name: part}
 
 
 def _mean_gradient(loss_fn, state, name, batch, keys, accumulate):
-  """Loss, gradient, model state and metrics of the whole batch."""
+  """Returns loss, gradient, model state and metrics of the whole batch."""
   total = parallel.sum_over_devices(batch['padding_mask'].sum())
 
   def part_gradient(model_state, part, keys):
@@ -222,8 +223,8 @@ def _mean_gradient(loss_fn, state, name, batch, keys, accumulate):
 
     (loss, aux), grads = jax.value_and_grad(weighted, has_aux=True)(
         _part(state.params, name))
-    # Not zeroed where the weight is 0: through shared batch statistics the
-    # photographs of this device act on the losses of the others.
+    # Not set to zero where the weight is 0: through shared batch statistics the
+    # photographs of this device affect the losses of the other devices.
     return loss, grads, aux
 
   if accumulate == 1:
@@ -254,16 +255,17 @@ def _scan_parts(part_gradient, model_state, trained, parts):
 
 def _split(batch: Batch, keys: jax.Array, accumulate: int
            ) -> tuple[Batch, jax.Array]:
-  """Batch and keys, [B, ...] to [accumulate, B / accumulate, ...].
+  """Reshapes batch and keys, [B, ...] to [accumulate, B / accumulate, ...].
 
-  Dealt out in turn and not cut into blocks: a device holds a block of the
-  global batch, so only this way are microbatches those of a single device.
+  Photographs are dealt out in turn and not cut into blocks. Each device holds a
+  block of the global batch, so this gives the same microbatches as on a single
+  device.
   """
   size = len(batch['padding_mask'])
   if size % accumulate:
     raise UserError(
-        f'accumulate={accumulate} does not divide the {size} photographs '
-        'of a device: choose a batch_size that is a multiple of accumulate '
+        f'accumulate={accumulate} does not divide the {size} photographs of '
+        'each device: choose a batch_size that is a multiple of accumulate '
         'times the number of devices')
 
   def deal(x: jax.Array) -> jax.Array:
@@ -275,11 +277,11 @@ def _split(batch: Batch, keys: jax.Array, accumulate: int
 
 def _moving_average(old: TrainState, new: TrainState, decay: float | None
                     ) -> Variables | None:
-  """The average after a step; counters are those of the new state."""
+  """The average after a step; integers are copied from the new state."""
   if decay is None:
     return old.ema
   if old.ema is None:
-    raise ValueError('ema_decay needs a state made with ema=True')
+    raise ValueError('ema_decay needs a state that is made with ema=True')
   t = old.step.astype(jnp.float32)
   rate = 1 - jnp.minimum(decay, (1 + t) / (10 + t))
 
@@ -292,12 +294,12 @@ def _moving_average(old: TrainState, new: TrainState, decay: float | None
 
 
 def _all_finite(tree: Any, unless_as: Any = None) -> jax.Array:
-  """Whether all real numbers of a tree are finite.
+  """Whether all floating-point numbers of a tree are finite.
 
   Args:
     tree: arrays of any type.
-    unless_as: a tree like it. A number that is infinite there may stay so: some
-      optimizers start from an infinite least loss.
+    unless_as: a tree of the same structure. A number that is equal to the one
+      there is accepted: some optimizers start from an infinite lowest loss.
   """
   kept = jax.tree.leaves(tree if unless_as is None else unless_as)
   sound = [jnp.ones((), bool)]
@@ -310,7 +312,7 @@ def _all_finite(tree: Any, unless_as: Any = None) -> jax.Array:
 
 def _accept(
     old: TrainState, new: TrainState, finite: jax.Array) -> TrainState:
-  """The new state if it is sound and nothing failed before, else the old."""
+  """The new state if it is finite and no step failed before, else the old."""
   take = finite & ~old.failed
   chosen = jax.tree.map(lambda n, o: jnp.where(take, n, o), new, old)
   return chosen.replace(failed=old.failed | ~finite)

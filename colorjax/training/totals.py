@@ -1,4 +1,4 @@
-"""Exact means: (sum, count) pairs added up on the host in float64."""
+"""Means of metrics from (sum, count) pairs, added on the host in float64."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ class Totals:
   """Sums of metrics over batches, divided once at the end."""
 
   def __init__(self, pairs: Mapping[str, Iterable[float]] | None = None):
-    """Starts from nothing, or from what `pairs` returned."""
+    """Starts empty, or from what `pairs` returned."""
     self._pairs = {name: tuple(pair) for name, pair in (pairs or {}).items()}
 
   def add(self, metrics: Mapping[str, tuple[float, float]]) -> None:
@@ -22,16 +22,16 @@ class Totals:
       self._pairs[name] = (old_value + float(value), old_count + float(count))
 
   def means(self) -> dict[str, float]:
-    """sum / count by name, in the order of arrival; no name without count."""
+    """Returns sum / count by name, without names whose count is 0."""
     return {name: value / count
             for name, (value, count) in self._pairs.items() if count}
 
   def clear(self) -> None:
-    """Begins again from nothing."""
+    """Discards all sums."""
     self._pairs = {}
 
   def pairs(self) -> dict[str, list[float]]:
-    """The sums themselves, for JSON: floats survive it to the last bit."""
+    """Returns [sum, count] by name for JSON, which keeps floats exactly."""
     return {name: list(pair) for name, pair in self._pairs.items()}
 
 
@@ -40,12 +40,12 @@ def evaluate(
     variables: Variables,
     batches: Iterable[Batch],
 ) -> dict[str, float]:
-  """Means of an evaluation over all photographs, each counted once.
+  """Returns the mean of each metric over all photographs.
 
   Args:
-    eval_step: `make_eval_step`'s, mapped or not.
-    variables: what to evaluate, `TrainState.variables`.
-    batches: host batches; padding has mask 0.
+    eval_step: the step of `make_eval_step`, under `parallel.pmap_step` or not.
+    variables: the variables to evaluate, `TrainState.variables`.
+    batches: host batches; padding has padding mask 0.
   """
   totals = Totals()
   for batch in batches:

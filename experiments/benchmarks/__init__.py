@@ -1,1 +1,1 @@
-"""Scripts that measure the speed of colorjax on this machine."""
+"""Benchmarks: scripts that measure the speed of colorjax."""

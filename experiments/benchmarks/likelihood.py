@@ -1,15 +1,17 @@
-"""Time and memory of the mixture likelihood, against numpyro and plain forms.
+"""Measures time and memory of the mixture likelihood, also of other forms.
 
     python -m experiments.benchmarks.likelihood --batch=32 --components=16
 
-One row a form: the forward pass, the value with its gradient by all params and
-mixing logits, the temporary memory of that compiled program, and its speed
-relative to numpyro's Bernoulli mixture. Forms take turns in one process, so
-that a busy machine slows all of them alike; times are medians.
+A form is a way to write a likelihood: with colorjax, with numpyro, or plainly
+in JAX. Each row of the table has the time of the forward pass, the time of the
+value with its gradient with respect to all params and mixing logits, the
+temporary memory of that program, and its speed relative to numpyro's Bernoulli
+mixture. Forms take turns in one process, so that a busy machine slows all of
+them down equally; times are medians.
 
-Memory is counted in units of one logits array. Traffic is the least that any
-program must move for a value with its gradient: params read once forward and
-once backward, gradients written once.
+The unit of memory is one logits array. Traffic is the least that any program
+must move for a value with its gradient: params are read once in the forward
+pass and once in the backward pass, and gradients are written once.
 """
 
 import dataclasses
@@ -24,35 +26,38 @@ from typing import Any
 from absl import flags
 
 from colorjax.errors import UserError
-from experiments import common
+from experiments import script
 
-_BATCH = flags.DEFINE_integer('batch', 32, 'Events.', lower_bound=1)
+_BATCH = flags.DEFINE_integer('batch', 32, 'Number of events.', lower_bound=1)
 _COMPONENTS = flags.DEFINE_integer(
-    'components', 16, 'Components of the mixture.', lower_bound=1)
+    'components', 16, 'Number of mixture components.', lower_bound=1)
 _DIMS = flags.DEFINE_integer(
-    'dims', 8192, 'Numbers in an event: height x width x 2.', lower_bound=1)
+    'dims', 8192, 'Size of an event: height x width x 2.', lower_bound=1)
 _REPEATS = flags.DEFINE_integer(
-    'repeats', 20, 'Turns; times are medians over them.', lower_bound=1)
+    'repeats', 20, 'Number of turns; times are medians over them.',
+    lower_bound=1)
 _DTYPE = flags.DEFINE_enum(
-    'dtype', 'float32', ['float32', 'bfloat16'], 'Of targets and params.')
+    'dtype', 'float32', ['float32', 'bfloat16'], 'Type of targets and params.')
 _OUTPUT = flags.DEFINE_string(
-    'output', None, 'Write the figures to this file, .json or .md.')
+    'output', None, 'Also write the table to this file, .json or .md.')
 
 REFERENCE = 'bernoulli, numpyro'
 
 
 @dataclasses.dataclass
 class Timing:
-  """Figures of one form; None where the form cannot run.
+  """The measurements of one form.
 
   Attributes:
-    form: which family, written how.
-    nats: mean log-likelihood; forms of one family must agree.
-    forward_ms: the value alone.
-    gradient_ms: the value and its gradient.
-    temporaries: memory beside inputs and outputs of the latter, in logits.
-    gigabytes_per_s: least traffic of the latter over its time.
-    speed: time of numpyro's Bernoulli mixture over that of the latter.
+    form: family and form.
+    nats: mean log-likelihood; all forms of a family must have the same one.
+    forward_ms: milliseconds for the value alone.
+    gradient_ms: milliseconds for the value and its gradient.
+    temporaries: memory of value and gradient in addition to inputs and
+      outputs, in units of one logits array; NaN if XLA does not report it.
+    gigabytes_per_s: least traffic of value and gradient, divided by their time.
+    speed: time of numpyro's Bernoulli mixture, value and gradient, divided by
+      `gradient_ms`; None without numpyro.
   """
   form: str
   nats: float
@@ -65,7 +70,16 @@ class Timing:
 
 @dataclasses.dataclass
 class Form:
-  """A likelihood compiled both ways, with the arrays it is called on."""
+  """A compiled likelihood, with its arguments and the measured times.
+
+  Attributes:
+    name: family and form.
+    forward: compiled value.
+    gradient: compiled value and gradient.
+    args: arguments of both.
+    traffic: least traffic of value and gradient, in bytes.
+    times: seconds of each call of `forward` and of `gradient`.
+  """
   name: str
   forward: Any
   gradient: Any
@@ -76,7 +90,11 @@ class Form:
 
 
 def bernoulli_forms() -> dict[str, Callable[..., Any]]:
-  """Other ways to write the Bernoulli mixture: `(targets, params, mixing)`."""
+  """Returns other forms of the Bernoulli mixture.
+
+  Returns:
+    `(targets, params, mixing) -> log-likelihoods` by name.
+  """
   import jax
   import jax.numpy as jnp
 
@@ -102,8 +120,8 @@ def bernoulli_forms() -> dict[str, Callable[..., Any]]:
   try:
     import numpyro.distributions as dist
   except ModuleNotFoundError:
-    print('numpyro is not installed: no speed relative to it; it comes with '
-          "pip install -e '.[dev]'")
+    print('numpyro is not installed, so there is no relative speed: '
+          "pip install -e '.[dev]' installs it")
     return forms
 
   def numpyro(x, params, mixing):
@@ -119,10 +137,10 @@ def bernoulli_forms() -> dict[str, Callable[..., Any]]:
 
 
 def all_forms() -> dict[str, tuple[int, Callable[..., Any]]]:
-  """Name to (number of params, log-likelihood)."""
+  """Returns all forms: (number of params, log-likelihood) by name."""
   from colorjax import losses
 
-  def ours(family):
+  def mixture(family):
     return lambda x, params, mixing: losses.mixture_log_prob(
         x, params, mixing, family=family, event_axes=(1,))
 
@@ -132,7 +150,7 @@ def all_forms() -> dict[str, tuple[int, Callable[..., Any]]]:
       'gaussian': losses.gaussian(),
       'discretized logistic': losses.discretized_logistic(),
   }
-  named = {f'{name}, colorjax': (family.num_params, ours(family))
+  named = {f'{name}, colorjax': (family.num_params, mixture(family))
            for name, family in families.items()}
   return named | {name: (1, form) for name, form in bernoulli_forms().items()}
 
@@ -159,31 +177,32 @@ def compile_form(name: str, num_params: int, log_prob: Callable[..., Any],
 
 
 def take_turns(forms: list[Form], repeats: int) -> None:
-  """Times every form, one call each a turn."""
+  """Times all forms: in each turn, every form is called once."""
   import jax
+
   for turn in range(repeats + 1):
     for form in forms:
       for program, times in zip(
           (form.forward, form.gradient), form.times, strict=True):
         start = time.perf_counter()
         jax.block_until_ready(program(*form.args))
-        if turn:  # the first touches memory for the first time
+        if turn:  # the first turn touches memory for the first time
           times.append(time.perf_counter() - start)
 
 
-def figures(form: Form) -> Timing:
-  """The row of a form that has been timed."""
+def timing_of(form: Form) -> Timing:
+  """Returns the measurements of a form that has been timed."""
   forward, gradient = (statistics.median(times) for times in form.times)
   analysis = form.gradient.memory_analysis()
   temporaries = (math.nan if analysis is None else
                  analysis.temp_size_in_bytes / form.args[0][0].nbytes)
   nats = float(form.forward(*form.args)) / form.args[-1].shape[0]
   return Timing(form.name, nats, 1e3 * forward, 1e3 * gradient, temporaries,
-             form.traffic / gradient / 1e9)
+                form.traffic / gradient / 1e9)
 
 
 def table(rows: list[Timing]) -> str:
-  """The rows as Markdown."""
+  """Returns the rows as a Markdown table."""
   lines = ['| form | nats | forward ms | value + gradient ms '
            '| temporaries / logits | GB/s | speed / numpyro |',
            '|---|--:|--:|--:|--:|--:|--:|']
@@ -197,13 +216,14 @@ def table(rows: list[Timing]) -> str:
 
 
 def main(argv: Sequence[str]) -> None:
-  """Runs the benchmark and prints, and writes, its table."""
+  """Runs the benchmark, prints its table and writes it to --output."""
   del argv
   output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None
   if output and output.suffix not in ('.json', '.md'):
-    raise UserError(f'--output={output} must end in .json or .md')
+    raise UserError(f'--output={output}: the name must end in .json or .md')
   if output and not output.parent.is_dir():
-    raise UserError(f'--output={output}: there is no folder {output.parent}')
+    raise UserError(f'--output={output}: there is no folder {output.parent}; '
+                    'choose an existing one')
   import jax
 
   forms = [
@@ -211,7 +231,7 @@ def main(argv: Sequence[str]) -> None:
                    _COMPONENTS.value, _DIMS.value, _DTYPE.value)
       for name, (num_params, log_prob) in all_forms().items()]
   take_turns(forms, _REPEATS.value)
-  rows = [figures(form) for form in forms]
+  rows = [timing_of(form) for form in forms]
   reference = [row.gradient_ms for row in rows if row.form == REFERENCE]
   for row in rows:
     row.speed = reference[0] / row.gradient_ms if reference else None
@@ -229,4 +249,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
-  common.run(main)
+  script.run(main)

@@ -1,12 +1,12 @@
-"""Images a second of a training step, and what the XLA flag is worth on a CPU.
+"""Measures images per second of a training step, with and without an XLA flag.
 
     python -m experiments.benchmarks.training [--image_size=64 --batch_size=32]
 
-The step is that of the default MBM network: forward, backward, AdamW, moving
-average, on random pictures. It is timed in processes of their own, as XLA comes
-and with the flag of `common.prepare_xla`, in turns, so that a busy machine
-slows both alike. On an accelerator that flag changes nothing; --measure prints
-the one speed.
+The step is that of the default MBM network on random images: forward pass,
+backward pass, AdamW, moving average. It is timed in separate processes with the
+defaults of XLA and with the flag of `script.prepare_xla`. The two settings take
+turns, so that a busy machine slows both down equally. On an accelerator the
+flag has no effect; --measure prints a single speed.
 """
 
 import os
@@ -18,28 +18,27 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from experiments import common
+from experiments import script
 
 _BATCH_SIZE = flags.DEFINE_integer(
-    'batch_size', 32, 'Pictures a step.', lower_bound=1)
+    'batch_size', 32, 'Images per step.', lower_bound=1)
 _IMAGE_SIZE = flags.DEFINE_integer(
-    'image_size', 64, 'Side of the pictures.', lower_bound=16)
+    'image_size', 64, 'Side of the images, in pixels.', lower_bound=16)
 _STEPS = flags.DEFINE_integer(
-    'steps', 10, 'Steps timed in each turn.', lower_bound=1)
+    'steps', 10, 'Number of steps timed in each turn.', lower_bound=1)
 _TURNS = flags.DEFINE_integer(
-    'turns', 3, 'Processes for each setting.', lower_bound=1)
+    'turns', 3, 'Number of processes for each setting.', lower_bound=1)
 _DTYPE = flags.DEFINE_enum(
     'dtype', 'float32', ['float32', 'bfloat16'], 'Compute type.')
 _MEASURE = flags.DEFINE_bool(
-    'measure', False, 'Time this process alone and print its images a second.')
+    'measure', False, 'Time only this process and print its images per second.')
 
-
-# As the user gave them: `common.run` adds to them before main begins.
+# The user's flags: `script.run` adds to them before main starts.
 _XLA_FLAGS = os.environ.get('XLA_FLAGS', '')
 
 
 def images_per_second() -> float:
-  """Median speed over the timed steps of this process."""
+  """Returns the median speed over the timed steps of this process."""
   import jax
   import numpy as np
 
@@ -62,7 +61,7 @@ def images_per_second() -> float:
       0, 256, (batch_size, size, size, 3), np.uint8)
   batch = {'image': images, 'padding_mask': np.ones(batch_size, np.float32)}
   times = []
-  for _ in range(_STEPS.value + 2):  # two to compile and to touch memory
+  for _ in range(_STEPS.value + 2):  # the first two compile and touch memory
     start = time.perf_counter()
     state, metrics = step(state, batch)
     jax.block_until_ready(metrics)
@@ -71,7 +70,7 @@ def images_per_second() -> float:
 
 
 def _in_a_process(setting: str) -> float:
-  """The speed that a process of its own measures with one more flag."""
+  """The speed that a new process measures with one more flag."""
   command = [sys.executable, '-m', 'experiments.benchmarks.training',
              *sys.argv[1:], '--measure', setting]
   done = subprocess.run(
@@ -86,12 +85,12 @@ def main(argv: Sequence[str]) -> int:
   if _MEASURE.value:
     print(images_per_second())
     return 0
-  settings = {'as XLA comes': '--notune_xla', 'set to nothing': '--tune_xla'}
+  settings = {'XLA default': '--notune_xla', 'set to nothing': '--tune_xla'}
   speeds: dict[str, list[float]] = {name: [] for name in settings}
   for _ in range(_TURNS.value):
     for name, setting in settings.items():
       speeds[name].append(_in_a_process(setting))
-  print(f'| XLA flag {common.YNN_FLAG} | images/s, median of {_TURNS.value} |\n'
+  print(f'| XLA flag {script.YNN_FLAG} | images/s, median of {_TURNS.value} |\n'
         '|---|--:|')
   for name, values in speeds.items():
     print(f'| {name} | {statistics.median(values):.1f} |')
@@ -101,4 +100,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == '__main__':
-  common.run(main)
+  script.run(main)

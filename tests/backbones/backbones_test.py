@@ -1,4 +1,4 @@
-"""Backbones as modules: options, preprocessing, training mode, refusals."""
+"""Backbones as modules: options, preprocessing, training mode and errors."""
 
 import json
 import os
@@ -18,7 +18,7 @@ KEY = jax.random.key(0)
 
 
 def _shapes(backbone, shape):
-  """Shapes of the variables and of the outputs, without computing either."""
+  """Shapes of the variables and outputs, without computing them."""
   x = jax.ShapeDtypeStruct(shape, 'float32')
   variables = jax.eval_shape(backbone.module.init, KEY, x)
   return variables, jax.eval_shape(backbone.module.apply, variables, x)
@@ -27,7 +27,7 @@ def _shapes(backbone, shape):
 @pytest.mark.parametrize(('name', 'count'), [
     ('vgg16', 138_357_544), ('vgg19', 143_667_240),
     ('xception', 22_910_480), ('inception_resnet_v2', 55_873_736)])
-def test_sizes_are_the_published_ones(name, count):
+def test_numbers_of_parameters_are_as_published(name, count):
   backbone = backbones.build(name)
   side = backbone.image_size
   variables, out = _shapes(backbone, (2, side, side, 3))
@@ -40,7 +40,7 @@ def test_sizes_are_the_published_ones(name, count):
 
 
 @pytest.mark.parametrize('name', backbones.NAMES)
-def test_preprocessing_is_keras_s(name):
+def test_preprocessing_equals_keras(name):
   module = getattr(keras.applications, name)
   rgb = np.random.default_rng(0).uniform(size=(2, 5, 4, 3)).astype(np.float32)
   np.testing.assert_allclose(
@@ -59,7 +59,7 @@ def test_preprocessing_of_torchvision():
 @pytest.mark.parametrize(('name', 'upto'), [
     ('vgg19', 'pool3'), ('xception', 'block4'),
     ('inception_resnet_v2', 'mixed_6a')])
-def test_what_comes_after_upto_has_no_parameters(name, upto):
+def test_stages_after_upto_have_no_parameters(name, upto):
   full, short = backbones.build(name), backbones.build(name, upto=upto)
   assert short.intermediates[-1] == upto
   shape = (1, full.image_size, full.image_size, 3)
@@ -71,7 +71,7 @@ def test_what_comes_after_upto_has_no_parameters(name, upto):
   assert set(variables['params']) < set(all_variables['params'])
 
 
-def test_vgg_may_begin_with_its_second_convolution():
+def test_vgg_can_start_at_its_second_convolution():
   whole = backbones.build('vgg19', upto='pool1')
   tail = backbones.build('vgg19', upto='pool1', first='conv1_2')
   assert tail.intermediates == ('relu1_2', 'pool1')
@@ -87,7 +87,7 @@ def test_vgg_may_begin_with_its_second_convolution():
 
 
 def test_random_weights_of_vgg_keep_the_scale_of_activations():
-  """Sixteen layers without batch norm: neither vanishing nor exploding."""
+  """Sixteen layers without batch norm neither vanish nor explode."""
   backbone = backbones.build('vgg19', upto='relu5_4')
   x = jax.random.normal(KEY, (1, 32, 32, 3))
 
@@ -139,7 +139,7 @@ def test_statistics_are_averaged_over_a_mapped_axis():
   assert np.abs(first).max() > 0
 
 
-def test_half_precision_computes_in_it_and_keeps_parameters():
+def test_half_precision_keeps_float32_parameters_and_logits():
   backbone = backbones.build('vgg16', dtype='bfloat16')
   variables, out = _shapes(backbone, (1, 224, 224, 3))
   assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {
@@ -155,7 +155,7 @@ def test_half_precision_computes_in_it_and_keeps_parameters():
     ({'name': 'vgg16', 'first': 'conv2_1'}, 'conv1_2'),
     ({'name': 'xception', 'first': 'conv1_2'}, 'only VGG'),
     ({'name': 'xception', 'variant': 'caffe'}, "'keras' or 'torch'")])
-def test_options_that_do_not_exist_are_refused(options, part):
+def test_invalid_options_are_refused(options, part):
   with pytest.raises(UserError, match=part):
     backbones.build(**options)
 
@@ -166,12 +166,12 @@ def test_options_that_do_not_exist_are_refused(options, part):
     ('vgg19', (1, 8, 8, 3), 'too small'),
     ('inception_resnet_v2', (1, 40, 40, 3), 'too small'),
     ('xception', (1, 299, 299, 4), r'\[B, H, W, 3\]')])
-def test_photographs_that_do_not_fit_are_refused(name, shape, part):
+def test_photographs_of_wrong_shapes_are_refused(name, shape, part):
   with pytest.raises(UserError, match=part):
     _shapes(backbones.build(name), shape)
 
 
-def test_class_names_are_read_from_keras_s_table(tmp_path):
+def test_class_names_are_read_from_the_keras_table(tmp_path):
   path = tmp_path / 'imagenet_class_index.json'
   table = {str(i): [f'n{i:08d}', f'class {i}'] for i in range(1000)}
   path.write_text(json.dumps(table))

@@ -1,8 +1,8 @@
-"""Backbones and their weights files against Keras's own networks.
+"""Backbones and their weights files against the networks of Keras.
 
 Each Keras network gets random weights and random batch statistics, is saved in
 both layouts, and must agree with ours on every intermediate. State dicts of
-torchvision and timm are made by hand from the same weights.
+torchvision and timm are built from the same weights.
 """
 
 import os
@@ -23,7 +23,7 @@ from keras.src.legacy.saving import legacy_h5_format
 
 from colorjax import backbones
 
-# Raised inside Keras when it reads a variable of TensorFlow.
+# Keras raises this when it reads a variable of TensorFlow.
 pytestmark = pytest.mark.filterwarnings(
     'ignore:__array__ implementation:DeprecationWarning')
 
@@ -45,7 +45,7 @@ class Case(NamedTuple):
 
 def _keras_network(name):
   if name == 'vgg16':
-    # Without the classifier, as its files often are; VGG-19 has the same.
+    # Without the classifier, like many weights files. VGG-19 tests it.
     return keras.applications.VGG16(weights=None, include_top=False)
   if name == 'vgg19':
     return keras.applications.VGG19(weights=None, classifier_activation=None)
@@ -56,7 +56,7 @@ def _keras_network(name):
 
 
 def _randomize(model, rng):
-  """Weights that keep activations in range, and statistics of no symmetry."""
+  """Random weights that keep activations in range, and batch statistics."""
   for w in model.weights:
     name, shape = w.path.split('/')[-1], tuple(w.shape)
     if name in ('gamma', 'moving_variance'):
@@ -88,7 +88,7 @@ def _keras_intermediates(case, x):
   model, name = case.model, case.name
   if name.startswith('vgg'):
     outputs = {}
-    native = x.shape[1:3] == (224, 224)  # where there is a classifier
+    native = x.shape[1:3] == (224, 224)  # only then there is a classifier
     for layer in model.layers[1:]:
       if layer.name == 'flatten' and not native:
         break
@@ -152,7 +152,7 @@ def test_every_intermediate_at_another_size(case):
   _assert_close(ours, _keras_intermediates(case, x))
 
 
-def test_the_legacy_layout_holds_the_same(case):
+def test_the_legacy_layout_gives_the_same_variables(case):
   path = case.folder / 'legacy.h5'
   with h5py.File(path, 'w') as file:
     legacy_h5_format.save_weights_to_hdf5_group(file, case.model)
@@ -162,7 +162,7 @@ def test_the_legacy_layout_holds_the_same(case):
 
 
 def _numbered(model, kind):
-  """Arrays of all layers of a class that have them, in order of creation."""
+  """Weights of the layers of a class with automatic names, as created."""
   def created(layer):
     number = layer.name.rpartition('_')[2]
     return int(number) if number.isdigit() else 0
@@ -258,7 +258,7 @@ def _timm_inception_resnet(case, rng):
   state = {}
   for key, (kernel,), (beta, mean, variance) in zip(
       keys, kernels, statistics, strict=True):
-    # A scale that Keras does without, undone in what it multiplies.
+    # Keras has no scale here, so kernel and mean are divided by it.
     scale = rng.uniform(0.5, 2., beta.shape).astype(np.float32)
     state[f'{key}.conv.weight'] = np.transpose(kernel / scale, (3, 2, 0, 1))
     _norm(state, f'{key}.bn', (beta, mean / scale, variance), scale)
@@ -273,13 +273,13 @@ def _timm_inception_resnet(case, rng):
   state |= {'block8.conv2d.weight': kernel[0, 0].T[:, :, None, None],
             'block8.conv2d.bias': bias}
   kernel, bias = case.model.get_layer('predictions').get_weights()
-  # TF-slim's class 0 is none of the thousand.
+  # Class 0 of TF-slim is the background.
   return state | {
       'classif.weight': np.concatenate([np.full((1, 1536), 9.), kernel.T]),
       'classif.bias': np.concatenate([[9.], bias])}
 
 
-def test_state_dicts_of_torch_hold_the_same(case):
+def test_state_dicts_of_torch_give_the_same_variables(case):
   make = {'xception': _timm_xception,
           'inception_resnet_v2': _timm_inception_resnet}.get(
               case.name, _torchvision)
@@ -296,7 +296,7 @@ def test_state_dicts_of_torch_hold_the_same(case):
 
 @pytest.mark.parametrize('case', ['xception'], indirect=True)
 def test_timm_xception_pads_both_sides(case):
-  """Keras's network with torch's epsilon and torch's padding of pools."""
+  """Against Keras's network with torch's epsilon and padding of pooling."""
   for layer in case.model.layers:
     if isinstance(layer, keras.layers.BatchNormalization):
       layer.epsilon = 1e-5

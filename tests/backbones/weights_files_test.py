@@ -1,7 +1,7 @@
-"""Which weights files are taken, and what is said of those that are not.
+"""Weights files that can be loaded, and errors for those that cannot.
 
-The files have the layers, names and shapes that Keras gives them and no
-values: HDF5 keeps no space for what was never written.
+The files have the layers, names and shapes of Keras's files but no values: HDF5
+allocates no space for values that were never written.
 """
 
 import importlib
@@ -19,7 +19,7 @@ import safetensors.numpy
 from colorjax import backbones
 from colorjax.errors import UserError
 
-# Raised inside Keras when it reads a variable of TensorFlow.
+# Keras raises this when it reads a variable of TensorFlow.
 pytestmark = pytest.mark.filterwarnings(
     'ignore:__array__ implementation:DeprecationWarning')
 
@@ -33,13 +33,13 @@ def _build(name, **options):
 
 @pytest.fixture(scope='module')
 def networks():
-  """Keras's networks; built once, for the names and shapes alone."""
+  """Keras networks, built once, for their names and shapes."""
   return {name: _build(name, weights=None, include_top=name != 'vgg16')
           for name in ('vgg16', 'xception', 'inception_resnet_v2')}
 
 
 def _legacy(path, model, root=None):
-  """Keras's legacy layout without values."""
+  """Writes a file in Keras's legacy layout, without values."""
   with h5py.File(path, 'w') as file:
     group = file.create_group(root) if root else file
     group.attrs['layer_names'] = [x.name.encode() for x in model.layers]
@@ -53,7 +53,7 @@ def _legacy(path, model, root=None):
 
 
 def _keras3(path, model):
-  """Keras 3's layout without values."""
+  """Writes a file in the layout of Keras 3, without values."""
   names = {keras.layers.Conv2D: 'conv2d', keras.layers.Dense: 'dense',
            keras.layers.SeparableConv2D: 'separable_conv2d',
            keras.layers.BatchNormalization: 'batch_normalization'}
@@ -70,6 +70,7 @@ def _keras3(path, model):
 
 
 def _fails(name, path, *parts, **options):
+  """Checks that loading fails with one line that contains the parts."""
   with pytest.raises(UserError) as caught:
     backbones.load(name, path, **options)
   message = str(caught.value)
@@ -80,13 +81,13 @@ def _fails(name, path, *parts, **options):
 
 
 def _rename(group, old, new):
-  """Gives a layer another name in the legacy layout."""
+  """Renames a layer in a file of the legacy layout."""
   group.attrs['layer_names'] = [
       new if name == old else name for name in group.attrs['layer_names']]
   group.move(old, new)
 
 
-def test_the_files_are_as_keras_writes_them(networks, tmp_path):
+def test_the_written_files_equal_those_of_keras(networks, tmp_path):
   model = networks['vgg16']
   model.save_weights(tmp_path / 'true.weights.h5')
 
@@ -101,7 +102,7 @@ def test_the_files_are_as_keras_writes_them(networks, tmp_path):
       tmp_path / 'true.weights.h5')
 
 
-def test_a_whole_model_holds_weights(networks, tmp_path):
+def test_weights_of_a_whole_model_are_loaded(networks, tmp_path):
   path = _legacy(tmp_path / 'model.h5', networks['xception'], 'model_weights')
   with h5py.File(path, 'a') as file:
     file.create_dataset('optimizer_weights/step', ())
@@ -110,7 +111,7 @@ def test_a_whole_model_holds_weights(networks, tmp_path):
   assert loaded['params']['predictions']['kernel'].shape == (2048, 1000)
 
 
-def test_numbers_of_automatic_names_do_not_count(networks, tmp_path):
+def test_numbers_in_automatic_names_are_ignored(networks, tmp_path):
   path = _legacy(tmp_path / 'x.h5', networks['xception'])
   with h5py.File(path, 'a') as file:
     shortcuts = [n for n in file.attrs['layer_names']
@@ -124,7 +125,7 @@ def test_numbers_of_automatic_names_do_not_count(networks, tmp_path):
     assert np.all(params[f'block{block}_shortcut']['kernel'] == i)
 
 
-def test_layers_with_names_are_found_by_name(networks, tmp_path):
+def test_named_layers_are_matched_by_name(networks, tmp_path):
   path = _legacy(tmp_path / 'x.h5', networks['vgg16'])
   with h5py.File(path, 'a') as file:
     file.attrs['layer_names'] = file.attrs['layer_names'][::-1]
@@ -153,7 +154,7 @@ def test_missing_tensors_are_listed(networks, tmp_path):
          'batch_normalization_7/vars/1')
 
 
-def test_one_lost_layer_does_not_put_the_others_amiss(networks, tmp_path):
+def test_a_missing_layer_does_not_shift_the_others(networks, tmp_path):
   path = _legacy(tmp_path / 'x.h5', networks['inception_resnet_v2'])
   with h5py.File(path, 'a') as file:
     layers = list(file.attrs['layer_names'])
@@ -161,19 +162,19 @@ def test_one_lost_layer_does_not_put_the_others_amiss(networks, tmp_path):
     file.attrs['layer_names'] = [n for n in layers if n != lost]
     del file[lost]
   message = _fails('inception_resnet_v2', path, '1 missing', '/kernel')
-  assert 'of another shape' not in message
+  assert 'shape' not in message
 
 
 def test_extra_tensors_are_listed(networks, tmp_path):
   path = _legacy(tmp_path / 'x.h5', networks['xception'])
   with h5py.File(path, 'a') as file:
     file['block5_sepconv1'].create_dataset('block5_sepconv1/bias:0', (728,))
-  _fails('xception', path, '1 too many', 'block5_sepconv1/bias')
+  _fails('xception', path, '1 unexpected', 'block5_sepconv1/bias')
 
   path = _keras3(tmp_path / 'x.weights.h5', networks['xception'])
   with h5py.File(path, 'a') as file:
     file.create_dataset('layers/conv2d_6/vars/0', (1, 1, 3, 3))
-  _fails('xception', path, '1 too many', 'conv2d_6/vars/0')
+  _fails('xception', path, '1 unexpected', 'conv2d_6/vars/0')
 
 
 def test_misshapen_tensors_are_listed(networks, tmp_path):
@@ -183,7 +184,7 @@ def test_misshapen_tensors_are_listed(networks, tmp_path):
     for name, shape in (('kernel', (2048, 10)), ('bias', (10,))):
       del head[f'predictions/{name}:0']
       head.create_dataset(f'predictions/{name}:0', shape)
-  _fails('xception', path, '2 of another shape', '[2048, 10]', '[2048, 1000]')
+  _fails('xception', path, '2 of the wrong shape', '[2048, 10]', '[2048, 1000]')
   assert 'predictions' not in backbones.load(
       'xception', path, top=False)['params']
 
@@ -202,7 +203,7 @@ def test_a_file_of_another_network_is_recognized(networks, tmp_path, write):
 
 
 @pytest.mark.parametrize('write', [_legacy, _keras3])
-def test_a_classifier_is_missed_unless_it_is_not_wanted(
+def test_a_missing_classifier_is_an_error_only_with_top(
     networks, tmp_path, write):
   path = write(tmp_path / 'x.weights.h5', networks['vgg16'])
   _fails('vgg16', path, 'without its classifier')
@@ -210,14 +211,14 @@ def test_a_classifier_is_missed_unless_it_is_not_wanted(
   assert len(params) == 13
 
 
-def test_what_is_no_weights_file(tmp_path):
+def test_other_files_are_refused(tmp_path):
   _fails('vgg16', tmp_path / 'none.h5', 'no such')
   _fails('vgg16', tmp_path, 'no such')
   for name, content, part in (
       ('empty.h5', b'', 'is empty'),
       ('text.h5', b'weights', 'not an HDF5 file'),
       ('photo.jpg', b'\xff\xd8', '.safetensors'),
-      ('text.safetensors', b'weights of a kind', 'not a safetensors file')):
+      ('text.safetensors', b'weights of a kind', 'not a valid safetensors')):
     path = tmp_path / name
     path.write_bytes(content)
     _fails('vgg16', path, part)
@@ -232,7 +233,7 @@ def test_what_is_no_weights_file(tmp_path):
 
 
 def _torchvision_vgg16(rng):
-  """The convolutions of a state dict, torchvision's numbers by hand."""
+  """Convolutions of a state dict with torchvision's names, written by hand."""
   widths = (3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
   state = {}
   for number, i, o in zip(
@@ -245,8 +246,8 @@ def _torchvision_vgg16(rng):
   return state
 
 
-def test_torchvision_colors_are_folded_for_keras(tmp_path):
-  """conv1_1 of both variants on the same photograph, padding apart."""
+def test_torchvision_standardization_is_folded_for_keras(tmp_path):
+  """Both variants give the same conv1_1, except at the padded border."""
   rng = np.random.default_rng(0)
   path = tmp_path / 'vgg16.safetensors'
   safetensors.numpy.save_file(_torchvision_vgg16(rng), path)
@@ -265,7 +266,7 @@ def test_torchvision_colors_are_folded_for_keras(tmp_path):
       out['keras'], out['torch'], rtol=0, atol=0.02 * scale)
 
 
-def test_a_variant_takes_its_own_files(networks, tmp_path):
+def test_a_variant_loads_only_its_own_files(networks, tmp_path):
   path = tmp_path / 'vgg16.safetensors'
   state = _torchvision_vgg16(np.random.default_rng(0))
   safetensors.numpy.save_file(state, path)
@@ -278,16 +279,16 @@ def test_a_variant_takes_its_own_files(networks, tmp_path):
   del state['features.5.bias']
   safetensors.numpy.save_file(state | {'features.1.weight': np.ones(2)}, path)
   _fails('vgg16', path, '1 missing: features.5.bias',
-         '1 too many: features.1.weight', top=False)
+         '1 unexpected: features.1.weight', top=False)
 
 
-def test_weights_are_cut_to_a_shorter_network(networks, tmp_path):
+def test_weights_are_restricted_to_a_shorter_network(networks, tmp_path):
   loaded = backbones.load('vgg16', _legacy(
       tmp_path / 'x.h5', networks['vgg16']), top=False)
   like = {'params': {'conv1_2': {'bias': np.zeros(64)}}}
-  cut = backbones.restrict(loaded, like)
-  assert list(cut['params']) == ['conv1_2']
-  assert list(cut['params']['conv1_2']) == ['bias']
+  restricted = backbones.restrict(loaded, like)
+  assert list(restricted['params']) == ['conv1_2']
+  assert list(restricted['params']['conv1_2']) == ['bias']
   for wrong in ({'conv1_2': {'bias': np.zeros(3)}}, {'fc6': {'bias': 0}}):
     with pytest.raises(UserError, match='/bias'):
       backbones.restrict(loaded, {'params': wrong})
@@ -295,11 +296,10 @@ def test_weights_are_cut_to_a_shorter_network(networks, tmp_path):
 
 @pytest.mark.parametrize('name', backbones.NAMES)
 @pytest.mark.parametrize('top', [True, False])
-def test_download_asks_for_what_keras_asks_for(
+def test_urls_and_hashes_equal_those_of_keras(
     monkeypatch, tmp_path, name, top):
-  """URL and hash against those in Keras's source."""
-  asked = {}
-  monkeypatch.setattr(pooch, 'retrieve', lambda url, **options: asked.update(
+  ours = {}
+  monkeypatch.setattr(pooch, 'retrieve', lambda url, **options: ours.update(
       options, url=url) or str(tmp_path / options['fname']))
   path = backbones.download(name, top=top)
   module = importlib.import_module(f'keras.src.applications.{name}')
@@ -313,11 +313,11 @@ def test_download_asks_for_what_keras_asks_for(
   with pytest.raises(InterruptedError):
     _build(name, include_top=top, weights='imagenet')
   assert path.name == theirs['file']
-  assert asked['url'] == theirs['url']
-  assert asked['known_hash'] == f"md5:{theirs['hash']}"
+  assert ours['url'] == theirs['url']
+  assert ours['known_hash'] == f"md5:{theirs['hash']}"
 
 
-def test_without_a_network_it_is_said_what_to_do(monkeypatch):
+def test_a_failed_download_says_how_to_proceed(monkeypatch):
   for error in (ConnectionError('offline'), ValueError('another hash')):
     def fail(*_, error=error, **__):
       raise error

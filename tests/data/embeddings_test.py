@@ -1,4 +1,4 @@
-"""Embeddings are computed once, survive a kill, and are never mistaken."""
+"""Embeddings are computed once, survive a kill, and are never mixed up."""
 
 import json
 import os
@@ -29,12 +29,12 @@ NETWORK = {'name': 'sums', 'weights': 'abc'}
 
 
 def embed(batch):
-  """The mean of each channel: a photograph's own, easily known number."""
+  """A stand-in for a network: the mean of each channel of a photograph."""
   return batch['image'].astype(np.float32).mean((1, 2))
 
 
 def flat_photos(count, first=0):
-  """Photographs of one color each, and their embeddings by `embed`."""
+  """Photographs of a single color each, and their embeddings by `embed`."""
   colors = [(n + first, 2 * n, 255 - n) for n in range(count)]
   images = [np.full((20 + n % 3, 24, 3), c, np.uint8)
             for n, c in enumerate(colors)]
@@ -49,18 +49,18 @@ def compute(source, directory, *, embed=embed, screen=None, **options):
 
 
 class Counting:
-  """An `embed` that counts the photographs it is asked about."""
+  """An `embed` that counts the photographs it is called with."""
 
   def __init__(self):
     self.count = 0
 
   def __call__(self, batch):
-    assert len(batch['image']) == 4  # one compilation: the last is padded
+    assert len(batch['image']) == 4  # the last batch is padded to full size
     self.count += int(batch['padding_mask'].sum())
     return embed(batch)
 
 
-def test_each_photograph_once_and_in_its_own_row(tmp_path):
+def test_each_photograph_is_embedded_once_in_its_own_row(tmp_path):
   source, expected = flat_photos(10)
   counting = Counting()
   for _ in range(2):
@@ -71,7 +71,7 @@ def test_each_photograph_once_and_in_its_own_row(tmp_path):
   assert counting.count == 10
 
 
-def test_the_squares_are_those_of_an_evaluation(tmp_path):
+def test_squares_are_the_same_as_in_evaluation(tmp_path):
   rng = np.random.default_rng(0)
   source = sources.from_arrays(
       list(rng.integers(0, 256, (5, 20, 30, 3), np.uint8)))
@@ -95,7 +95,7 @@ def test_batches_carry_the_rows_of_their_photographs(tmp_path):
   for batch in batches:
     np.testing.assert_array_equal(
         batch['embedding'], expected[batch['index']])
-    # The crop is of the same photograph.
+    # The crop and the embedding belong to the same photograph.
     np.testing.assert_allclose(embed(batch), batch['embedding'], atol=1)
   assert len(np.unique(np.concatenate([b['index'] for b in batches]))) == 10
 
@@ -112,7 +112,7 @@ def test_padding_has_zeros(tmp_path):
   assert (last['embedding'][1:] == 0).all()
 
 
-def test_closing_ends_the_stream_inside():
+def test_closing_ends_the_inner_stream():
   source, _ = flat_photos(4)
   before = threading.active_count()
   spec = pipeline.TrainSpec(batch_size=2, image_size=8)
@@ -124,7 +124,7 @@ def test_closing_ends_the_stream_inside():
   assert threading.active_count() == before
 
 
-def test_what_was_done_is_not_done_again(tmp_path):
+def test_an_interrupted_run_is_continued(tmp_path):
   source, expected = flat_photos(10)
 
   def fail_late(batch):
@@ -146,7 +146,7 @@ import numpy as np
 import embeddings_test as problem
 
 def slow(batch):
-  time.sleep(0.05)  # a busy machine has to see it on its way
+  time.sleep(0.05)  # slow enough to be killed halfway on a busy machine
   return problem.embed(batch)
 
 problem.compute(problem.flat_photos(120)[0], sys.argv[1], embed=slow)
@@ -171,7 +171,7 @@ def test_kill_at_any_moment(tmp_path):
     process.wait()
     counts.append(_num_done(tmp_path))
   assert 5 <= counts[0] < counts[1] < counts[2] < 120
-  # Every row that is marked is right.
+  # Every row that is marked as done is correct.
   folder, = tmp_path.iterdir()
   done = np.load(folder / embedding_files.DONE)
   rows = np.load(folder / embedding_files.ROWS)
@@ -188,11 +188,12 @@ def _num_done(directory):
   return 0
 
 
-def test_killed_while_the_files_are_made(tmp_path):
+def test_killed_while_the_files_are_created(tmp_path):
   source, expected = flat_photos(6)
   compute(source, tmp_path)
   folder, = tmp_path.iterdir()
-  # Rows without marks, and marks without rows: what was marked is lost.
+  # First rows without marks, then marks without rows: all rows are computed
+  # again.
   for name in (embedding_files.DONE, embedding_files.ROWS):
     (folder / name).unlink()
     (folder / name).with_suffix('.tmp').write_bytes(b'half a file')
@@ -227,7 +228,7 @@ def test_marks_do_not_outlive_the_rows(tmp_path, monkeypatch):
         [np.full((20 + n % 3, 24, 3), (n, 2 * n, 255 - n), np.uint8)
          for n in range(6)], labels=list('abcdef'))},
 ], ids=['weights', 'name', 'size', 'fit', 'pixels', 'count', 'labels'])
-def test_anything_else_has_a_folder_of_its_own(tmp_path, change):
+def test_any_change_leads_to_another_folder(tmp_path, change):
   source, expected = flat_photos(6)
   compute(source, tmp_path)
   counting = Counting()
@@ -240,7 +241,7 @@ def test_anything_else_has_a_folder_of_its_own(tmp_path, change):
       compute(source, tmp_path, embed=None), expected)
 
 
-def test_the_folder_that_photographs_lie_in_does_not_matter(tmp_path):
+def test_the_location_of_the_photographs_does_not_matter(tmp_path):
   for name in ('here', 'there'):
     (tmp_path / name).mkdir()
     for n in range(3):
@@ -254,10 +255,10 @@ def test_the_folder_that_photographs_lie_in_does_not_matter(tmp_path):
   assert record['network'] == NETWORK
 
 
-def test_photographs_left_out_have_no_row(tmp_path):
+def test_photographs_left_out_are_not_embedded(tmp_path):
   images = list(np.random.default_rng(0).integers(
       0, 256, (5, 9, 9, 3), np.uint8))
-  images[2] = np.full((9, 9, 3), 90, np.uint8)  # grey by nature
+  images[2] = np.full((9, 9, 3), 90, np.uint8)  # a grey photograph
   source = sources.from_arrays(images)
   counting = Counting()
   screen = Screen(source, min_chroma=2)
@@ -274,13 +275,13 @@ def test_photographs_left_out_have_no_row(tmp_path):
   assert counting.count == 4
   assert (table[2] == 0).all()
   assert (table[[0, 1, 3, 4]] > 0).all()
-  # A later run may want it: it is computed then, and it alone.
+  # A later run without the screen computes only the missing row.
   table = compute(source, tmp_path, embed=counting)
   np.testing.assert_allclose(table[2], 90)
   assert counting.count == 5
 
 
-def test_a_finished_cache_is_used_where_nothing_can_be_written(
+def test_a_finished_cache_in_a_read_only_folder_is_used(
     tmp_path, monkeypatch):
   source, expected = flat_photos(4)
   compute(source, tmp_path)
@@ -316,13 +317,13 @@ def test_damaged_files_are_refused(tmp_path, name, content):
     compute(source, tmp_path)
 
 
-def test_numbers_that_are_not_finite_are_refused(tmp_path):
+def test_embeddings_that_are_not_finite_are_refused(tmp_path):
   source, _ = flat_photos(6)
 
   def broken(batch):
     vectors = embed(batch)
     vectors[batch['index'] == 5] = np.nan
-    vectors[batch['padding_mask'] == 0] = np.inf  # nobody looks at padding
+    vectors[batch['padding_mask'] == 0] = np.inf  # padding is ignored
     return vectors
 
   with pytest.raises(UserError, match=r'arrays\[5\] is not finite'):
@@ -355,21 +356,21 @@ def test_two_processes_do_not_do_the_same_work(tmp_path):
     np.testing.assert_allclose(table, expected)
 
 
-def test_progress_says_how_long_it_takes(tmp_path, monkeypatch):
+def test_progress_reports_the_time_left(tmp_path, monkeypatch):
   clock = iter(np.arange(0.0, 1e3, 6.0))
   monkeypatch.setattr(progress.time, 'monotonic', lambda: next(clock))
   lines = []
   compute(flat_photos(20)[0], tmp_path, report=lines.append)
   assert 'computing 20 embeddings' in lines[0]
   assert str(tmp_path) in lines[0]
-  # 4 photographs in 6 seconds, lines at least 10 seconds apart.
+  # 4 photographs in 6 seconds; lines are at least 10 seconds apart.
   assert lines[1] == (
-      'arrays: 8 of 20 embeddings, 0.7 a second, 0.3 minutes left')
+      'arrays: 8 of 20 embeddings, 0.7 per second, 0.3 minutes left')
   assert lines[-1] == 'arrays: 20 embeddings in all, 36 s'
   assert len(lines) == 4
 
 
-def test_a_fingerprint_is_of_names_numbers_shapes_and_types():
+def test_fingerprints_depend_on_names_values_shapes_and_dtypes():
   a, b = np.ones((2, 2)), np.arange(4.0)
   same = embeddings.fingerprint({'params': {'b': b, 'a': a}, 'c': {'d': a}})
   assert embeddings.fingerprint(
@@ -403,7 +404,7 @@ class TestBeside:
       assert embeddings.beside('tfds:mnist:train', data_dir=data_dir) == (
           pathlib.Path(expected) / 'embeddings')
 
-  def test_photographs_that_lie_in_no_folder(self):
+  def test_bundled_photographs_have_no_folder(self):
     assert embeddings.beside('bundled') is None
 
 
@@ -413,8 +414,8 @@ def test_is_writable(tmp_path):
   assert not embeddings.is_writable(tmp_path / 'file')
 
 
-def test_a_read_only_folder_stays_as_it_is(tmp_path):
-  # For root too, whom the permissions would not stop.
+def test_a_read_only_folder_is_not_writable(tmp_path):
+  # This holds even for root, whom the permissions would not stop.
   photos = tmp_path / 'photos'
   photos.mkdir()
   photos.chmod(0o555)

@@ -68,7 +68,7 @@ class TestOrder:
   def test_lookup_is_the_concatenation_of_epochs(self):
     index_of = order.index_lookup(5, 7)
     expected = np.concatenate([order.epoch_order(5, e, 7) for e in range(4)])
-    # Backwards: what was asked before must not matter.
+    # In reverse order, since earlier calls must not matter.
     got = [index_of(n) for n in reversed(range(28))][::-1]
     np.testing.assert_array_equal(got, expected)
 
@@ -101,14 +101,14 @@ class TestAugment:
     assert (top + rows <= 300).all()
     assert (left + columns <= 400).all()
     area = rows * columns / (300 * 400)
-    # A hundredth for the rounding to whole pixels.
+    # The tolerance of 1 % is for rounding to whole pixels.
     assert area.min() > 0.2 * 0.99
     assert area.max() < 0.6 * 1.01
     assert (columns / rows).min() > 1 / 2 * 0.99
     assert (columns / rows).max() < 3 / 2 * 1.01
 
   def test_ratio_is_log_uniform_and_area_uniform(self):
-    # Boxes so small that every first attempt fits.
+    # The boxes are so small that every first attempt fits.
     settings = Augment(scale=(0.01, 0.02), ratio=(1 / 4, 4))
     _, _, rows, columns = self.boxes(4000, 4000, settings).T
     log_ratio = np.log(columns / rows) / np.log(4)
@@ -127,7 +127,7 @@ class TestAugment:
       assert scipy.stats.chisquare(counts).pvalue > 1e-3
 
   @pytest.mark.parametrize(('height', 'width', 'box'), [
-      (10, 1000, (0, 493, 10, 13)),  # 13 / 10 is the widest allowed.
+      (10, 1000, (0, 493, 10, 13)),  # 13 / 10 is the widest allowed ratio
       (1000, 10, (493, 0, 13, 10)),
       (1, 1, (0, 0, 1, 1)),
   ])
@@ -145,8 +145,8 @@ class TestAugment:
           (left, top, left + columns, top + rows)).resize((9, 9))
       if draws[0] < 0.5:
         expected = expected.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-      np.testing.assert_array_equal(
-          augment.random_square(pixels, 9, Augment(), draws), expected)
+      view = augment.random_view(*pixels.shape[:2], Augment(), draws)
+      np.testing.assert_array_equal(augment.cut(pixels, view, 9), expected)
 
   @pytest.mark.parametrize('flip', [0.0, 0.3, 1.0])
   def test_flips_as_often_as_asked(self, flip):
@@ -155,13 +155,14 @@ class TestAugment:
     settings = Augment(flip=flip)
     flipped = 0
     for example in range(500):
-      square = augment.random_square(
-          ramp, 4, settings, order.uniforms(0, example, augment.NUM_DRAWS))
+      view = augment.random_view(
+          20, 20, settings, order.uniforms(0, example, augment.NUM_DRAWS))
+      square = augment.cut(ramp, view, 4)
       flipped += square[0, 0, 0] > square[0, -1, 0]
     assert scipy.stats.binomtest(int(flipped), 500, flip).pvalue > 1e-3
 
   def test_shrinking_averages(self):
-    # Stripes of one pixel: without antialiasing some of them would survive.
+    # Without antialiasing, some of the one-pixel stripes would survive.
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 200
     small = augment.resize(stripes, 8, 8)
@@ -179,20 +180,20 @@ class TestAugment:
           squashed.mean((0, 1)), [85, 85, 85], atol=3)
 
   def test_refuses_an_unknown_fit(self):
-    with pytest.raises(ValueError, match=r"fit is one of .* got 'stretch'"):
+    with pytest.raises(ValueError, match=r"fit must be .* got 'stretch'"):
       augment.fit_square(photographs(1)[0], 8, 'stretch')
 
   @pytest.mark.parametrize('settings', [
       {'scale': (0, 1)}, {'scale': (0.5, 0.2)}, {'scale': (0.5, 1.5)},
       {'ratio': (2, 1)}, {'ratio': (0, 1)}, {'flip': 1.5}])
-  def test_refuses_ranges_that_are_none(self, settings):
+  def test_refuses_settings_out_of_range(self, settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
       Augment(**settings)
 
 
 class TestTrainBatches:
 
-  def test_every_photograph_once_an_epoch(self):
+  def test_every_photograph_occurs_once_per_epoch(self):
     source, _ = counting_source(7)
     steps = [pipeline.train_batch(source, SPEC, 0, step) for step in range(14)]
     indices = np.concatenate([b['index'] for b in steps]).reshape(8, 7)
@@ -228,7 +229,7 @@ class TestTrainBatches:
       same(batch, pipeline.train_batch(source, SPEC, 2, step))
 
   @pytest.mark.parametrize('engine', ['threads', 'tf.data'])
-  def test_seeking_reads_nothing_of_what_is_skipped(self, engine):
+  def test_skipped_steps_are_not_read(self, engine):
     source, reads = counting_source(10_000)
     with pipeline.train_stream(source, SPEC, 0, start_step=10**9,
                                engine=engine, prefetch=1) as stream:
@@ -257,17 +258,13 @@ class TestTrainBatches:
       ({'seed': -1}, 'seed and step'),
       ({'start_step': -1}, 'seed and step'),
       ({'shard': (2, 2)}, 'no shard 2 of 2'),
-      ({'shard': (0, 3)}, 'batch_size 4 cannot be split over 3'),
-      ({'engine': 'grain'}, "engine is one of .* got 'grain'"),
+      ({'shard': (0, 3)}, 'batch_size 4 cannot be split evenly over 3'),
+      ({'engine': 'grain'}, "engine must be one of .* got 'grain'"),
   ])
-  def test_refuses_at_once_what_makes_no_sense(self, arguments, message):
+  def test_refuses_invalid_arguments_at_once(self, arguments, message):
     source = from_arrays(photographs(2))
     with pytest.raises(ValueError, match=message):
       pipeline.train_stream(source, SPEC, **{'seed': 0, **arguments})
-
-  def test_steps_per_epoch(self):
-    assert pipeline.steps_per_epoch(100, 25) == 4
-    assert pipeline.steps_per_epoch(7, 4) == 1.75
 
 
 class TestEvalBatches:
@@ -308,7 +305,7 @@ class TestEvalBatches:
         1, 1, 2, 2]
 
   def test_refuses_an_unknown_fit(self):
-    with pytest.raises(ValueError, match=r"fit is one of .* got 'stretch'"):
+    with pytest.raises(ValueError, match=r"fit must be .* got 'stretch'"):
       pipeline.eval_stream(from_arrays(photographs(1)), batch_size=1,
                            image_size=8, fit='stretch')
 
@@ -354,14 +351,14 @@ class TestStreams:
     next(stream)
     start = time.monotonic()
     stream.close()
-    # What is queued would take three seconds.
+    # The queued work would take three seconds.
     assert time.monotonic() - start < 1.5
     assert not data_threads()
     assert len(reads) < 500
     with pytest.raises(StopIteration):
       next(stream)
 
-  def test_a_forgotten_stream_ends_its_threads(self):
+  def test_a_garbage_collected_stream_ends_its_threads(self):
     stream = pipeline.train_stream(
         from_arrays(photographs(3)), SPEC, 0, engine='threads')
     next(stream)

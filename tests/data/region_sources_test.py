@@ -1,5 +1,5 @@
-"""Regions: the published patterns, random and photograph-made ones, folders,
-and their way into batches."""
+"""Regions: published and random patterns, superpixels and segments, folders,
+and regions in batches."""
 
 import functools
 
@@ -9,7 +9,6 @@ import scipy.ndimage
 from PIL import Image
 
 from colorjax.data import (
-  augment,
   order,
   pipeline,
   region_patterns,
@@ -25,7 +24,7 @@ PAIRS = [('left', 'right'), ('top', 'bottom'),
          ('vertical', 'vertical_complement'),
          ('horizontal', 'horizontal_complement'),
          ('checkerboard', 'checkerboard_complement')]
-# Where the published 224 x 224 files change along an axis; '+' starts inside.
+# The axis and the positions at which the published 224 x 224 files change.
 EDGES_OF_PUBLISHED_FILES = {
     'vertical_complement': (1, [52, 112, 172]),
     'horizontal': (0, [52, 112, 172]),
@@ -35,7 +34,7 @@ EDGES_OF_PUBLISHED_FILES = {
 
 
 def photograph(seed=0, height=40, width=52):
-  """Smooth color fields, so that there are segments to find."""
+  """A photograph of flat color fields, so that there are segments to find."""
   rng = np.random.default_rng(seed)
   coarse = rng.integers(0, 256, (4, 5, 3), np.uint8)
   return np.asarray(Image.fromarray(coarse).resize(
@@ -52,7 +51,8 @@ def example(pixels=None, *, turn=0, number=0, index=0, view=None):
 
 
 def make(spec, photos=None):
-  return region_sources.parse(spec).open(photos or sources.from_arrays([photograph()]))
+  return region_sources.parse(spec).open(
+      photos or sources.from_arrays([photograph()]))
 
 
 class TestPublished:
@@ -64,7 +64,7 @@ class TestPublished:
 
   @pytest.mark.parametrize('shape', ANY_SIZE)
   @pytest.mark.parametrize(('one', 'other'), PAIRS)
-  def test_complements_share_out_every_pixel(self, one, other, shape):
+  def test_complements_divide_all_pixels(self, one, other, shape):
     inside = region_patterns.PUBLISHED[one](*shape)
     assert inside.shape == shape
     assert inside.dtype == bool
@@ -115,7 +115,7 @@ class TestRandom:
     assert shape == (1, 1) or (first != other).any()
 
   @pytest.mark.parametrize('name', region_patterns.RANDOM)
-  def test_is_hardly_ever_empty_or_full_and_reaches_everywhere(self, name):
+  def test_is_rarely_empty_or_full_and_covers_every_pixel(self, name):
     regions = np.stack([make(name)(example(number=n)) for n in range(200)])
     share = regions.mean((1, 2))
     assert ((share > 0.02) & (share < 0.98)).mean() > 0.95
@@ -124,10 +124,10 @@ class TestRandom:
     assert regions.mean(0).max() < 0.8
 
   def test_stripes_are_parallel(self):
-    """A straight stripe pattern is constant along one direction."""
+    """A stripe pattern is constant along one direction."""
     inside = region_patterns.random_stripes(
         40, 40, lambda n: np.array([0.25, 0.4, 0.1, 0.5])[:n])
-    # Its direction is 45 degrees: constant along the other diagonal.
+    # Its direction is 45 degrees, so it is constant along the other diagonal.
     np.testing.assert_array_equal(inside[1:, :-1], inside[:-1, 1:])
     assert (inside[0] != inside[0, 0]).any()
 
@@ -167,7 +167,7 @@ class TestRandom:
 class TestFromPhotographs:
 
   @pytest.mark.parametrize('name', ['superpixels', 'segments'])
-  def test_follows_edges_and_is_neither_none_nor_all(self, name):
+  def test_is_neither_empty_nor_full(self, name):
     shares = []
     for number in range(12):
       inside = make(name)(example(number=number))
@@ -177,11 +177,8 @@ class TestFromPhotographs:
       shares.append(inside.mean())
     assert np.std(shares) > 0.1
 
-  def test_segments_of_flat_fields_are_these_fields(self):
-    """Two colors: each is inside or outside as a whole, and both happen.
-
-    The blur before the search makes segments of its own along the edge.
-    """
+  def test_flat_fields_are_inside_or_outside_as_a_whole(self):
+    """The pixels near the edge are ignored: the blur makes segments there."""
     pixels = np.zeros((32, 48, 3), np.uint8)
     pixels[:, 20:] = 250, 120, 0
     found = set()
@@ -206,27 +203,27 @@ class TestFromPhotographs:
 
 class TestParse:
 
-  def test_a_list_takes_turns(self):
+  def test_the_entries_of_a_list_take_turns(self):
     mixed = make('left, all,checkerboard')
     for turn, name in enumerate(['left', 'all', 'checkerboard'] * 2):
       np.testing.assert_array_equal(
           mixed(example(turn=turn)), make(name)(example()))
 
-  def test_every_entry_of_a_list_goes_through_its_own_list(self):
+  def test_every_entry_of_a_list_cycles_through_its_own_patterns(self):
     mixed = make('halves,published')
     seen = [mixed(example(turn=turn)).tobytes() for turn in range(40)]
     assert len(set(seen[0::2])) == 4
     assert len(set(seen[1::2])) == 10
 
   @pytest.mark.parametrize('spec', ['diagonal', '', 'left,', 'published;all'])
-  def test_refuses_what_it_does_not_know(self, spec):
-    with pytest.raises(UserError, match=r'masks .* is not one of published, '):
+  def test_refuses_unknown_names(self, spec):
+    with pytest.raises(UserError, match=r'masks .* unknown; use one of publ'):
       region_sources.parse(spec)
 
 
 @pytest.fixture
 def mask_folder(tmp_path):
-  """Writes masks by name, and photographs in memory by the same names."""
+  """A function that writes masks by name and returns `folder:PATH`."""
   def write(**arrays):
     for name, array in arrays.items():
       path = tmp_path / f'{name.replace("__", "/")}.png'
@@ -260,11 +257,11 @@ class TestFolder:
   @pytest.mark.parametrize('is_mirrored', [False, True])
   def test_is_cut_and_mirrored_with_its_photograph(
       self, mask_folder, scale, is_mirrored):
-    """The photograph is its own mask: their views have to agree exactly."""
+    """The photograph is its own mask, so their views must agree exactly."""
     mask = np.random.default_rng(0).integers(0, 2, (40, 52), np.uint8) * 255
     pixels = mask.repeat(scale, 0).repeat(scale, 1)[..., None].repeat(3, 2)
     view = View(7 * scale, 11 * scale, 16 * scale, 16 * scale, is_mirrored)
-    # 48 pixels for 16 of the mask: whole multiples, so no pixel is mixed.
+    # Each mask pixel becomes 3 x 3 pixels, so no pixel is interpolated.
     square = pixels[view.top:view.top + view.rows,
                     view.left:view.left + view.columns]
     square = square.repeat(3 // scale, 0).repeat(3 // scale, 1)
@@ -276,7 +273,7 @@ class TestFolder:
     np.testing.assert_array_equal(found, square[..., 0] > 127)
 
   def test_batches_and_masks_belong_together(self, mask_folder):
-    """Random crops, flips and sizes: light where inside, whatever is drawn."""
+    """With random crops, flips and sizes, light pixels stay inside."""
     rng = np.random.default_rng(1)
     photos, arrays = [], {}
     for i in range(5):
@@ -285,10 +282,11 @@ class TestFolder:
       inside[top:top + 14, left:left + 22] = True
       photos.append(np.where(inside[..., None], 255, 0).astype(
           np.uint8).repeat(3, 2))
-      # Masks of twice the size.
+      # The masks have twice the size of the photographs.
       arrays[f'p{i}'] = inside.repeat(2, 0).repeat(2, 1)
-    spec = pipeline.TrainSpec(batch_size=5, image_size=32,
-                              regions=region_sources.parse(mask_folder(**arrays)))
+    spec = pipeline.TrainSpec(
+        batch_size=5, image_size=32,
+        regions=region_sources.parse(mask_folder(**arrays)))
     photos = named(photos, [f'p{i}.jpg' for i in range(5)])
     for step in range(6):
       batch = pipeline.train_batch(photos, spec, 0, step)
@@ -306,17 +304,17 @@ class TestFolder:
     assert '5 of the 6 photographs of folder:photos have no mask' in message
     assert 'x/a.jpg, x/b.jpg, x/c.jpg;' in message
     assert 'x/d.jpg' not in message
-    assert message.endswith('x/a.png')
+    assert message.endswith('name the mask of x/a.jpg x/a.png')
     assert '\n' not in message
 
-  def test_a_stream_says_so_before_it_starts(self, mask_folder):
+  def test_a_stream_checks_the_pairs_before_it_starts(self, mask_folder):
     spec = pipeline.TrainSpec(
         batch_size=1, image_size=8,
         regions=region_sources.parse(mask_folder(b=np.zeros((4, 4), bool))))
     with pytest.raises(UserError, match='1 of the 1 photographs'):
       pipeline.train_stream(named([photograph()], ['a.jpg']), spec, 0)
 
-  def test_refuses_folders_that_are_none(self, tmp_path):
+  def test_refuses_missing_folders_files_and_empty_folders(self, tmp_path):
     (tmp_path / 'file').touch()
     for path, message in (('none', 'does not exist'), ('file', 'not a folder'),
                           ('', 'no images in')):
@@ -336,8 +334,8 @@ class TestFolder:
     with pytest.raises(UnreadablePhoto, match=r'a\.png'):
       region(example())
 
-  def test_after_a_comma_only(self, tmp_path):
-    with pytest.raises(UserError, match='a comma has to stand before folder:'):
+  def test_folder_must_follow_a_comma(self, tmp_path):
+    with pytest.raises(UserError, match='put a comma before folder:'):
       region_sources.parse(f'leftfolder:{tmp_path}')
 
 
@@ -378,7 +376,7 @@ class TestBatches:
         same(batch, pipeline.train_batch(photographs(), spec, 2, step))
 
   def test_every_photograph_with_every_pattern(self):
-    """The published protocol: ten epochs, all combinations, once each."""
+    """As published: ten epochs contain each combination once."""
     spec = pipeline.TrainSpec(batch_size=7, image_size=16,
                               regions=region_sources.parse('published'))
     seen = []
@@ -418,11 +416,3 @@ class TestBatches:
     assert (order.region_uniforms(0, 0, 9) != order.uniforms(0, 0, 9)).all()
     np.testing.assert_array_equal(
         order.region_uniforms(5, 6, 3), order.region_uniforms(5, 6, 9)[:3])
-
-  def test_views_are_what_random_square_cuts(self):
-    pixels = photograph()
-    draws = order.uniforms(0, 4, augment.NUM_DRAWS)
-    view = augment.random_view(40, 52, augment.Augment(), draws)
-    np.testing.assert_array_equal(
-        augment.cut(pixels, view, 9),
-        augment.random_square(pixels, 9, augment.Augment(), draws))

@@ -19,7 +19,7 @@ GREY_TOP, GREY_BOTTOM = (100,) * 3, (220,) * 3
 
 
 def picture():
-  """Wider than high, top and bottom of different colors."""
+  """A wide picture whose upper and lower halves differ in color."""
   pixels = np.empty((24, 40, 3), np.uint8)
   pixels[:12], pixels[12:] = TOP, BOTTOM
   return pixels
@@ -33,7 +33,7 @@ def grey_picture(dtype=np.uint8):
 
 
 def write_odd_files(folder):
-  """Photographs of every odd kind; returns {name: (top, bottom)}."""
+  """Writes unusual but valid files; returns {name: (top, bottom) colors}."""
   image, grey = Image.fromarray(picture()), Image.fromarray(grey_picture())
   image.save(folder / 'plain.jpg', quality=95)
   image.convert('CMYK').save(folder / 'cmyk.jpg', quality=95)
@@ -45,7 +45,7 @@ def write_odd_files(folder):
   deep = picture().astype(np.uint16) * 257
   (folder / 'deep.png').write_bytes(imagecodecs.png_encode(deep))
   tifffile.imwrite(folder / 'deep.tif', deep, photometric='rgb')
-  # Turned by the camera: the file's right edge is the picture's top.
+  # Rotated by EXIF: the file's right edge is the picture's top.
   exif = Image.Exif()
   exif[0x0112] = 8
   image.transpose(Image.Transpose.ROTATE_270).save(
@@ -59,7 +59,7 @@ def write_odd_files(folder):
 
 
 def write_broken_files(folder):
-  """Files that are no photographs; returns their names."""
+  """Writes damaged files; returns their names."""
   before = set(folder.iterdir())
   data = io.BytesIO()
   Image.fromarray(skimage.data.coffee()).save(data, 'jpeg')
@@ -105,7 +105,7 @@ def grey_source(*, size=6, grey=(1, 4)):
 
 class TestOddFiles:
 
-  def test_all_are_read_rightly(self, tmp_path):
+  def test_all_are_read_correctly(self, tmp_path):
     expected = write_odd_files(tmp_path)
     source = sources.folder(tmp_path)
     assert source.size == len(expected) == 13
@@ -114,7 +114,7 @@ class TestOddFiles:
     for i in range(13):
       top, bottom = expected[source.label(i)]
       image = evaluated['image'][i]
-      # Within what JPEG and its subsampled color lose; a way from the edge.
+      # Away from the edge, within the error of JPEG with subsampled chroma.
       for rows, color in (image[:5], top), (image[-5:], bottom):
         np.testing.assert_allclose(
             rows.reshape(-1, 3).mean(0), color, atol=6,
@@ -138,7 +138,7 @@ class TestBrokenFiles:
       evaluate(screening.Screen(folder), engine=engine)
     assert '\n' not in str(caught.value)
 
-  def test_evaluation_skips_to_padding(self, folder):
+  def test_evaluation_replaces_bad_files_by_padding(self, folder):
     screen = screening.Screen(folder, on_bad_image='skip')
     evaluated = evaluate(screen)
     for row, index in enumerate(evaluated['index']):
@@ -148,7 +148,7 @@ class TestBrokenFiles:
       assert is_good or not evaluated['image'][row].any()
     assert evaluated['padding_mask'].sum() == len(self.good)
 
-  def test_training_takes_the_next_that_can_be_read(self, folder):
+  def test_training_takes_the_next_readable_photograph(self, folder):
     skipping = train(screening.Screen(folder, on_bad_image='skip'), 8)
     is_good = [folder.label(i) in self.good for i in range(folder.size)]
     everything = sources.from_arrays(
@@ -161,7 +161,7 @@ class TestBrokenFiles:
         assert got == asked
 
   @pytest.mark.parametrize('engine', ['threads', 'tf.data'])
-  def test_batches_do_not_depend_on_what_was_found_before(
+  def test_batches_do_not_depend_on_earlier_findings(
       self, folder, engine):
     screen = screening.Screen(folder, on_bad_image='skip')
     streamed = train(screen, 6, engine=engine, num_threads=4)
@@ -205,7 +205,7 @@ class TestBrokenFiles:
     assert all(opened.count(name) == 1 for name in self.broken)
     assert all(opened.count(name) == 3 for name in self.good)
 
-  def test_nothing_readable_is_one_line(self, tmp_path):
+  def test_a_source_without_readable_files_is_a_one_line_error(self, tmp_path):
     write_broken_files(tmp_path)
     screen = screening.Screen(sources.folder(tmp_path), on_bad_image='skip')
     with pytest.raises(sources.SourceError, match=(
@@ -233,7 +233,7 @@ class TestGreyPhotographs:
     assert evaluate(screen)['padding_mask'].sum() == 6
     assert screen.exclusions.lines() == []
 
-  def test_chroma_is_measured_once_if_at_all(self, monkeypatch):
+  def test_chroma_is_measured_once_per_photograph(self, monkeypatch):
     measured = []
     monkeypatch.setattr(screening, 'chroma',
                         lambda pixels: measured.append(pixels) or 50.0)
@@ -243,7 +243,7 @@ class TestGreyPhotographs:
         evaluate(screen, num_threads=1)
       assert len(measured) == expected
 
-  def test_only_grey_ones_is_one_line(self):
+  def test_a_source_of_grey_photographs_is_an_error(self):
     screen = screening.Screen(grey_source(grey=range(6)), min_chroma=4)
     with pytest.raises(sources.SourceError, match='because it is grey'):
       pipeline.train_batch(screen, SPEC, 0, 0)
@@ -256,7 +256,7 @@ class TestGreyPhotographs:
     pixels = np.full((50, 90, 3), color, np.uint8)
     assert screening.chroma(pixels) == pytest.approx(expected, abs=0.1)
 
-  def test_a_spot_of_color_counts_and_noise_does_not(self):
+  def test_a_small_colored_object_counts_and_noise_does_not(self):
     boat = np.full((200, 200, 3), 120, np.uint8)
     boat[80:140, 80:140] = (200, 30, 30)
     assert screening.chroma(boat) > 50

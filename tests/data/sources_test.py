@@ -19,7 +19,7 @@ def save(path, color='red', size=(6, 5)):
 
 class TestArrays:
 
-  def test_gives_back_what_it_was_given(self):
+  def test_returns_the_arrays(self):
     stack = np.random.default_rng(0).integers(0, 256, (3, 4, 5, 3), np.uint8)
     source = sources.from_arrays(stack, name='stack')
     assert source.size == 3
@@ -39,11 +39,11 @@ class TestArrays:
       (np.zeros((4, 4, 4), np.uint8), r'arrays\[1\] .* uint8 \[4, 4, 4\]'),
       (np.zeros((0, 4, 3), np.uint8), r'arrays\[1\] .* uint8 \[0, 4, 3\]'),
   ])
-  def test_refuses_what_is_no_photograph(self, image, message):
+  def test_refuses_other_shapes_and_dtypes(self, image, message):
     with pytest.raises(sources.SourceError, match=message):
       sources.from_arrays([np.zeros((4, 4, 3), np.uint8), image])
 
-  def test_refuses_nothing_and_wrong_numbers_of_labels(self):
+  def test_refuses_no_images_and_a_wrong_number_of_labels(self):
     with pytest.raises(sources.SourceError, match='no photographs'):
       sources.from_arrays([])
     with pytest.raises(sources.SourceError, match='1 labels for 2 images'):
@@ -61,7 +61,7 @@ class TestInMemory:
 
     return sources.Source(name='s', size=9, read=read, label=str), reads
 
-  def test_reads_once_within_the_budget_and_each_time_beyond(self):
+  def test_reads_once_within_max_bytes_and_each_time_beyond(self):
     source, reads = self.source()
     kept = sources.in_memory(source, max_bytes=650)
     for index in (4, 5, 6, 4, 5, 6, 6):
@@ -138,7 +138,7 @@ class TestFolder:
     monkeypatch.setattr(os, 'scandir', Backwards)
     assert self.labels(tmp_path) == before
 
-  def test_passes_over_what_is_hidden_or_no_photograph(
+  def test_ignores_hidden_files_and_other_kinds_of_files(
       self, tmp_path, monkeypatch):
     save(tmp_path / 'seen.png')
     save(tmp_path / '.hidden.png')
@@ -161,15 +161,14 @@ class TestFolder:
     os.symlink(tmp_path / 'photos' / '1.png', tmp_path / 'photos' / '3.png')
     assert self.labels(tmp_path / 'photos') == ['1.png', '3.png', 'more/2.png']
 
-  def test_a_link_to_nowhere_is_a_photograph_that_cannot_be_read(
-      self, tmp_path):
+  def test_a_broken_link_is_an_unreadable_photograph(self, tmp_path):
     os.symlink(tmp_path / 'gone.png', tmp_path / 'link.png')
     source = sources.folder(tmp_path)
     with pytest.raises(ValueError, match=r'link\.png') as caught:
       source.read(0)
     assert '\n' not in str(caught.value)
 
-  def test_a_name_that_is_no_utf8_can_be_printed(self, tmp_path):
+  def test_a_name_that_is_not_utf8_can_be_printed(self, tmp_path):
     save(tmp_path / 'ok.png')
     os.rename(tmp_path / 'ok.png', os.fsencode(tmp_path) + b'/\xff.png')
     source = sources.folder(tmp_path)
@@ -194,7 +193,7 @@ class TestFolder:
         sources.parse(f'folder:{tmp_path / name}', train=True)
       assert '\n' not in str(caught.value)
 
-  def test_a_folder_that_may_not_be_entered(self, tmp_path, monkeypatch):
+  def test_an_unreadable_folder_is_an_error(self, tmp_path, monkeypatch):
     save(tmp_path / 'a' / '1.png')
     scandir = os.scandir
 
@@ -213,7 +212,7 @@ class TestParse:
   @pytest.mark.parametrize('spec', [
       '', 'bundle', 'bundled:train', 'folder', 'folder:', 'tfds', 'tfds:',
       'prepared:', 'imagenet2012', '/some/path'])
-  def test_says_what_it_understands(self, spec):
+  def test_unknown_texts_are_errors_that_list_all_forms(self, spec):
     with pytest.raises(sources.SourceError) as caught:
       sources.parse(spec, train=True)
     assert repr(spec) in str(caught.value)

@@ -28,7 +28,7 @@ def encoded(number, *, form='png'):
 
 
 def prepare(root, file_format='tfrecord', features=None, counts=None):
-  """A data set of two splits, three photographs a file, as TFDS writes it."""
+  """Writes a TFDS data set of two splits with three photographs per file."""
   folder = root / 'shapes' / '1.0.0'
   folder.mkdir(parents=True)
   info = tfds.core.DatasetInfo(
@@ -37,7 +37,7 @@ def prepare(root, file_format='tfrecord', features=None, counts=None):
           data_dir=str(folder), module_name='test'),
       features=features or tfds.features.FeaturesDict({
           'image': tfds.features.Image(shape=(None, None, 3)),
-          'padding_mask': tfds.features.Image(shape=(None, None, 1)),
+          'mask': tfds.features.Image(shape=(None, None, 1)),
           'label': tfds.features.ClassLabel(num_classes=3),
           'file_name': tfds.features.Text()}))
   writer = tfds.core.SequentialWriter(info, max_examples_per_shard=3,
@@ -49,7 +49,7 @@ def prepare(root, file_format='tfrecord', features=None, counts=None):
     examples = []
     for _ in range(count):
       example = {'image': io.BytesIO(encoded(number)), 'label': number % 3,
-                 'padding_mask': np.zeros((2, 2, 1), np.uint8),
+                 'mask': np.zeros((2, 2, 1), np.uint8),
                  'file_name': f'photo {number}.png'}
       examples.append({key: example[key] for key in info.features})
       number += 1
@@ -70,13 +70,13 @@ def own_shapes(shapes, tmp_path):
 
 
 def numbers(source):
-  """Which photographs of `prepare` these are, by their color."""
+  """The numbers of the photographs in `prepare`, read from their colors."""
   return [int(source.read(i)[0, 0, 1]) // 10 for i in range(source.size)]
 
 
 class TestPreparedFolder:
 
-  def test_gives_what_tfds_gives(self, shapes):
+  def test_agrees_with_tfds(self, shapes):
     source = sources.parse(f'prepared:{shapes}', train=True)
     examples = list(tfds.as_numpy(tfds.builder_from_directory(shapes)
                                   .as_dataset('train', shuffle_files=False)))
@@ -104,7 +104,7 @@ class TestPreparedFolder:
     for spec, size in (f'{folder}', 7), (f'{folder}:test', 4):
       assert sources.parse(f'prepared:{spec}', train=True).size == size
 
-  def test_array_record_is_read_alike(self, shapes, tmp_path):
+  def test_array_record_gives_the_same_photographs(self, shapes, tmp_path):
     source = sources.parse(
         f'prepared:{prepare(tmp_path, "array_record")}', train=True)
     other = sources.parse(f'prepared:{shapes}', train=True)
@@ -124,9 +124,9 @@ class TestPreparedFolder:
 
   @pytest.mark.parametrize(('spec', 'message'), [
       ('{shapes}:valid', 'no split valid; it has train, test and parts'),
-      ('{shapes}:train[:3', 'no folder .*train'),
-      ('{shapes}/none', 'no folder .*none'),
-      ('{shapes}/..', r'no readable dataset_info\.json; give .*/1\.0\.0'),
+      ('{shapes}:train[:3', 'the folder .*train.* does not exist'),
+      ('{shapes}/none', 'the folder .*none does not exist'),
+      ('{shapes}/..', r'no readable dataset_info\.json; use .*/1\.0\.0'),
   ])
   def test_mistakes_are_one_line(self, shapes, spec, message):
     with pytest.raises(sources.SourceError, match=message) as caught:
@@ -135,11 +135,11 @@ class TestPreparedFolder:
 
   @pytest.mark.parametrize(('features', 'message'), [
       ({'one': tfds.features.Image(), 'two': tfds.features.Image()},
-       r'several photographs in an example \(one, two\)'),
+       r'several photographs in each example \(one, two\)'),
       ({'digit': tfds.features.Image(shape=(None, None, 1))},
        r'no color photograph among its features \(digit\)'),
   ])
-  def test_needs_one_photograph_in_an_example(
+  def test_needs_one_color_photograph_per_example(
       self, tmp_path, monkeypatch, features, message):
     shapes = prepare(tmp_path)
     builder = tfds.builder_from_directory(shapes)
@@ -148,7 +148,7 @@ class TestPreparedFolder:
     with pytest.raises(sources.SourceError, match=message):
       sources.parse(f'prepared:{shapes}', train=True)
 
-  def test_the_evaluation_split_has_to_exist(self, tmp_path):
+  def test_the_evaluation_split_must_exist(self, tmp_path):
     folder = prepare(tmp_path, counts={'train': 2})
     with pytest.raises(sources.SourceError, match=(
         r'no split validation or test; it has train: .*:train\[90%:\]')):
@@ -161,7 +161,7 @@ class TestRecords:
     return sorted(shapes.glob('*train.tfrecord*'))
 
   def test_records_are_those_of_tensorflow(self, shapes):
-    # Here, so that collecting the tests does not wait for TensorFlow.
+    # Imported here, so that collecting the tests does not wait for TensorFlow.
     import tensorflow as tf
     for path in self.files(shapes):
       expected = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
@@ -172,7 +172,7 @@ class TestRecords:
         with pytest.raises(IndexError):
           records[beyond]
 
-  def test_parts_are_numbered_through(self, shapes):
+  def test_parts_are_numbered_consecutively(self, shapes):
     path = str(self.files(shapes)[0])
     count = tfds.builder_from_directory(shapes).info.splits[
         'train'].shard_lengths[0]
@@ -183,7 +183,7 @@ class TestRecords:
     assert [parts[0], parts[1]] == [whole[count - 1], whole[0]]
     assert len(parts) == 2
 
-  def test_the_index_is_found_once_and_again_when_files_change(
+  def test_files_are_indexed_once_and_again_when_they_change(
       self, own_shapes, tmp_path, monkeypatch):
     found = []
     find = tfrecord.record_bounds
@@ -206,7 +206,7 @@ class TestRecords:
       assert numbers(sources.parse(spec, train=True)) == list(range(7))
       assert len(found) == times * len(files)
 
-  def test_a_cache_that_cannot_be_written_is_no_error(
+  def test_a_cache_that_cannot_be_written_is_not_an_error(
       self, shapes, tmp_path, monkeypatch):
     (tmp_path / 'file').write_text('')
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
@@ -248,11 +248,11 @@ class TestRecords:
     with pytest.raises(sources.SourceError, match=path.name):
       sources.parse(f'prepared:{own_shapes}', train=True)
 
-  def test_a_file_changed_behind_our_back_is_noticed(self, own_shapes):
+  def test_a_file_that_changes_after_opening_is_noticed(self, own_shapes):
     source = sources.parse(f'prepared:{own_shapes}', train=True)
     path = self.files(own_shapes)[0]
     path.write_bytes(path.read_bytes()[5:])
-    with pytest.raises(photo.UnreadablePhoto, match='was changed'):
+    with pytest.raises(photo.UnreadablePhoto, match='has changed'):
       source.read(0)
 
   def test_bad_pictures_name_their_record_and_file(self, tmp_path, monkeypatch):
@@ -319,7 +319,7 @@ class TestNames:
       ('imagnet2012', 'no data set imagnet2012; did you mean imagenet2012'),
       ('imagenet2012/tiny', 'BuilderConfig tiny not found'),
       ('what is this', 'what is this'),
-      (':train', 'is not tfds:NAME'),
+      (':train', 'must have the form tfds:NAME'),
   ])
   def test_mistakes_are_one_line(self, tmp_path, spec, message):
     with pytest.raises(sources.SourceError, match=message) as caught:

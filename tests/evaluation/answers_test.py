@@ -1,4 +1,4 @@
-"""Held-out figures through the contract, worked out by hand."""
+"""Metrics of methods with known colorings, compared with values by hand."""
 
 import dataclasses
 
@@ -16,9 +16,7 @@ from colorjax.evaluation import (
   answers,
   catalogue,
   measuring,
-  protocol,
   region_metrics,
-  result,
 )
 from colorjax.photo import painting
 
@@ -27,7 +25,7 @@ SIDE = 12
 
 
 def _colorizer(**fields):
-  """Two answers of one color each, the warm one three times as probable."""
+  """Two uniform colorings; the warm one is three times as probable."""
   def paint(lightness, ab):
     return jnp.broadcast_to(jnp.asarray(ab), (*lightness.shape[:-1], 2))
 
@@ -71,20 +69,20 @@ def _measure(answer, images, size=2, **more):
 
 @pytest.fixture(scope='module')
 def images():
-  """Dull colors of middle lightness: WARM and COLD are in the gamut there."""
+  """Dull colors of medium lightness, for which WARM and COLD are in gamut."""
   rng = np.random.default_rng(0)
   return rng.integers(100, 156, (5, SIDE, SIDE, 3), np.uint8)
 
 
 def _seen(images, ab):
-  """ab of a color on the photographs' lightness as an 8-bit picture has it."""
+  """ab of the 8-bit picture that has the photographs' lightness and `ab`."""
   lab = skimage.color.rgb2lab(images)
   lab[..., 1:] = ab
   rgb = np.rint(skimage.color.lab2rgb(lab) * 255) / 255
   return skimage.color.rgb2lab(rgb)[..., 1:]
 
 
-def test_figures_by_hand(images):
+def test_metrics_by_hand(images):
   mean_ab = np.asarray([3.0, 4.0], np.float32)
   values = _measure(answers.of_colorizer(
       _colorizer(), image_size=SIDE, num_proposals=8, mean_color=mean_ab),
@@ -108,21 +106,21 @@ def test_figures_by_hand(images):
     # Rounding to 8 bits moves a color by up to half a unit.
     np.testing.assert_allclose(values[name], value, atol=0.4, err_msg=name)
   assert 'bits_per_dim' not in values
-  assert 'sample_variance' not in values, 'none were asked for'
+  assert 'sample_variance' not in values, 'num_samples is 0'
   summary = catalogue.summarize(values)
   assert set(values) <= set(summary) <= set(catalogue.METRICS)
   assert summary['chroma'].n == 5
   np.testing.assert_allclose(summary['chroma'].mean, values['chroma'].mean())
 
 
-def test_calibration_errors_lie_well_inside_their_intervals():
-  """Resampling adds to an error that is 0 but for chance: it is taken off."""
+def test_calibration_errors_are_well_inside_their_intervals():
+  """Resampling biases these errors, which recentering corrects."""
   rng = np.random.default_rng(0)
   shares = rng.dirichlet(np.full(20, 2.0), (60, 2))
   ranks = rng.multinomial(400, shares)
   claimed = (np.arange(10) + 0.5) / 10
   pixels = rng.multinomial(400, rng.dirichlet(np.ones(10), 60))
-  # Each photograph is harder or easier than it seems, all together are not.
+  # Hit rates deviate for each photograph, but not on average.
   true = np.clip(claimed + rng.normal(0, 0.1, (60, 1)), 0, 1)
   hits = np.stack([pixels, rng.binomial(pixels, true),
                    rng.binomial(pixels, claimed)], -1)
@@ -134,7 +132,7 @@ def test_calibration_errors_lie_well_inside_their_intervals():
     assert 1 / 3 < (one.mean - one.low) / (one.high - one.low) < 2 / 3, name
 
 
-def test_a_method_with_one_answer_has_no_best_of_k_and_no_samples(images):
+def test_a_deterministic_method_has_no_best_of_k_and_no_samples(images):
   warm = _colorizer()
   one = deterministic(init=warm.init, loss=warm.loss, predict=warm.predict)
   values = _measure(answers.of_colorizer(
@@ -145,7 +143,7 @@ def test_a_method_with_one_answer_has_no_best_of_k_and_no_samples(images):
               'energy_score'} & values.keys()
 
 
-def test_figures_do_not_depend_on_the_batch(images):
+def test_metrics_do_not_depend_on_the_batch(images):
   answer = answers.of_colorizer(
       _colorizer(), image_size=SIDE, num_proposals=2, num_samples=3,
       num_draws=5, seed=7)
@@ -155,7 +153,7 @@ def test_figures_do_not_depend_on_the_batch(images):
     np.testing.assert_allclose(one[name], five[name], atol=1e-5, err_msg=name)
 
 
-def test_pictures_of_a_program_measure_as_the_method_that_painted_them(images):
+def test_picture_files_have_the_same_metrics_as_their_method(images):
   answer = answers.of_colorizer(_colorizer(), image_size=SIDE)
   lab = skimage.color.rgb2lab(images)
   pictures = np.asarray(painting.picture(
@@ -181,7 +179,7 @@ def test_references(images, which, perfect):
 
 
 def test_photographs_larger_than_the_network_sees():
-  """A field painted at 8 comes back at 32 along the photograph's lightness."""
+  """ab predicted at 8 x 8 is enlarged to 32 x 32 along the lightness."""
   rng = np.random.default_rng(1)
   small = rng.integers(90, 166, (2, 4, 4, 3), np.uint8)
   images = small.repeat(8, 1).repeat(8, 2)
@@ -202,8 +200,8 @@ def test_photographs_larger_than_the_network_sees():
   np.testing.assert_allclose(values['ab_distance'], expected, rtol=0.05)
 
 
-def test_hints_are_of_the_photograph_and_of_its_number(images):
-  """A method that answers with the mean of its hints."""
+def test_hints_depend_on_the_photograph_and_its_index_only(images):
+  """The method predicts the mean of its hints."""
   def predict(variables, inputs):
     del variables
     if 'hint_ab' not in inputs:
@@ -224,8 +222,7 @@ def test_hints_are_of_the_photograph_and_of_its_number(images):
 
   forward = hinted(range(5))
   np.testing.assert_allclose(hinted([4, 2]), forward[[4, 2]], rtol=1e-6)
-  # The mean of 10 pixels is nearer than any fixed color far away, and no
-  # nearer than the best constant.
+  # The mean of 10 pixels is close to the best constant color, but not better.
   ab = skimage.color.rgb2lab(images)[..., 1:].reshape(5, -1, 2)
   best = np.linalg.norm(
       ab - np.median(ab, axis=1, keepdims=True), axis=-1).mean(1)
@@ -233,8 +230,8 @@ def test_hints_are_of_the_photograph_and_of_its_number(images):
   assert (forward < 1.3 * best).all()
 
 
-def test_figures_of_regions_by_hand(images):
-  """A method that heeds a region by halves: WARM inside, half of it outside."""
+def test_region_metrics_by_hand(images):
+  """The method predicts WARM inside the region and half of it outside."""
   def predict(variables, inputs):
     del variables
     region = inputs.get('region', jnp.ones_like(inputs['lightness']))
@@ -260,7 +257,7 @@ def test_figures_of_regions_by_hand(images):
 
 
 def test_bits_per_dim_of_a_uniform_density(images):
-  """A density of 1/220 for each of the values is log2(220) bits."""
+  """A density of 1/220 for each value gives log2(220) bits."""
   def log_prob(variables, inputs, ab, keys):
     del variables, inputs, keys
     return jnp.full(len(ab), -SIDE**2 * 2 * np.log(220))
@@ -271,7 +268,7 @@ def test_bits_per_dim_of_a_uniform_density(images):
 
 
 def _counting(**fields):
-  """A sampler, and the numbers of samples that it was asked for."""
+  """A sampler, and a list of the numbers of samples of its calls."""
   asked = []
 
   def sample(variables, inputs, keys, n):
@@ -285,22 +282,22 @@ def _counting(**fields):
                  **fields), asked
 
 
-def test_a_sampler_draws_once_for_all_figures(images):
+def test_a_sampler_draws_once_for_all_metrics(images):
   method, asked = _counting(
       log_prob=lambda variables, inputs, ab, keys: jnp.zeros(len(ab)),
       log_prob_kind='lower_bound')
   values = _measure(answers.of_colorizer(
       method, image_size=SIDE, num_proposals=4, num_samples=3, num_draws=19),
       images)
-  # 19 serve as proposals, samples and draws; once more for the hints.
+  # 19 samples for proposals, samples and draws; one with hints.
   assert sorted(set(asked)) == [1, 19]
   assert {'best_of_k', 'sample_variance', 'energy_score', 'ab_distance_hinted',
           'bits_per_dim'} <= values.keys()
   assert 'hpd_coverage_90' not in values, 'a bound does not rank draws'
 
 
-def test_every_method_has_hints(images):
-  """Ten true colors on a flat guess bring it nearer."""
+def test_hints_work_with_every_method(images):
+  """Ten true colors improve a uniform prediction."""
   values = _measure(answers.of_colorizer(
       deterministic(init=lambda *_: {}, loss=lambda *_: None,
                     predict=lambda variables, inputs: jnp.broadcast_to(
@@ -315,7 +312,7 @@ WIDTHS = {'right': 1.0, 'narrow': 0.5, 'wide': 2.0}
 
 @pytest.fixture(scope='module')
 def calibrations():
-  """A normal model of fields of 6 x 6, as wide as the truth or not."""
+  """Normal models of fields of 6 x 6, with correct and wrong widths."""
   rng = np.random.default_rng(2)
   truth = rng.normal(0, 12, (24, 6, 6, 2))
   lab = np.concatenate([np.full((*truth.shape[:-1], 1), 60.0), truth], -1)
@@ -356,7 +353,7 @@ def test_a_model_of_the_right_width_is_calibrated(calibrations):
 
 
 @pytest.mark.parametrize('width', ['narrow', 'wide'])
-def test_a_miscalibrated_model_is_found_out(calibrations, width):
+def test_a_miscalibrated_model_is_detected(calibrations, width):
   wrong, right = calibrations[width], calibrations['right']
   for name in ('pit_error', 'bits_per_dim', 'energy_score'):
     assert wrong[name].mean > right[name].mean, name
@@ -368,69 +365,6 @@ def test_a_miscalibrated_model_is_found_out(calibrations, width):
     assert wrong['coverage_50'].mean > 0.75
 
 
-def _record(**changes):
-  fields = {
-      'protocol': protocol.folder(16, 'crop'), 'data': 'folder:x',
-      'photographs': ('a', 'b'), 'pixels': '00', 'num_proposals': 8,
-      'num_samples': 8, 'num_draws': 19, 'seed': 0, 'density': '',
-      'left_out': (), 'num_grey': 0, 'near_duplicates': None,
-      'drops_near_duplicates': False, 'judged': 'x', 'weights': '',
-      'networks': {}}
-  return protocol.Record(**(fields | changes))
-
-
-@pytest.mark.parametrize(('changes', 'said'), [
-    ({}, []), ({'data': 'folder:y', 'judged': 'z', 'seed': 1}, []),
-    ({'protocol': protocol.folder(32, 'crop')},
-     ['protocol image_size 16 and 32']),
-    ({'protocol': protocol.PROTOCOLS['imagenet_val5k']},
-     ['protocol name folder and imagenet_val5k',
-      'protocol image_size 16 and 256']),
-    ({'pixels': '01'}, ['other pixels']),
-    ({'photographs': ('a',), 'pixels': '01'}, ['2 and 1 photographs']),
-    ({'num_samples': 4}, ['num_samples 8 and 4']),
-    ({'weights': '12', 'networks': {'lpips_vgg': '2'}}, []),
-    ({'networks': {'lpips_alex': '2'}}, ['other weights of lpips_alex'])])
-def test_results_that_do_not_compare(changes, said):
-  record = _record(networks={'lpips_alex': '1'})
-  assert protocol.differences(record, _record(**changes)) == said
-
-
-def test_a_result_is_read_as_it_was_written(tmp_path):
-  statistics = {'psnr': np.array([np.inf, 20.0]),
-                'auc_rebalanced': np.ones((2, 2, 313))}
-  written = result.EvaluationResult(_record(), statistics,
-                          catalogue.summarize(statistics))
-  result.write(tmp_path, written)
-  read = result.load(tmp_path)
-  assert read.record == written.record
-  assert read.summary['psnr'] == written.summary['psnr']
-  assert read.summary['psnr'].num_undefined == 1
-  assert read.summary['auc_rebalanced'] == written.summary['auc_rebalanced']
-  np.testing.assert_array_equal(read.statistics['psnr'], [np.inf, 20.0])
-  assert (tmp_path / result.PHOTOGRAPHS_FILE).read_text() == (
-      'photograph,psnr\na,inf\nb,20\n')
-
-
-@pytest.mark.parametrize(('file', 'content', 'message'), [
-    (result.METRICS_FILE, None, 'holds no metrics.json'),
-    (result.METRICS_FILE, '[]', 'metrics.json holds no JSON object'),
-    (result.METRICS_FILE, '{"psnr": 3}', 'no file of metrics'),
-    (result.PROTOCOL_FILE, '{', 'protocol.json: is not valid JSON'),
-    (result.PROTOCOL_FILE, '{"data": ""}', 'no record of an evaluation'),
-    (result.STATISTICS_FILE, 'x', 'statistics.npz cannot be read')])
-def test_damaged_results_are_refused(tmp_path, file, content, message):
-  statistics = {'psnr': np.array([19.0, 20.0])}
-  result.write(tmp_path, result.EvaluationResult(_record(), statistics,
-                                       catalogue.summarize(statistics)))
-  if content is None:
-    (tmp_path / file).unlink()
-  else:
-    (tmp_path / file).write_text(content)
-  with pytest.raises(UserError, match=message):
-    result.load(tmp_path)
-
-
 @pytest.mark.parametrize('size', [1, 2, 5])
 def test_mean_color_counts_every_photograph_once(images, size):
   expected = skimage.color.rgb2lab(images)[..., 1:].mean((0, 1, 2))
@@ -438,6 +372,6 @@ def test_mean_color_counts_every_photograph_once(images, size):
       measuring.mean_color(_batches(images, size)), expected, atol=5e-3)
 
 
-def test_mean_color_of_nothing_is_refused():
+def test_mean_color_needs_a_photograph():
   with pytest.raises(UserError, match='no readable photograph'):
     measuring.mean_color([])

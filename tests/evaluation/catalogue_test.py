@@ -1,4 +1,4 @@
-"""Figures of sets, and over which photographs they are."""
+"""Metrics of sets, and the photographs that they leave out."""
 
 import json
 import math
@@ -21,7 +21,7 @@ def test_equal_pictures_are_left_out_of_a_mean_of_decibels(name):
   assert catalogue.METRICS[name].undefined
 
 
-def test_replicates_are_of_the_defined():
+def test_replicates_use_photographs_with_a_defined_value():
   np.testing.assert_array_equal(
       catalogue.replicates('psnr', PSNR),
       bootstrap.replicates(PSNR[np.isfinite(PSNR)]))
@@ -29,21 +29,21 @@ def test_replicates_are_of_the_defined():
   assert (one.mean, one.low, one.high, one.n) == (21, 21, 21, 1)
 
 
-def test_pictures_that_are_all_equal():
+def test_all_pictures_equal_to_the_photographs():
   value = catalogue.summarize({'psnr': np.full(5, np.inf)})['psnr']
   assert value.mean == math.inf
   assert (value.n, value.num_undefined) == (0, 5)
 
 
 def test_a_density_of_zero_is_not_left_out():
-  """To leave it out would reward a method that excludes the truth."""
+  """Leaving it out would reward a method that excludes the true color."""
   bits = np.array([5.0, np.inf, 6.0])
   value = catalogue.summarize({'bits_per_dim': bits})['bits_per_dim']
   assert value.mean == math.inf
   assert (value.n, value.num_undefined) == (3, 0)
 
 
-def test_psnr_of_the_mean_square_error():
+def test_psnr_of_the_mean_squared_error():
   mse = np.array([0.01, 0.0, 0.002])
   found = catalogue.summarize(
       {'rgb_rmse': np.sqrt(mse), 'ab_rmse': np.array([3.0, 0.0, 4.0])})
@@ -58,7 +58,7 @@ def test_psnr_of_the_mean_square_error():
 
 
 @pytest.mark.parametrize('name', ['fid_pytorch_fid', 'kid_pytorch_fid'])
-def test_resamples_at_once_are_those_of_each_alone(name):
+def test_resamples_at_once_equal_single_resamples(name):
   rng = np.random.default_rng(0)
   features = rng.normal(size=(40, 2, 6))
   metric = catalogue.METRICS[name]
@@ -66,4 +66,4 @@ def test_resamples_at_once_are_those_of_each_alone(name):
       features, metric.reduce, num_resamples=metric.resamples)
   np.testing.assert_allclose(
       catalogue.replicates(name, features), alone, rtol=1e-6, atol=1e-9)
-  assert json.dumps(catalogue.figure(name, features))
+  assert json.dumps(catalogue.value(name, features))

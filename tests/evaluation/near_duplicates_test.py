@@ -1,4 +1,4 @@
-"""Copies are found whatever was done to them; other photographs are not."""
+"""Near-duplicates: changed copies are found, other photographs are not."""
 
 import dataclasses
 import io
@@ -60,7 +60,7 @@ def find(test, train, **options):
   return pairs, lines
 
 
-def test_hash_is_that_of_its_definition():
+def test_hash_agrees_with_its_definition():
   """32 x 32 pixels need no resizing: the bits are those of the plain DCT."""
   level = np.random.default_rng(0).integers(0, 256, (32, 32), np.uint8)
   places = np.arange(32) + 0.5
@@ -74,7 +74,7 @@ def test_hash_is_that_of_its_definition():
   assert f'{int(got):064b}' == ''.join(bits)
 
 
-def test_contrast_is_the_deviation_of_what_is_seen():
+def test_contrast_is_the_standard_deviation_of_low_frequencies():
   rows = np.arange(32)[:, None]
   wave = 128 + 50 * np.cos(np.pi * (rows + 0.5) * 2 / 32)  # third row of DCT
   pixels = np.broadcast_to(wave.round(), (32, 32))[..., None].repeat(3, -1)
@@ -102,7 +102,7 @@ def test_copies_are_found_and_nothing_else(change):
       assert pair.distance == distance(*hashes)
 
 
-def test_nearest_first_and_at_most_so_far():
+def test_pairs_are_sorted_by_distance_and_limited():
   chelsea = PHOTOS['chelsea']
   train = source_of({'far': brighter(chelsea[:, 8:]), 'same': chelsea,
                      'other': PHOTOS['rocket']})
@@ -120,7 +120,7 @@ def test_nearest_first_and_at_most_so_far():
     find(test, train, max_distance=65)
 
 
-def test_near_hashes_of_another_motif_are_no_pair():
+def test_similar_hashes_of_different_thumbnails_are_not_a_pair():
   """Every pair of photographs is a candidate; the thumbnails decide."""
   test = source_of(PHOTOS)
   pairs, _ = find(test, test, max_distance=64)
@@ -153,12 +153,13 @@ def test_flat_photographs_are_counted_and_not_compared():
   pairs, lines = find(source_of(images, 'a'), source_of(images, 'b'))
   assert [p.test_label for p in pairs] == ['coffee']
   assert lines[-2:] == [
-      '1 of 3 photographs of a have a near-duplicate in b; not compared because'
-      ' they are flat: 2 and 2', '  coffee and coffee: 0 bits']
+      '1 of 3 photographs of a have a near-duplicate in b; '
+      '2 and 2 flat photographs were not compared',
+      '  coffee and coffee: 0 bits']
   assert any('a: 3 hashes in all' in line for line in lines)
 
 
-def test_what_the_screen_leaves_out_is_neither_hashed_nor_counted(tmp_path):
+def test_photographs_that_the_screen_leaves_out_are_not_hashed(tmp_path):
   Image.fromarray(PHOTOS['coffee']).save(tmp_path / 'b.png')
   (tmp_path / 'a.png').write_bytes(b'nothing')
   Image.fromarray(grey(PHOTOS['coffee'])).save(tmp_path / 'c.png')
@@ -176,14 +177,14 @@ def folder_of_two(folder):
   return Screen(folder, on_bad_image='skip')
 
 
-def test_lines_list_only_so_many():
+def test_lines_list_at_most_a_number_of_pairs():
   train = source_of({f'coffee {n}': PHOTOS['coffee'] for n in range(4)}, 'b')
   test = source_of({'coffee': PHOTOS['coffee'], 'cat': PHOTOS['chelsea']}, 'a')
   hashes = [near_duplicates.compute(photos, report=lambda line: None)
             for photos in (test, train)]
   pairs = near_duplicates.compare(*hashes)
   assert near_duplicates.lines(pairs, *hashes, most=3) == [
-      '1 of 2 photographs of a have a near-duplicate in b; not compared because'
-      ' they are flat: 0 and 0', *(
+      '1 of 2 photographs of a have a near-duplicate in b; '
+      '0 and 0 flat photographs were not compared', *(
           f'  coffee and coffee {n}: 0 bits' for n in range(3)),
       '  and 1 more']

@@ -1,4 +1,4 @@
-"""Every photograph gets its own picture, cut as the photograph was."""
+"""Pairing of photographs with pictures, which are cropped in the same way."""
 
 import threading
 
@@ -32,7 +32,7 @@ def put(folder, pictures):
 
 
 def negatives(names):
-  """What 'another program' made of photograph 0, 1, ..., by file name."""
+  """Negatives as the pictures of another program, by file name."""
   return {name: 255 - a_photo(n) for n, name in enumerate(names)}
 
 
@@ -56,7 +56,7 @@ def test_pictures_by_path_and_by_base_name(tmp_path):
                   'of originals: n.png, z.png']
 
 
-def test_a_stamp_changes_with_the_pictures_that_it_is_of(tmp_path):
+def test_a_stamp_changes_with_its_pictures_only(tmp_path):
   put(tmp_path, negatives(['x.png', 'y.png']))
   paired, _ = pair(a_source(['x.jpg', 'y.jpg']), tmp_path)
   before = [paired.stamp([0]), paired.stamp([1]), paired.stamp(range(2))]
@@ -68,7 +68,7 @@ def test_a_stamp_changes_with_the_pictures_that_it_is_of(tmp_path):
   assert paired.stamp(range(2)) != before[2]
 
 
-def test_nothing_is_said_where_all_is_used(tmp_path):
+def test_no_report_if_all_pictures_are_used(tmp_path):
   put(tmp_path, negatives(['x.png']))
   paired, said = pair(a_source(['x.jpg']), tmp_path)
   assert not said
@@ -77,16 +77,16 @@ def test_nothing_is_said_where_all_is_used(tmp_path):
 
 @pytest.mark.parametrize(('labels', 'names', 'message'), [
     (['a.jpg', 'b.jpg', 'c.jpg', 'd.jpg', 'e.jpg'], ['b.png'],
-     'lacks the coloring of 4 of 5 photographs: a.jpg, c.jpg, d.jpg and 1 '
+     'has no picture for 4 of 5 photographs: a.jpg, c.jpg, d.jpg and 1 '
      'more'),
-    (['a.jpg'], ['b.png'], 'lacks the coloring of 1 of 1'),
-    (['a/x.jpg', 'b/x.jpg'], ['x.png'], 'of 2 of 2 photographs: a/x.jpg, b/x'),
+    (['a.jpg'], ['b.png'], 'has no picture for 1 of 1'),
+    (['a/x.jpg', 'b/x.jpg'], ['x.png'], 'for 2 of 2 photographs: a/x.jpg, b/x'),
     (['x.jpg'], ['x.bmp', 'x.png'],
      'x.jpg has two pictures, x.bmp and x.png'),
     (['x.jpg'], ['a/x.png', 'b/x.png'], 'two pictures, a/x.png and b/x.png'),
     (['x.jpg', 'x.png'], ['x.png'],
-     'x.png may be the picture of x.jpg or of x.png')])
-def test_pairs_that_cannot_be_made(tmp_path, labels, names, message):
+     'x.png matches both x.jpg and x.png')])
+def test_photographs_that_cannot_be_paired(tmp_path, labels, names, message):
   put(tmp_path, negatives(names))
   with pytest.raises(UserError) as error:
     pair(a_source(labels), tmp_path)
@@ -94,12 +94,12 @@ def test_pairs_that_cannot_be_made(tmp_path, labels, names, message):
   assert '\n' not in str(error.value)
 
 
-def test_a_folder_that_is_not_there(tmp_path):
+def test_a_folder_that_does_not_exist(tmp_path):
   with pytest.raises(UserError, match='does not exist'):
     pair(a_source(['x.jpg']), tmp_path / 'none')
 
 
-def test_what_the_screen_leaves_out_needs_no_picture(tmp_path):
+def test_photographs_that_the_screen_leaves_out_need_no_picture(tmp_path):
   grey = np.full((12, 18, 3), 90, np.uint8)
   source = sources.from_arrays([a_photo(0), grey, a_photo(2)],
                                labels=['a.jpg', 'b.jpg', 'c.jpg'])
@@ -120,13 +120,13 @@ def test_what_the_screen_leaves_out_needs_no_picture(tmp_path):
 
 
 @pytest.mark.parametrize('fit', augment.FITS)
-def test_a_picture_of_the_photographs_size_is_cut_like_it(fit):
+def test_a_picture_of_the_photographs_size_is_made_square_like_it(fit):
   picture = a_photo(0)
   got = pairing.output_square(picture, (12, 18), SIZE, fit)
   np.testing.assert_array_equal(got, augment.fit_square(picture, SIZE, fit))
 
 
-def test_a_picture_of_the_evaluated_size_is_taken_as_it_is():
+def test_a_picture_of_the_evaluated_size_is_not_changed():
   picture = a_photo(0, (SIZE, SIZE))
   got = pairing.output_square(picture, (12, 18), SIZE, 'crop')
   np.testing.assert_array_equal(got, picture)
@@ -136,12 +136,13 @@ def test_a_picture_of_the_evaluated_size_is_taken_as_it_is():
 
 
 def test_a_picture_of_another_size_is_refused():
-  with pytest.raises(UserError, match=r'^out/x\.png is 20 x 10 pixels, its '
-                     'photograph 18 x 12; .* square of 8') as error:
+  with pytest.raises(UserError, match=r'^out/x\.png has 20 x 10 pixels, but '
+                     'its photograph has 18 x 12; .* square of side 8'
+                     ) as error:
     pairing.output_square(a_photo(0, (10, 20)), (12, 18), SIZE, 'crop',
                           name='out/x.png')
-  assert 'its side' not in str(error.value)
-  with pytest.raises(UserError, match='its side'):
+  assert 'rotated' not in str(error.value)
+  with pytest.raises(UserError, match='rotated'):
     pairing.output_square(a_photo(0, (18, 12)), (12, 18), SIZE, 'crop')
 
 
@@ -189,7 +190,7 @@ def test_photographs_are_read_once(tmp_path):
   paired, _ = pair(source, tmp_path)
   first = batches_of(paired, batch_size=2)
   assert sorted(reads) == [0, 1, 2]
-  # Batches of the source itself: sizes have to be found by another reading.
+  # Batches of the source itself do not record shapes: photographs are reread.
   paired, _ = pair(source, tmp_path)
   second = batches_of(paired, batch_size=2, photos=source)
   assert sorted(reads) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
@@ -197,7 +198,7 @@ def test_photographs_are_read_once(tmp_path):
     np.testing.assert_array_equal(one['picture'], other['picture'])
 
 
-def test_a_bad_picture_is_named_and_no_thread_stays(tmp_path):
+def test_a_bad_picture_is_named_and_no_thread_remains(tmp_path):
   put(tmp_path, negatives(['0.png', '1.png']))
   (tmp_path / '2.png').write_bytes(b'nothing')
   paired, _ = pair(a_source(['0.jpg', '1.jpg', '2.jpg']), tmp_path)
@@ -205,6 +206,6 @@ def test_a_bad_picture_is_named_and_no_thread_stays(tmp_path):
   with pytest.raises(photo.UnreadablePhoto, match=r'2\.png'):
     batches_of(paired, batch_size=1)
   put(tmp_path, {'2.png': a_photo(2, (5, 5))})
-  with pytest.raises(UserError, match=r'^2\.png is 5 x 5 pixels'):
+  with pytest.raises(UserError, match=r'^2\.png has 5 x 5 pixels'):
     batches_of(paired, batch_size=1)
   assert threading.active_count() == before

@@ -1,32 +1,57 @@
-"""What an evaluation leaves on disk, damaged in ways that disks and people do.
-
-Whole and plainly broken files are in evaluation_test.py.
-"""
+"""The files of an evaluation, intact and damaged."""
 
 import json
 
 import numpy as np
 import pytest
+from example_results import make_result
 
 from colorjax.errors import UserError
-from colorjax.evaluation import catalogue, protocol, result
+from colorjax.evaluation import result
 
 
 @pytest.fixture
 def written(tmp_path):
   statistics = {'psnr': np.random.default_rng(0).normal(20, 3, 500)}
-  found = result.EvaluationResult(protocol.Record(
-      protocol=protocol.folder(16, 'crop'), data='folder:x',
-      photographs=tuple(map(str, range(500))), pixels='00', num_proposals=8,
-      num_samples=8, num_draws=19, seed=0, density='', left_out=(),
-      num_grey=0, near_duplicates=None, drops_near_duplicates=False,
-      judged='x', weights='', networks={}), statistics,
-                        catalogue.summarize(statistics))
+  found = make_result(statistics, photographs=tuple(map(str, range(500))))
   result.write(tmp_path, found)
   return tmp_path, found
 
 
-def test_one_byte_changed_on_the_disk(written):
+def test_load_returns_what_was_written(tmp_path):
+  statistics = {'psnr': np.array([np.inf, 20.0]),
+                'auc_rebalanced': np.ones((2, 2, 313))}
+  written = make_result(statistics, photographs=('a', 'b'))
+  result.write(tmp_path, written)
+  read = result.load(tmp_path)
+  assert read.record == written.record
+  assert read.summary['psnr'] == written.summary['psnr']
+  assert read.summary['psnr'].num_undefined == 1
+  assert read.summary['auc_rebalanced'] == written.summary['auc_rebalanced']
+  np.testing.assert_array_equal(read.statistics['psnr'], [np.inf, 20.0])
+  assert (tmp_path / result.PHOTOGRAPHS_FILE).read_text() == (
+      'photograph,psnr\na,inf\nb,20\n')
+
+
+@pytest.mark.parametrize(('file', 'content', 'message'), [
+    (result.METRICS_FILE, None, 'has no metrics.json'),
+    (result.METRICS_FILE, '[]', 'metrics.json is not a JSON object'),
+    (result.METRICS_FILE, '{"psnr": 3}', 'not a metrics file'),
+    (result.PROTOCOL_FILE, '{', 'protocol.json: is not valid JSON'),
+    (result.PROTOCOL_FILE, '{"data": ""}', 'not a record of an evaluation'),
+    (result.STATISTICS_FILE, 'x', 'statistics.npz cannot be read')])
+def test_damaged_results_are_rejected(tmp_path, file, content, message):
+  statistics = {'psnr': np.array([19.0, 20.0])}
+  result.write(tmp_path, make_result(statistics, photographs=('a', 'b')))
+  if content is None:
+    (tmp_path / file).unlink()
+  else:
+    (tmp_path / file).write_text(content)
+  with pytest.raises(UserError, match=message):
+    result.load(tmp_path)
+
+
+def test_one_changed_byte_is_detected(written):
   folder, _ = written
   path = folder / result.STATISTICS_FILE
   content = path.read_bytes()
@@ -37,7 +62,7 @@ def test_one_byte_changed_on_the_disk(written):
       result.load(folder)
 
 
-def test_compressed_bytes_that_make_no_sense(written):
+def test_invalid_compressed_bytes_are_detected(written):
   folder, _ = written
   path = folder / result.STATISTICS_FILE
   content = path.read_bytes()
@@ -46,11 +71,12 @@ def test_compressed_bytes_that_make_no_sense(written):
     result.load(folder)
 
 
-def test_statistics_of_no_photograph(written):
+def test_statistics_of_another_number_of_photographs(written):
   folder, _ = written
   for value in (np.float64(3), np.zeros(499)):
     (folder / result.STATISTICS_FILE).write_bytes(result.pack({'psnr': value}))
-    with pytest.raises(UserError, match='psnr is not of the 500 photographs'):
+    with pytest.raises(UserError, match='psnr does not have a row for '
+                       'each of the 500 photographs'):
       result.load(folder)
 
 
@@ -59,11 +85,11 @@ def test_a_record_without_photographs(written):
   path = folder / result.PROTOCOL_FILE
   path.write_text(json.dumps(
       json.loads(path.read_text()) | {'photographs': None}))
-  with pytest.raises(UserError, match='no record of an evaluation'):
+  with pytest.raises(UserError, match='not a record of an evaluation'):
     result.load(folder)
 
 
-def test_metrics_do_not_vouch_for_files_that_are_being_replaced(
+def test_an_interrupted_write_leaves_no_metrics_file(
     written, monkeypatch):
   folder, found = written
 
@@ -73,5 +99,5 @@ def test_metrics_do_not_vouch_for_files_that_are_being_replaced(
   monkeypatch.setattr('os.fsync', full)
   with pytest.raises(UserError, match=r'cannot be written: No space left'):
     result.write(folder, found)
-  with pytest.raises(UserError, match=r'holds no metrics\.json'):
+  with pytest.raises(UserError, match=r'has no metrics\.json'):
     result.load(folder)

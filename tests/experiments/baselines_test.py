@@ -52,7 +52,7 @@ def run(folder, tmp_path_factory):
   return run
 
 
-def test_mean_color_is_measured_and_left_like_a_trained_run(run):
+def test_a_baseline_has_a_work_directory_like_a_trained_method(run):
   workdir, printed = run('mean_color')
   mean = skimage.color.rgb2lab(COLORS[:, None] / 255)[..., 1:].mean((0, 1))
   _, variables, image_size = saved.load(workdir)
@@ -66,17 +66,17 @@ def test_mean_color_is_measured_and_left_like_a_trained_run(run):
   ab = skimage.color.rgb2lab(COLORS[:, None] / 255)[:, 0, 1:]
   np.testing.assert_allclose(
       lines[1]['loss'], np.square((ab - mean) / 110).mean(), rtol=1e-3)
-  figures = json.loads((workdir / 'report/metrics.json').read_text())
-  assert figures['ab_distance_mean_color']['mean'] == pytest.approx(
+  metrics = json.loads((workdir / 'report/metrics.json').read_text())
+  assert metrics['ab_distance_mean_color']['mean'] == pytest.approx(
       np.linalg.norm(ab - mean, axis=-1).mean(), rel=1e-3)
-  # Its pictures are the same, where the gamut and 8 bits hold the color.
-  assert figures['ab_distance']['mean'] == pytest.approx(
-      figures['ab_distance_mean_color']['mean'], rel=0.2)
+  # Its 8-bit pictures are the same, except for colors outside the gamut.
+  assert metrics['ab_distance']['mean'] == pytest.approx(
+      metrics['ab_distance_mean_color']['mean'], rel=0.2)
   assert (workdir / 'report/index.html').exists()
   assert str(workdir / 'report/index.html') in printed
 
 
-def test_a_reference_gives_its_numbers(run, tmp_path):
+def test_parameters_are_computed_from_a_reference(run, tmp_path):
   rng = np.random.default_rng(0)
   pixels = rng.integers(0, 256, (5, 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
   Image.fromarray(pixels).save(tmp_path / 'reference.png')
@@ -93,7 +93,8 @@ def test_a_reference_gives_its_numbers(run, tmp_path):
 @pytest.mark.parametrize(('arguments', 'message'), [
     (['--method=welsh'], '--method=welsh needs --reference=FILE'),
     (['--method=grey', '--reference=a.png'],
-     '--reference=a.png: --method=grey takes none; reinhard and welsh do'),
+     '--reference=a.png: --method=grey uses no reference; '
+     'reinhard and welsh do'),
     (['--method=reinhard', '--reference=/no/such.png'], '/no/such.png'),
     (['--method=guess'], '--method'),
     ([], '--method')])

@@ -1,4 +1,4 @@
-"""The benchmarks run, and what they compare is one likelihood."""
+"""The benchmarks run, and the forms they compare are the same likelihood."""
 
 import json
 import re
@@ -8,9 +8,9 @@ import sys
 import pytest
 
 
-def run(*flags, script='benchmarks'):
+def run(*flags, script='likelihood'):
   return subprocess.run(
-      [sys.executable, '-m', f'experiments.{script}', *flags],
+      [sys.executable, '-m', f'experiments.benchmarks.{script}', *flags],
       capture_output=True, text=True, check=False)
 
 
@@ -45,10 +45,10 @@ def test_unusable_output_is_refused_before_the_work(output):
 
 
 def test_an_evaluation_is_timed():
-  done = run('--num_photos=3', '--image_size=32', script='benchmark_evaluation')
+  done = run('--num_photos=3', '--image_size=32', script='evaluation')
   assert done.returncode == 0, done.stderr
   said = re.fullmatch(
-      r'3 photographs of 32 x 32 on \d+ processors: (\d+\.\d) s, (\d) a '
+      r'3 photographs of 32 x 32 on \d+ processors: (\d+\.\d) s, (\d) per '
       r'second\n', done.stdout)
   assert said, done.stdout
   assert abs(3 / float(said[1]) - int(said[2])) <= 0.6

@@ -1,4 +1,4 @@
-"""A comparison as a user meets it: made, stopped, gone on with, refused."""
+"""`experiments.compare` as a user runs it: new, resumed, or with errors."""
 
 import csv
 import json
@@ -89,7 +89,7 @@ def test_the_table_has_every_row(finished, place):
   assert list(dict.fromkeys(row for row, _ in cells)) == rows
   tiny = cells['tiny', 'ab_distance']
   assert (tiny['seeds'], tiny['photographs']) == ('2', '3')
-  # The row is the mean of what its two evaluations say.
+  # The row is the mean of its two evaluations.
   means = [json.loads((out / f'evaluations/tiny/{seed}/metrics.json')
                       .read_text())['ab_distance']['mean'] for seed in (0, 1)]
   assert means[0] != means[1], 'two seeds are two networks'
@@ -98,19 +98,20 @@ def test_the_table_has_every_row(finished, place):
       np.std(means, ddof=1), rel=1e-3)
   assert float(cells['truth', 'ab_distance']['mean']) == 0
   assert float(tiny['seconds']) >= 0
-  # The photograph of the training set is said, and not among them.
-  assert '1 photographs were in the training set too (left out)' in (
+  # The photograph of the training set is reported and left out.
+  assert '1 photographs are also in the training set (left out)' in (
       finished.stdout)
   assert str(out) in finished.stdout
 
 
-def test_what_is_finished_is_not_done_again(finished, flags, place):
+def test_finished_jobs_are_not_repeated(finished, flags, place):
   before = (place / 'out/runs/tiny/seed0/metrics.jsonl').stat().st_mtime_ns
   shutil.rmtree(place / 'out/evaluations/grey')
   done = _run(*flags)
   assert done.returncode == 0, done.stderr
-  begun = [line for line in done.stdout.splitlines() if 'begins' in line]
-  assert begun == ['evaluate evaluations/grey: begins']
+  started = [line for line in done.stdout.splitlines()
+             if line.endswith(': started')]
+  assert started == ['evaluate evaluations/grey: started']
   assert before == (
       place / 'out/runs/tiny/seed0/metrics.jsonl').stat().st_mtime_ns
   table = (place / 'out/table.md').read_text()
@@ -118,17 +119,18 @@ def test_what_is_finished_is_not_done_again(finished, flags, place):
 
 
 @pytest.mark.parametrize(('changes', 'message'), [
-    (['--methods=nothing'], '--methods: nothing is no method; there are cl'),
-    (['--methods=common'], '--methods: common is no method'),
-    (['--methods=row=evaluate'], '--methods: evaluate is no method'),
-    (['--methods=other=mbm'], 'other_small.flags is no file'),
-    (['--seeds=one'], '--seeds=one: whole numbers'),
-    (['--outputs=somewhere'], '--outputs=somewhere: NAME=PATH is meant'),
-    (['--launch=--executor=cloud'], '--executor=cloud: one of local, slurm'),
+    (['--methods=nothing'], 'no method nothing; choose from classification'),
+    (['--methods=common'], '--methods: there is no method common'),
+    (['--methods=row=evaluate'], '--methods: there is no method evaluate'),
+    (['--methods=other=mbm'], 'other_small.flags; {} stands'),
+    (['--seeds=one'], '--seeds=one: give different integers'),
+    (['--outputs=somewhere'], '--outputs=somewhere: give NAME=PATH'),
+    (['--launch=--executor=cloud'], '--executor=cloud: choose from local'),
     (['--launch=--nothing=1'], 'unrecognized arguments: --nothing=1'),
-    (['--against=nobody'], 'against=nobody: there are the rows truth'),
+    (['--against=nobody'],
+     'against=nobody: there is no such row; choose from truth'),
     (['--metrics=beauty'], "there is no metric 'beauty'"),
-    (['--evaluations=odd={place}/out'], 'holds no metrics.json')])
+    (['--evaluations=odd={place}/out'], 'has no metrics.json')])
 def test_wrong_usage_is_one_line(finished, flags, place, changes, message):
   done = _run(*flags, *(change.format(place=place) for change in changes))
   assert done.returncode == 2
@@ -136,7 +138,7 @@ def test_wrong_usage_is_one_line(finished, flags, place, changes, message):
   assert 'Traceback' not in done.stderr
 
 
-def test_seconds_of_a_run_leave_evaluations_out(tmp_path):
+def test_seconds_of_a_run_exclude_evaluations(tmp_path):
   assert comparison.seconds_of(tmp_path) is None
   lines = [{'from_step': 0, 'to_step': 10, 'seconds': 9.0,
             'stepping_seconds': 5.0},
@@ -147,7 +149,7 @@ def test_seconds_of_a_run_leave_evaluations_out(tmp_path):
   assert comparison.seconds_of(tmp_path) == 6.0
 
 
-def test_a_line_that_was_cut_off_is_no_record(tmp_path):
+def test_an_incomplete_session_is_no_record(tmp_path):
   (tmp_path / 'sessions.jsonl').write_text(
       '{"to_step": 10, "stepping_seconds": 5.0}\n{"to_st')
   assert comparison.seconds_of(tmp_path) is None
@@ -155,11 +157,11 @@ def test_a_line_that_was_cut_off_is_no_record(tmp_path):
 
 def test_methods_are_the_scripts_that_train():
   assert compare.training_scripts() == [
-      'classification', 'inception_fusion', 'mask_gan', 'mbm',
-      'residual_autoencoder', 'xception_fusion']
+      'classification', 'fusion', 'inception_fusion', 'mask_gan', 'mbm',
+      'regression', 'residual_autoencoder', 'xception_fusion']
 
 
-def test_rows_that_are_named_where_jax_is_not_imported():
+def test_names_that_are_repeated_to_avoid_importing_jax():
   assert compare._REFERENCES == comparison.REFERENCES == answers.REFERENCES
   assert tuple(comparison.BASELINES) == compare._BASELINES
 
@@ -169,8 +171,8 @@ def test_rows_that_are_named_where_jax_is_not_imported():
     ({'runs': {'grey': ['x']}}, 'two rows are called grey'),
     ({'seeds': ()}, 'seeds='),
     ({'budget_seconds': float('nan')}, 'budget_seconds=nan'),
-    ({'methods': {'row': 'mbm'}, 'flagfiles': '{0}/{x}'}, 'is no file')])
-def test_options_that_name_no_comparison(options, message):
+    ({'methods': {'row': 'mbm'}, 'flagfiles': '{0}/{x}'}, 'there is no file')])
+def test_wrong_options(options, message):
   with pytest.raises(UserError, match=message):
     comparison.CompareOptions(workdir='out', **options)
 
@@ -178,7 +180,7 @@ def test_options_that_name_no_comparison(options, message):
 @pytest.mark.parametrize(('words', 'size', 'fits'), [
     ('--image_size=32', ['--image_size=32'], 1),
     ('--image_size 32 --protocol=folder', ['--image_size=32'], 1),
-    # A published protocol says how photographs are cut.
+    # A published protocol sets how photographs are cut.
     ('--protocol=imagenet_val50k', [], 0)])
 def test_flags_of_evaluations_reach_the_jobs(words, size, fits):
   options = comparison.CompareOptions(

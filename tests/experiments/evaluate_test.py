@@ -1,4 +1,4 @@
-"""`experiments.evaluate` as a user meets it: figures, resuming, bad input."""
+"""`experiments.evaluate` as a user runs it: metrics, resuming, errors."""
 
 import csv
 import json
@@ -24,7 +24,7 @@ TINY = ['--num_steps=3', '--batch_size=2', f'--image_size={SIZE}',
         '--report_photos=1', '--eval_every=3', '--checkpoint_every=3']
 FEW = ['--num_samples=2', '--num_draws=3', '--num_proposals=2',
        '--report_photos=2']
-# float32 in another order; one pixel of another rounding would be more.
+# Sums of float32 in another order; a pixel that differs would exceed this.
 NEARLY = {'rtol': 1e-4, 'atol': 1e-5}
 
 # torchvision's numbers of AlexNet's convolutions and their shapes.
@@ -62,7 +62,7 @@ def _statistics(workdir):
 
 
 def _assert_same(workdir, other):
-  """All statistics of both are equal up to rounding, of the same pixels."""
+  """Both have equal statistics up to rounding, of the same pixels."""
   one, two = _statistics(workdir), _statistics(other)
   assert one.keys() == two.keys()
   for name in one:
@@ -96,7 +96,7 @@ def trained(photos, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def evaluated(photos, trained, tmp_path_factory):
-  """An evaluation of it, and what it printed."""
+  """An evaluation of `trained`, and its finished process."""
   workdir = tmp_path_factory.mktemp('evaluations') / 'tiny'
   done = _done(_evaluate(photos, workdir, f'--checkpoint={trained}',
                          f'--train_data=folder:{photos}', *FEW,
@@ -113,21 +113,21 @@ def colored(photos, trained, tmp_path_factory):
   return folder
 
 
-def test_an_evaluation_leaves_what_it_says(evaluated):
+def test_an_evaluation_writes_what_it_prints(evaluated):
   workdir, done = evaluated
-  figures = _json(workdir / 'metrics.json')
+  metrics = _json(workdir / 'metrics.json')
   for name in ('psnr', 'ssim', 'ab_distance', 'best_of_k', 'sample_ab_std',
                'bits_per_dim', 'pit_error', 'auc_rebalanced'):
-    assert set(figures[name]) == {'mean', 'low', 'high', 'n'}, name
-    assert figures[name]['n'] == COUNT
-    assert figures[name]['low'] <= figures[name]['high']
+    assert set(metrics[name]) == {'mean', 'low', 'high', 'n'}, name
+    assert metrics[name]['n'] == COUNT
+    assert metrics[name]['low'] <= metrics[name]['high']
     assert f'  {name} ' in done.stdout
   with (workdir / 'photographs.csv').open() as file:
     rows = list(csv.DictReader(file))
   assert [row['photograph'] for row in rows] == [
       f'{i}.png' for i in range(COUNT)]
   assert np.mean([float(row['psnr']) for row in rows]) == pytest.approx(
-      figures['psnr']['mean'], rel=1e-4)
+      metrics['psnr']['mean'], rel=1e-4)
   record = _json(workdir / 'protocol.json')
   assert record['photographs'] == [f'{i}.png' for i in range(COUNT)]
   assert len(record['pixels']) == 64
@@ -136,7 +136,7 @@ def test_an_evaluation_leaves_what_it_says(evaluated):
   assert f'near-duplicates of training photographs: {COUNT}, kept' in (
       done.stdout)
   assert 'left out: none' in done.stdout
-  assert f'grey by nature: 0 of {COUNT}' in done.stdout
+  assert f'grey originals: 0 of {COUNT}' in done.stdout
   page = (workdir / 'report/index.html').read_text()
   for name in ('histograms', 'extremes', 'uncertainty', 'reliability', 'pit'):
     assert (workdir / f'report/{name}.png').is_file()
@@ -144,7 +144,7 @@ def test_an_evaluation_leaves_what_it_says(evaluated):
     assert str(workdir / f'report/{name}.png') in done.stdout
 
 
-def test_pictures_of_another_program_have_the_figures_of_the_checkpoint(
+def test_pictures_of_a_checkpoint_have_its_metrics(
     photos, evaluated, colored, tmp_path):
   _done(_evaluate(photos, tmp_path / 'out', f'--outputs={colored}',
                   f'--image_size={SIZE}', '--batch_size=3', *FEW))
@@ -157,8 +157,8 @@ def test_pictures_of_another_program_have_the_figures_of_the_checkpoint(
   assert not (tmp_path / 'out/report/uncertainty.png').exists()
 
 
-def test_batches_and_devices_change_no_figure(photos, trained, evaluated,
-                                              tmp_path):
+def test_metrics_do_not_depend_on_batches_and_devices(
+    photos, trained, evaluated, tmp_path):
   given = os.environ.get('XLA_FLAGS', '')
   _done(_evaluate(
       photos, tmp_path / 'out', f'--checkpoint={trained}', *FEW,
@@ -167,25 +167,24 @@ def test_batches_and_devices_change_no_figure(photos, trained, evaluated,
   _assert_same(tmp_path / 'out', evaluated[0])
 
 
-def test_the_photographs_themselves_are_without_error(photos, weights,
-                                                      tmp_path):
+def test_the_originals_have_no_error(photos, weights, tmp_path):
   workdir = tmp_path / 'truth'
   done = _done(_evaluate(
       photos, workdir, '--reference=truth', f'--image_size={SIZE}',
       f'--lpips_alex={weights}/alex.safetensors,{weights}/heads.safetensors'))
-  figures = _json(workdir / 'metrics.json')
+  metrics = _json(workdir / 'metrics.json')
   for name, best in (('lpips_alex', 0), ('ab_distance', 0), ('ssim', 1),
                      ('auc', 100)):
-    assert figures[name] == {
+    assert metrics[name] == {
         'mean': pytest.approx(best, abs=1e-5), 'n': COUNT,
         'low': pytest.approx(best, abs=1e-5),
         'high': pytest.approx(best, abs=1e-5)}, name
-  # JSON has no infinity.
+  # JSON has no infinity, so an infinite mean is null.
   nothing = {'mean': None, 'low': None, 'high': None}
-  assert figures['psnr'] == {**nothing, 'n': 0, 'num_undefined': COUNT}
-  assert figures['psnr_of_mean_mse'] == {**nothing, 'n': COUNT}
-  assert 'lpips_vgg' not in figures
-  assert 'for want of weights: fid_ddcolor' in done.stdout
+  assert metrics['psnr'] == {**nothing, 'n': 0, 'num_undefined': COUNT}
+  assert metrics['psnr_of_mean_mse'] == {**nothing, 'n': COUNT}
+  assert 'lpips_vgg' not in metrics
+  assert 'because weights are missing: fid_ddcolor' in done.stdout
 
 
 @pytest.fixture(scope='module')
@@ -215,7 +214,7 @@ IN_PARTS = """
 import os, signal, sys
 from colorjax import files
 from colorjax.runs import evaluate as run
-from experiments import common, evaluate
+from experiments import evaluate, script
 run._PART = 3
 write = files.write_bytes
 def write_and_die(path, content):
@@ -224,24 +223,24 @@ def write_and_die(path, content):
     os.kill(os.getpid(), signal.SIGKILL)
 if sys.argv.pop(1) == 'die':
   files.write_bytes = write_and_die
-common.run(evaluate.main)
+script.run(evaluate.main)
 """
 
 
 @pytest.fixture(scope='module')
 def with_broken(photos, tmp_path_factory):
-  """The photographs, and as many broken ones as fill a part."""
+  """The photographs, and enough broken ones to fill a part."""
   folder = tmp_path_factory.mktemp('with_broken')
   for path in photos.iterdir():
     shutil.copy(path, folder)
-  for letter in 'abc':  # in their order after 0, 1 and 2
+  for letter in 'abc':  # sorted after 0, 1 and 2
     (folder / f'2{letter}.png').write_bytes(b'not a photograph')
   return folder
 
 
 @pytest.fixture(scope='module')
 def grey(with_broken, tmp_path_factory):
-  """An evaluation without a method, which was killed and then went on."""
+  """An evaluation of a reference that was killed and resumed."""
   workdir = tmp_path_factory.mktemp('evaluations') / 'grey'
   flags = [f'--data=folder:{with_broken}', f'--workdir={workdir}',
            '--reference=grey', f'--image_size={SIZE}']
@@ -251,13 +250,13 @@ def grey(with_broken, tmp_path_factory):
   assert sorted((workdir / 'parts').glob('*.npz')) == [first]
   before = first.stat()
   done = _done(_python('-c', IN_PARTS, 'live', *flags, '--batch_size=2'))
-  after = first.stat()  # measured again, it would be another file
+  after = first.stat()  # if measured again, it would be another file
   assert (after.st_ino, after.st_mtime_ns) == (before.st_ino,
                                                before.st_mtime_ns)
   return workdir, done
 
 
-def test_a_killed_evaluation_goes_on(grey, with_broken, tmp_path):
+def test_a_killed_evaluation_is_resumed(grey, with_broken, tmp_path):
   workdir, done = grey
   assert len(list((workdir / 'parts').glob('*.npz'))) == 4
   _done(_evaluate(with_broken, tmp_path / 'out', '--reference=grey',
@@ -290,16 +289,16 @@ def test_pictures_that_changed_are_measured_again(photos, tmp_path):
   assert min(distances[f'{i}.png'] for i in range(1, COUNT)) > 1
 
 
-def test_other_weights_do_not_go_on(photos, tmp_path):
+def test_an_evaluation_is_not_resumed_with_other_weights(photos, tmp_path):
   (tmp_path / 'parts').mkdir()
   (tmp_path / 'parts/weights.json').write_text('{"": "of another network"}')
   done = _evaluate(photos, tmp_path, '--reference=grey')
   assert done.returncode == 2
-  assert 'was begun with other weights' in done.stderr.splitlines()[-1]
+  assert 'was started with other weights' in done.stderr.splitlines()[-1]
   assert not list((tmp_path / 'parts').glob('*.npz'))
 
 
-def test_a_finished_evaluation_says_so(grey, with_broken):
+def test_a_finished_evaluation_is_not_repeated(grey, with_broken):
   workdir, _ = grey
   before = _contents(workdir)
   done = _done(_evaluate(with_broken, workdir, '--reference=grey',
@@ -309,23 +308,23 @@ def test_a_finished_evaluation_says_so(grey, with_broken):
 
 
 def _contents(workdir):
-  """Of all files but the lock, which names the process that holds it."""
+  """The content of all files but the lock, which holds a process id."""
   return {path: path.read_bytes() for path in workdir.rglob('*')
           if path.is_file() and path.name != '.lock'}
 
 
 def _changed(colored, folder, change):
-  """A copy of the pictures in which one is another."""
+  """A copy of the pictures with one of them changed."""
   shutil.copytree(colored, folder)
   change(folder / '3.png')
   return folder
 
 
-# JAX is imported once for all mistakes, which is what takes time.
+# All cases run in one process, because importing JAX is slow.
 ONE_BY_ONE = """
 import contextlib, io, json, sys, traceback
 from absl import flags
-from experiments import common, evaluate
+from experiments import evaluate, script
 ends = []
 for arguments in json.loads(sys.argv[1]):
   flags.FLAGS.unparse_flags()
@@ -334,7 +333,7 @@ for arguments in json.loads(sys.argv[1]):
   sys.argv = ['evaluate', *arguments]
   with contextlib.redirect_stderr(io.StringIO()) as stderr:
     try:
-      common.run(evaluate.main)
+      script.run(evaluate.main)
     except SystemExit as end:
       code = end.code
     except Exception:
@@ -347,7 +346,7 @@ print(json.dumps(ends))
 @pytest.fixture(scope='module')
 def refused(photos, trained, colored, weights, grey, with_broken,
             tmp_path_factory):
-  """By the name of a mistake: exit code, stderr, work directory, its files."""
+  """Exit code, stderr, work directory and its files, by the name of a case."""
   folder = tmp_path_factory.mktemp('refused')
   missing, size, unreadable = (
       _changed(colored, folder / name, change) for name, change in (
@@ -362,8 +361,8 @@ def refused(photos, trained, colored, weights, grey, with_broken,
   alex, heads, other = (weights / f'{name}.safetensors'
                         for name in ('alex', 'heads', 'another'))
   cases = {
-      'nothing to judge': [],
-      'two to judge': [f'--checkpoint={trained}', f'--outputs={colored}'],
+      'no subject': [],
+      'two subjects': [f'--checkpoint={trained}', f'--outputs={colored}'],
       'missing picture': [f'--outputs={missing}', square],
       'size mismatch': [f'--outputs={size}', square],
       'unreadable picture': [f'--outputs={unreadable}', square],
@@ -379,7 +378,7 @@ def refused(photos, trained, colored, weights, grey, with_broken,
           '--reference=grey', square, f'--train_data=folder:{photos}'],
       'no checkpoint': [f'--checkpoint={folder}/none'],
       'damaged checkpoint': [f'--checkpoint={broken}'],
-      'one draw': [f'--checkpoint={trained}', 'num_draws=1'],
+      'one draw': [f'--checkpoint={trained}', '--num_draws=1'],
       'duplicates of nothing': [*truth, '--drop_near_duplicates'],
       'no training photographs': [*truth, f'--train_data=folder:{folder}/none'],
   }
@@ -398,16 +397,17 @@ def refused(photos, trained, colored, weights, grey, with_broken,
 
 
 @pytest.mark.parametrize(('name', 'message'), [
-    ('nothing to judge', 'one of checkpoint, outputs and reference'),
-    ('two to judge', 'given: checkpoint, outputs'),
-    ('missing picture', 'lacks the coloring of 1 of 7 photographs: 3.png'),
-    ('size mismatch', '3.png is 20 x 30 pixels, its photograph 32 x 32'),
+    ('no subject', 'one of checkpoint, outputs and reference'),
+    ('two subjects', 'given: checkpoint, outputs'),
+    ('missing picture', 'has no picture for 1 of 7 photographs: 3.png'),
+    ('size mismatch',
+     '3.png has 20 x 30 pixels, but its photograph has 32 x 32'),
     ('unreadable picture', '3.png'),
     ('no folder of pictures', 'none'),
-    ('size of the protocol', 'image_size=64: protocol=imagenet_val5k'),
+    ('size of the protocol', '--image_size=64: --protocol=imagenet_val5k'),
     ('too few photographs', '5000'),
     ('no names', 'protocol=imagenet_ctest10k needs names'),
-    ('one file of two', 'lpips_alex takes two files'),
+    ('one file of two', 'lpips_alex needs two files'),
     ('another network', 'another.safetensors'),
     ('another evaluation', '--seed was 0, is 1'),
     ('duplicates dropped too late', '--train_data was not set'),
@@ -416,14 +416,14 @@ def refused(photos, trained, colored, weights, grey, with_broken,
     ('one draw', 'num_draws=1'),
     ('duplicates of nothing', 'drop_near_duplicates needs train_data'),
     ('no training photographs', 'none')])
-def test_bad_input_is_one_line_and_leaves_no_figures(refused, name, message):
+def test_bad_input_is_one_line_and_leaves_no_metrics(refused, name, message):
   code, stderr, workdir, before = refused[name]
   assert code == 2, stderr
   assert len(stderr.splitlines()) == 1, stderr
   assert stderr.startswith('error: ')
   assert message in stderr
   if name in ('size mismatch', 'unreadable picture'):
-    # Found on the way: the same command goes on when it is mended.
+    # Found while measuring: the same command resumes when it is fixed.
     assert {path.name for path in _contents(workdir)} <= {
       'flags.txt', 'weights.json'}
   else:

@@ -1,4 +1,4 @@
-"""What the fusion experiments add to the shared trainer."""
+"""The fusion experiments: row titles of reports, and errors."""
 
 import json
 import pathlib
@@ -34,7 +34,7 @@ class _Method:
     return logits
 
 
-def test_titles_of_a_report(tmp_path):
+def test_class_titles_of_a_report(tmp_path):
   path = tmp_path / 'imagenet_class_index.json'
   path.write_text(json.dumps(
       {str(k): [f'n{k:08}', f'class_{k}'] for k in range(1000)}))
@@ -55,8 +55,9 @@ def test_titles_need_a_file_of_names(tmp_path):
 
 
 @pytest.mark.parametrize(('name', 'flag', 'message'), [
-    ('inception', '--embedding_size=74', 'sees at least 75'),
-    ('xception', '--image_size=60', 'divisible by 8, got 60 x 60'),
+    ('inception', '--embedding_size=74', 'needs at least 75'),
+    ('xception', '--image_size=60',
+     '--image_size=60 x 60: this network needs sides divisible by 8'),
     ('xception', '--prior=no.json', '--prior=no.json: there is no such file'),
     ('xception', '--backbone_weights=no.h5', 'no.h5: no such file'),
 ])

@@ -1,4 +1,4 @@
-"""The prior of colors as a user measures it, and as an experiment takes it."""
+"""`experiments.measure_prior`, and how experiments use the prior."""
 
 import dataclasses
 import json
@@ -96,7 +96,7 @@ def test_published_bins_of_reduced_photographs(folder, tmp_path):
   np.testing.assert_allclose(found.prior, _oracle(ab, bins), atol=1e-5)
 
 
-def test_an_experiment_takes_the_numbers_and_needs_no_file(
+def test_an_experiment_stores_the_prior_in_its_settings(
     folder, derived, tmp_path):
   source, workdir = derived[0], tmp_path / 'run'
   copy = tmp_path / 'prior.json'
@@ -115,8 +115,8 @@ def test_an_experiment_takes_the_numbers_and_needs_no_file(
   for line in lines:
     assert np.isfinite(line['loss'])
     assert line['loss'] != line['loss_unweighted']
-  figures = json.loads((workdir / 'report/metrics.json').read_text())
-  assert 3 < figures['bits_per_dim']['mean'] < 9
+  metrics = json.loads((workdir / 'report/metrics.json').read_text())
+  assert 3 < metrics['bits_per_dim']['mean'] < 9
 
   copy.unlink()
   done = _run('colorize', f'--checkpoint={workdir}',
@@ -125,7 +125,7 @@ def test_an_experiment_takes_the_numbers_and_needs_no_file(
   assert (tmp_path / 'out/0.png').exists()
 
 
-def test_an_experiment_measures_its_prior_itself(folder, tmp_path):
+def test_an_experiment_measures_its_own_prior(folder, tmp_path):
   workdir = tmp_path / 'run'
   arguments = [f'--data=folder:{folder}', f'--eval_data=folder:{folder}',
                f'--workdir={workdir}', *TINY, '--noreport']
@@ -136,7 +136,7 @@ def test_an_experiment_measures_its_prior_itself(folder, tmp_path):
   record = json.loads((workdir / 'colorizer.json').read_text())
   assert record['settings']['prior'] == found.prior
   assert record['asking']['readout'] == 'annealed_mean'
-  # A prior of other photographs or of another resolution is used, and told of.
+  # A prior of other photographs or another resolution is used, with a note.
   other = dataclasses.replace(found, data='bundled', block_size=1)
   other.write(tmp_path / 'other.json')
   done = _run('classification', *arguments, f'--workdir={tmp_path / "b"}',
@@ -159,7 +159,7 @@ def test_wrong_settings_are_found_before_a_prior_is_measured(
     (['--prior=PRIOR', '--sigma=3'],
      'was measured with --sigma=5.0 instead of 3.0'),
     (['--prior=PRIOR', '--rebalance=1.5'], 'rebalance')])
-def test_what_an_experiment_refuses(derived, arguments, message, tmp_path):
+def test_errors_of_an_experiment(derived, arguments, message, tmp_path):
   arguments = [x.replace('PRIOR', str(derived[0])) for x in arguments]
   done = _run('classification', f'--workdir={tmp_path / "run"}', *arguments)
   assert done.returncode == 2
@@ -173,9 +173,9 @@ def test_what_an_experiment_refuses(derived, arguments, message, tmp_path):
     (['--output=x.json', '--image_size=30'],
      '--image_size=30 is not a multiple of --block_size=4'),
     (['--output=/no/such/folder/x.json'],
-     '--output=/no/such/folder/x.json: cannot be written there'),
-    ([f'--output={ROOT}'], 'cannot be written there; name a file')])
-def test_what_the_measurement_refuses(arguments, message):
+     '--output=/no/such/folder/x.json: cannot be written'),
+    ([f'--output={ROOT}'], 'cannot be written; give a file')])
+def test_errors_of_the_measurement(arguments, message):
   done = _run('measure_prior', *arguments)
   assert done.returncode == 2
   assert len(done.stderr.splitlines()) == 1, done.stderr
@@ -185,11 +185,11 @@ def test_what_the_measurement_refuses(arguments, message):
 @pytest.mark.parametrize(('text', 'message'), [
     (None, 'no such file; experiments.measure_prior'),
     ('no json', 'is not valid JSON'),
-    ('[1, 2]', 'not a prior that'),
-    ('{"bins": [[0, 0]], "prior": [1]}', 'not a prior that .* missing'),
+    ('[1, 2]', 'not a prior written by'),
+    ('{"bins": [[0, 0]], "prior": [1]}', 'not a prior written by .* missing'),
     ('MORE', '2 probabilities do not fit 1 bins'),
     ('NAN', 'a number is not finite')])
-def test_a_file_that_is_no_prior_is_one_line(text, message, tmp_path):
+def test_a_file_that_holds_no_prior_is_refused(text, message, tmp_path):
   path = tmp_path / 'prior.json'
   fields = {'data': 'x', 'photos': 1, 'image_size': 8, 'block_size': 1,
             'num_neighbors': 1, 'sigma': 5.0, 'bins': [[0.0, 0.0]]}

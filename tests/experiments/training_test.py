@@ -1,4 +1,4 @@
-"""The scripts as a user meets them: help, wrong usage, a run and its end."""
+"""Training scripts as a user runs them: help, wrong usage, a short run."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def _run(*arguments, **environment):
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-  """Four photographs and a file that is none."""
+  """Four photographs and a file that is not a photograph."""
   path = tmp_path_factory.mktemp('photos')
   rng = np.random.default_rng(0)
   for i in range(4):
@@ -64,7 +64,7 @@ def test_help_is_fast_and_touches_no_device(script):
   assert '--' in done.stdout
 
 
-def test_a_run_leaves_what_the_readme_says(finished):
+def test_a_run_writes_what_the_readme_says(finished):
   workdir, done = finished
   for name in ('flags.txt', 'metrics.jsonl', 'checkpoints', 'colorizer.json',
                'tensorboard', 'report/index.html', 'report/metrics.json',
@@ -76,18 +76,18 @@ def test_a_run_leaves_what_the_readme_says(finished):
   assert [x['step'] for x in lines if x['split'] == 'train'] == [1, 2, 3, 4]
   assert [x['step'] for x in lines if x['split'] == 'validation'] == [2, 4]
   assert all(np.isfinite(x['loss']) for x in lines)
-  figures = json.loads((workdir / 'report/metrics.json').read_text())
+  metrics = json.loads((workdir / 'report/metrics.json').read_text())
   for name in ('ab_distance_grey', 'ab_distance_mean_color',
                'ab_distance', 'best_of_k'):
-    assert set(figures[name]) == {'mean', 'low', 'high', 'n'}
-    assert figures[name]['n'] == 4
+    assert set(metrics[name]) == {'mean', 'low', 'high', 'n'}
+    assert metrics[name]['n'] == 4
     assert name in done.stdout
   assert str(workdir / 'report/index.html') in done.stdout
-  # The file that is no photograph is counted and named.
+  # The broken file is counted and named.
   assert 'broken.png' in done.stdout
 
 
-def test_a_finished_run_says_so(finished, folder):
+def test_a_finished_run_is_not_repeated(finished, folder):
   workdir, _ = finished
   before = (workdir / 'metrics.jsonl').read_bytes()
   done = _run('experiments.mbm', f'--flagfile={workdir / "flags.txt"}')
@@ -156,10 +156,10 @@ def test_on_bad_image_fail_names_the_file(folder, tmp_path):
      '--xla_cpu_experimental_ynn_fusion_type=3'),
     ('', '0.13.0', ''),
     ('', '0.9.2', '')])
-def test_the_xla_flag_is_set_where_it_is_known(
+def test_the_xla_flag_is_set_if_jaxlib_has_it(
     given, version, expected, monkeypatch):
-  from experiments import common
+  from experiments import script
   monkeypatch.setenv('XLA_FLAGS', given)
-  monkeypatch.setattr(common.importlib.metadata, 'version', lambda _: version)
-  common.prepare_xla()
+  monkeypatch.setattr(script.importlib.metadata, 'version', lambda _: version)
+  script.prepare_xla()
   assert os.environ['XLA_FLAGS'] == expected

@@ -1,4 +1,4 @@
-"""Tasks on this machine: small programs, really run."""
+"""Tasks on this machine, with small programs that are really run."""
 
 import dataclasses
 import os
@@ -15,7 +15,7 @@ from launch.supervisor import Task
 
 ROOT = pathlib.Path(__file__).parents[2]
 
-# Notes when it begins and ends, and on which device.
+# Writes down when it starts and ends, and on which device.
 _NOTES = """
 import os, pathlib, sys, time
 notes = pathlib.Path(sys.argv[1])
@@ -28,7 +28,7 @@ note('end')
 pathlib.Path(sys.argv[3]).touch()
 """
 
-# Saves at Ctrl-C, and takes its time for it.
+# Saves at Ctrl-C, which takes a while.
 _SAVES = """
 import pathlib, signal, sys, time
 folder = pathlib.Path(sys.argv[1])
@@ -40,13 +40,13 @@ except KeyboardInterrupt:
   (folder / 'saved').touch()
 """
 
-# Does not end at Ctrl-C.
+# Ignores Ctrl-C.
 _DEAF = """
 import pathlib, signal, sys, time
 signal.signal(signal.SIGINT, lambda *_: (folder / 'heard').touch())
 folder = pathlib.Path(sys.argv[1])
 (folder / 'ready').touch()
-time.sleep(30)  # goes on after the signal
+time.sleep(30)  # continues after the signal
 """
 
 _LAUNCHER = """
@@ -83,25 +83,25 @@ def _notes(folder):
   return [line.split() for line in (folder / 'notes').read_text().splitlines()]
 
 
-def test_what_is_done_is_not_run(tmp_path):
+def test_jobs_that_are_done_are_not_run(tmp_path):
   (tmp_path / 'a.done').touch()
   said = []
   assert local.run([_noting(tmp_path, 'a'), _noting(tmp_path, 'b')],
                   say=said.append) == []
   assert {name for _, name, _ in _notes(tmp_path)} == {'b'}
   assert not (tmp_path / 'logs' / 'a.log').exists()
-  assert said[0] == 'b: begins'
+  assert said[0] == 'b: started'
   assert said[1].startswith('b: done in ')
   assert said[1].endswith('; 1 of 1')
   assert local.run([_noting(tmp_path, 'b')], say=said.append) == []
   assert len(said) == 2
 
 
-def test_a_job_that_fails_is_said_and_the_others_run(tmp_path):
+def test_a_failed_job_is_reported_and_the_others_run(tmp_path):
   bad = _job(tmp_path, 'bad', 'print("so far"); raise SystemExit("no such x")')
-  # Exit code 0, but nothing to show for it.
+  # Exit code 0, but no result.
   idle = _job(tmp_path, 'idle', 'print("all is well")')
-  # A result, but also an exit code.
+  # A result, but a nonzero exit code.
   late = _job(tmp_path, 'late', 'import pathlib, sys; '
               'pathlib.Path(sys.argv[1]).touch(); sys.exit(3)',
               tmp_path / 'late.done')
@@ -112,7 +112,7 @@ def test_a_job_that_fails_is_said_and_the_others_run(tmp_path):
   assert good.is_done()
   (line,) = (line for line in said if line.startswith('bad: FAILED'))
   assert line.startswith(
-      f'bad: FAILED (no such x); all of it is in {bad.log}; 1 of 4, about ')
+      f'bad: FAILED (no such x); see {bad.log}; 1 of 4, about ')
   assert any(line.startswith('idle: FAILED (all is well)') for line in said)
   assert 'about' not in said[-1], 'nothing is left'
 
@@ -170,7 +170,7 @@ def test_ctrl_c_of_the_terminal_reaches_the_launcher_alone(tmp_path):
   assert supervisor.last_line(job.log) == 'True'
 
 
-def test_a_log_is_added_to(tmp_path):
+def test_a_log_is_appended_to(tmp_path):
   job = _job(tmp_path, 'job', 'import sys; print("out", flush=True); '
              'print("err", file=sys.stderr)')
   for _ in range(2):
@@ -219,15 +219,15 @@ _NOHUP = _BACKGROUND.replace('SIGINT', 'SIGHUP')
     (signal.SIGINT, ''), (signal.SIGTERM, ''), (signal.SIGHUP, ''),
     (signal.SIGTERM, _BACKGROUND)],
     ids=['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGTERM in the background'])
-def test_an_interruption_is_handed_on_and_waits(tmp_path, number, before):
+def test_a_signal_is_passed_on_and_jobs_may_save(tmp_path, number, before):
   if signal.getsignal(number) is signal.SIG_IGN:
-    pytest.skip('nohup has this signal ignored')
+    pytest.skip('this signal is ignored, as under nohup')
   launcher = _launch(tmp_path, _SAVES, before=before)
   launcher.send_signal(number)
   said, _ = launcher.communicate(timeout=20)
   assert launcher.returncode == 0, said
   assert said.splitlines() == [
-      'first: begins', 'interrupted: 1 running tasks save and end',
+      'first: started', 'interrupted: waiting for 1 running tasks to save',
       'launcher ends; saved: True']
   assert not (tmp_path / 'second.log').exists()
 
@@ -235,17 +235,17 @@ def test_an_interruption_is_handed_on_and_waits(tmp_path, number, before):
 @pytest.mark.parametrize(('number', 'before'), [
     (signal.SIGINT, _BACKGROUND), (signal.SIGHUP, _NOHUP)],
     ids=['background', 'nohup'])
-def test_what_a_launcher_was_told_to_ignore(tmp_path, number, before):
+def test_ignored_signals_stay_ignored(tmp_path, number, before):
   launcher = _launch(tmp_path, _SAVES, before=before)
   launcher.send_signal(number)
-  time.sleep(1.2)  # saving would be over by now
+  time.sleep(1.2)  # saving would have ended by now
   assert launcher.poll() is None
   assert not (tmp_path / 'saved').exists()
   launcher.send_signal(signal.SIGTERM)
   launcher.communicate(timeout=20)
 
 
-def test_a_second_interruption_does_not_wait(tmp_path):
+def test_a_second_signal_kills_the_jobs(tmp_path):
   launcher = _launch(tmp_path, _DEAF)
   launcher.send_signal(signal.SIGINT)
   _wait_for(tmp_path / 'heard')
@@ -256,7 +256,7 @@ def test_a_second_interruption_does_not_wait(tmp_path):
   assert said.splitlines()[-1] == 'launcher ends; saved: False'
 
 
-def test_whatever_ends_the_launcher_ends_its_jobs(tmp_path):
+def test_an_error_of_the_launcher_stops_its_jobs(tmp_path):
   handlers = [signal.getsignal(number) for number in (
       signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
   good = _job(tmp_path, 'good', _SAVES, tmp_path)
@@ -274,5 +274,5 @@ def test_whatever_ends_the_launcher_ends_its_jobs(tmp_path):
       signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
 
 
-def test_commands_are_of_this_interpreter():
+def test_commands_use_this_interpreter():
   assert local.python('a.b', '--c=1') == [sys.executable, '-m', 'a.b', '--c=1']

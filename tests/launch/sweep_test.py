@@ -48,8 +48,8 @@ def test_runs_are_all_combinations_and_only_the_missing_start(place):
       '--rate=2.0\n--seed=1\n')
   before = place.record('rate=0.1__seed=0')
   said = place.run('--set=rate=2,0.1,3', '--set=seed=0,1')
-  assert [line for line in said.splitlines() if 'begins' in line] == [
-      'rate=3.0__seed=0: begins', 'rate=3.0__seed=1: begins']
+  assert [line for line in said.splitlines() if 'started' in line] == [
+      'rate=3.0__seed=0: started', 'rate=3.0__seed=1: started']
   assert place.record('rate=0.1__seed=0') == before
   said = place.sweep('run')
   assert said.splitlines() == ['6 runs: 6 finished'] * 2
@@ -106,11 +106,11 @@ def test_failures_by_kind(place):
   assert 'error: step 2: loss nan' in table
   # The same command leaves them alone.
   said = place.sweep('run', rc=1)
-  assert 'begins' not in said
+  assert 'started' not in said
   # A cause that was mended.
   (place.path('mode=nan') / 'launch.flags').write_text('--mode=good\n')
   said = place.sweep('retry', '--max_retries=0', rc=1)
-  assert sum('begins' in line for line in said.splitlines()) == 3
+  assert sum('started' in line for line in said.splitlines()) == 3
   assert ended('nan') == ('finished', 0, 2)
   assert ended('crash') == ('failed', 1, 3)
 
@@ -195,7 +195,7 @@ def test_integers_stay_integers(place):
     (['--flagfile=no.flags'], 'no.flags'),
     (['--experiment=mine.other'], 'there is no script mine.other'),
     (['--experiment=nothing'], 'there is no script experiments.nothing'),
-    (['--executor=cloud'], '--executor=cloud: one of local, slurm, dry_run'),
+    (['--executor=cloud'], '--executor=cloud: choose from local, slurm'),
     (['--qos=high'], '--qos: only with --executor=slurm'),
     (['--runs_at_once=999'], '--runs_at_once=999: from 1 to'),
     (['--runs_per_gpu=2'], 'this machine has no GPU'),

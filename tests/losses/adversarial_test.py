@@ -1,4 +1,4 @@
-"""colorjax.losses.adversarial against optax, hand values and extremes."""
+"""Adversarial losses against optax and values worked out by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ def test_least_squares_is_the_squared_error_of_optax():
         LOGITS, jnp.full_like(LOGITS, label)), rtol=1e-6)
 
 
-def test_hinge_is_that_of_optax_and_has_no_margin_for_the_generator():
+def test_hinge_equals_optax_and_has_no_margin_for_the_generator():
   loss = LOSSES['hinge']
   for found, label in ((loss.real, 1), (loss.fake, -1)):
     np.testing.assert_allclose(found(LOGITS), optax.hinge_loss(
@@ -37,9 +37,9 @@ def test_hinge_is_that_of_optax_and_has_no_margin_for_the_generator():
 
 
 @pytest.mark.parametrize('name', LOSSES)
-def test_pushes_the_right_way_and_is_finite_everywhere(name):
+def test_gradients_have_the_right_sign_and_are_finite(name):
   loss = LOSSES[name]
-  # Inside of every margin and target.
+  # Logits inside all margins and between the targets.
   logits = loss.boundary + jnp.array([-0.4, 0.0, 0.4])
   for function, sign in ((loss.real, -1), (loss.fake, 1),
                          (loss.generator, -1)):
@@ -51,8 +51,7 @@ def test_pushes_the_right_way_and_is_finite_everywhere(name):
 
 
 @pytest.mark.parametrize('name', LOSSES)
-def test_is_undecided_at_the_boundary(name):
-  """Both halves of the discriminator's loss balance there."""
+def test_boundary_balances_the_terms_of_the_discriminator(name):
   loss = LOSSES[name]
   total = jax.grad(lambda x: loss.real(x) + loss.fake(x))
   assert total(loss.boundary) == pytest.approx(0, abs=1e-6)
@@ -60,11 +59,11 @@ def test_is_undecided_at_the_boundary(name):
 
 
 def test_generator_of_bce_does_not_saturate():
-  """Where the discriminator is sure, the minimax form has no gradient."""
-  sure = -30.0
-  assert jax.grad(LOSSES['bce'].generator)(sure) == pytest.approx(-1)
-  assert jax.grad(lambda x: -LOSSES['bce'].fake(x))(sure) == pytest.approx(
-      0, abs=1e-9)
+  """If the discriminator is confident, the minimax loss has no gradient."""
+  confident = -30.0
+  assert jax.grad(LOSSES['bce'].generator)(confident) == pytest.approx(-1)
+  assert jax.grad(lambda x: -LOSSES['bce'].fake(x))(
+      confident) == pytest.approx(0, abs=1e-9)
 
 
 def test_masked_squared_error_by_hand():
@@ -81,5 +80,5 @@ def test_masked_squared_error_by_hand():
     [(1, 4, 4, 2), (1, 4, 4, 2), (1, 4, 4, 2)],
     [(1, 4, 4, 2), (4, 4, 2), (1, 4, 4, 1)]])
 def test_masked_squared_error_refuses_to_broadcast(shapes):
-  with pytest.raises(ValueError, match='the region one channel'):
+  with pytest.raises(ValueError, match='must have the same shape'):
     adversarial.masked_squared_error(*(jnp.zeros(s) for s in shapes))

@@ -1,7 +1,6 @@
-"""Component families against scipy, published formulas and their own laws.
+"""Component families against scipy, published formulas and consistency checks.
 
-Where a test needs double precision it says so with `jax.enable_x64`: the
-formulas are judged there, and float32 by how close it comes.
+Tests that check a formula to full precision use `jax.enable_x64`.
 """
 
 import dataclasses
@@ -54,7 +53,7 @@ def test_logistic_masses_agree_with_scipy_and_sum_to_one(levels):
     np.testing.assert_allclose(masses.sum(0), 1, rtol=1e-12)
 
 
-def test_logistic_takes_the_bin_that_holds_x_and_the_ends():
+def test_logistic_log_prob_is_constant_within_a_bin():
   family = losses.discretized_logistic(levels=4)
   at = lambda x: float(family.log_prob(jnp.float32(x), 0.2, 0.0))  # noqa: E731
   assert at(0.0) == at(0.2499) != at(0.25)
@@ -66,7 +65,7 @@ def test_continuous_bernoulli_integrates_to_one(name):
   family = FAMILIES[name]
   log_density = jax.jit(family.log_density or family.log_prob)
   for raw in RAW:
-    # All mass of a steep density lies within a few 1 / |raw| of its end.
+    # A steep density is concentrated within a few 1 / |raw| of one end.
     near = 40 / max(abs(raw), 40)
     low, high = (1 - near, 1) if raw > 0 else (0, near)
     with jax.enable_x64(True):
@@ -92,7 +91,7 @@ def test_continuous_bernoulli_mean_and_density_as_published(mu):
       family.mean(jnp.float32(logit)), mean, atol=2e-7)
 
 
-def test_continuous_bernoulli_is_smooth_where_its_formulas_meet():
+def test_continuous_bernoulli_is_smooth_where_its_formulas_switch():
   family = losses.continuous_bernoulli()
   with jax.enable_x64(True):
     for at in (-1.0, 0.0, 1.0):
@@ -102,7 +101,7 @@ def test_continuous_bernoulli_is_smooth_where_its_formulas_meet():
         low, high = jax.jit(jax.vmap(function))(logits)
         assert abs(high - low) < 1e-8
     np.testing.assert_allclose(family.log_prob(0.3, 0.0), 0, atol=1e-15)
-    # The variance of a uniform variable.
+    # 1/12 is the variance of a uniform variable.
     np.testing.assert_allclose(
         jax.jit(jax.grad(family.mean))(0.0), 1 / 12, rtol=1e-12)
 
@@ -116,7 +115,7 @@ def test_logistic_density_integrates_to_one():
 
 
 @every_built_in
-def test_every_element_function_is_finite(name):
+def test_every_elementwise_function_is_finite(name):
   family = FAMILIES[name]
   targets, *params = (
       jnp.asarray(p.ravel(), jnp.float32) for p in np.meshgrid(
@@ -142,16 +141,16 @@ def test_raw_outputs_of_zero_start_at_grey(name):
   family = FAMILIES[name]
   zeros = (jnp.zeros(()),) * family.num_params
   np.testing.assert_allclose(family.mean(*zeros), 0.5, atol=1e-6)
-  # Wide enough that every color has a gradient to follow.
+  # Wide enough to give every color a useful gradient.
   assert family.log_prob(0.2, *zeros) - family.log_prob(0.5, *zeros) > -8
 
 
 @every_built_in
-def test_sample_means_are_the_family_means(name):
+def test_sample_means_equal_the_family_means(name):
   family = FAMILIES[name]
   grid = list(np.meshgrid(
       *[[-3.0, -0.5, 0.0, 1.0, 4.0]] * family.num_params))
-  if name == 'gaussian':  # clipping to [0, 1] moves the mean of wide ones
+  if name == 'gaussian':  # clipping to [0, 1] shifts the mean of wide ones
     grid[0], grid[1] = grid[0] / 4, grid[1] / 4 - 1.5
   params = tuple(jnp.asarray(p.ravel(), jnp.float32) for p in grid)
   draws = jax.jit(jax.vmap(lambda k: family.sample(k, *params)))(
@@ -160,7 +159,7 @@ def test_sample_means_are_the_family_means(name):
 
 
 @pytest.mark.parametrize('raw_scale', [-3.0, 0.0, 4.0, 7.9, 8.1, 30.0, 1e4])
-def test_logistic_mean_is_that_of_its_masses(raw_scale):
+def test_logistic_mean_is_the_mean_of_its_masses(raw_scale):
   family = losses.discretized_logistic(levels=64)
   centers = (jnp.arange(64) + 0.5) / 64
 
@@ -170,15 +169,15 @@ def test_logistic_mean_is_that_of_its_masses(raw_scale):
     return (masses * centers).sum(), family.mean(*params)
 
   want, mean = by_masses((jnp.float32(1.7), jnp.float32(raw_scale)))
-  tolerance = 1 / 128 if raw_scale < 0 else 1e-5  # half a bin where narrow
+  tolerance = 1 / 128 if raw_scale < 0 else 1e-5  # half a bin if narrow
   np.testing.assert_allclose(mean, want, atol=tolerance)
 
 
-def test_samples_follow_the_law():
+def test_samples_follow_the_distribution():
   draws = jax.jit(losses.continuous_bernoulli().sample)(
       jax.random.key(1), jnp.full(20_000, 2.0))
-  law = lambda x: np.expm1(2 * x) / np.expm1(2.0)  # noqa: E731
-  assert scipy.stats.kstest(np.asarray(draws), law).pvalue > 1e-3
+  cdf = lambda x: np.expm1(2 * x) / np.expm1(2.0)  # noqa: E731
+  assert scipy.stats.kstest(np.asarray(draws), cdf).pvalue > 1e-3
   family = losses.discretized_logistic(levels=8)
   params = jnp.full(20_000, 0.5), jnp.full(20_000, 1.0)
   draws = np.asarray(jax.jit(family.sample)(jax.random.key(2), *params))
@@ -211,12 +210,12 @@ def test_mode_is_the_most_probable_value(name):
     lambda: losses.gaussian(min_scale=0), lambda: losses.gaussian(min_scale=1),
     lambda: losses.discretized_logistic(levels=1),
     lambda: losses.discretized_logistic(min_scale=0.5)])
-def test_senseless_settings_are_refused(build):
-  with pytest.raises(ValueError, match=r'must (lie in|be)'):
+def test_arguments_out_of_range_are_refused(build):
+  with pytest.raises(ValueError, match='must be'):
     build()
 
 
-def test_families_are_records_without_state():
+def test_families_are_immutable_records():
   for family in FAMILIES.values():
     with pytest.raises(dataclasses.FrozenInstanceError):
       family.num_params = 3

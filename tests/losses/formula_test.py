@@ -1,4 +1,4 @@
-"""Sums of losses as text: what they mean, and what they refuse."""
+"""Formulas: what they evaluate to, and which ones are refused."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +16,7 @@ def _fields():
 
 
 @pytest.mark.parametrize('name', ['mse', 'l1', 'huber', 'smooth'])
-def test_a_name_alone_is_the_loss_and_nothing_else(name, fields):
+def test_a_single_name_gives_that_loss_only(name, fields):
   prediction, target, lightness = fields
   found = formula.parse(name)(prediction, target, lightness=lightness)
   assert set(found) == {'loss'}
@@ -44,10 +44,10 @@ def test_a_sum_with_weights_and_settings(fields):
 def test_settings_of_lists_and_text():
   parsed = formula.parse(
       "l1+0.1*perceptual(network='vgg19', stages=['relu1_1', 'pool1'])")
-  assert parsed.pretrained.settings == {
+  assert parsed.perceptual_term.settings == {
       'network': 'vgg19', 'stages': ('relu1_1', 'pool1')}
-  assert parsed.pretrained.weight == 0.1
-  assert formula.parse('l1').pretrained is None
+  assert parsed.perceptual_term.weight == 0.1
+  assert formula.parse('l1').perceptual_term is None
 
 
 def test_a_new_loss_is_one_function_and_one_line(fields, monkeypatch):
@@ -64,39 +64,41 @@ def test_a_new_loss_is_one_function_and_one_line(fields, monkeypatch):
       found, (np.abs(prediction - target)**3).mean((1, 2, 3)), rtol=1e-5)
   for text, message in [
       ('cubed', 'cubed needs a value for power'),
-      ('cubed(power=3, level=1.5)', 'level is a whole number'),
-      ('cubed(power=3, side=2)', 'side is text in quotes'),
-      ('cubed(3)', 'is not NAME'),
+      ('cubed(power=3, level=1.5)', 'level must be an integer'),
+      ('cubed(power=3, side=2)', 'side must be quoted text'),
+      ('cubed(3)', 'write a term as NAME'),
       ('l2', r'cubed\(power, side, level\)')]:
     with pytest.raises(UserError, match=message):
       formula.parse(text)
 
 
 @pytest.mark.parametrize(('text', 'message'), [
-    ('l2', r'^loss=l2: no loss l2: choose one of mse, l1, huber\(delta\), '),
-    ('mse+0.1*foo', r'the term 0.1 \* foo: no loss foo: choose one of mse'),
+    ('l2', r'^loss=l2: there is no loss l2: choose one of mse, l1, '
+     r'huber\(delta\), '),
+    ('mse+0.1*foo',
+     r'term 0.1 \* foo: there is no loss foo: choose one of mse'),
     ('mse(delta=1)', 'mse has no setting delta: it takes none'),
     ('huber(epsilon=1)', 'huber has no setting epsilon: it takes delta'),
-    ('l1+huber(delta=0)', r'the term huber\(delta=0\): delta=0.0: is above 0'),
-    ("huber(delta='a')", 'delta is a number'),
-    ('huber(delta=True)', 'delta is a number'),
-    ('huber(delta=1e999)', 'delta is a number'),
+    ('l1+huber(delta=0)', r'term huber\(delta=0\): delta=0.0: must be above 0'),
+    ("huber(delta='a')", 'delta must be a finite number'),
+    ('huber(delta=True)', 'delta must be a finite number'),
+    ('huber(delta=1e999)', 'delta must be a finite number'),
     ('huber(delta=open)', 'open is not a number, quoted text'),
-    ('huber(0.1)', r'is not NAME, NAME\(setting=value\)'),
+    ('huber(0.1)', r'write a term as NAME, NAME\(setting=value\)'),
     ('huber(**{})', 'has no setting None'),
-    ('edges(strength=-1)', 'strength=-1.0: is at least 0'),
-    ('perceptual(stages=[1])', "stages is a list such as"),
-    ('perceptual(stages=[])', 'at least one is needed'),
-    ("perceptual+l1+perceptual(network='vgg19')", 'through vgg16 and vgg19'),
-    ('-1*mse', 'the weight before a loss is a number above 0'),
-    ('0*mse+l1', 'the weight before a loss is a number above 0'),
-    ('mse-l1', 'is not NAME'),
-    ('mse+', 'is not a sum of losses'),
-    ('', 'is not a sum of losses'),
+    ('edges(strength=-1)', 'strength=-1.0: must be at least 0'),
+    ('perceptual(stages=[1])', 'stages must be a list such as'),
+    ('perceptual(stages=[])', 'name at least one stage'),
+    ("perceptual+l1+perceptual(network='vgg19')", 'vgg16 and vgg19: give all'),
+    ('-1*mse', 'the weight of a loss must be a number above 0'),
+    ('0*mse+l1', 'the weight of a loss must be a number above 0'),
+    ('mse-l1', 'write a term as NAME'),
+    ('mse+', 'not a sum of losses'),
+    ('', 'not a sum of losses'),
     ("mse\n+l2", 'no loss l2'),
-    ("__import__('os').getcwd()", 'is not NAME'),
+    ("__import__('os').getcwd()", 'write a term as NAME'),
 ])
-def test_what_is_wrong_is_named_in_a_line(text, message):
+def test_errors_name_the_faulty_term_in_one_line(text, message):
   with pytest.raises(UserError, match=message) as raised:
     formula.parse(text)
   assert '\n' not in str(raised.value)

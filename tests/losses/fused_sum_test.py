@@ -1,4 +1,4 @@
-"""What is fused: derivatives, transformations, numerical range and memory."""
+"""Fused sums: derivatives, transformations, numerical range and memory."""
 
 import math
 
@@ -37,14 +37,15 @@ def test_float32_is_close_to_float64(scale):
   np.testing.assert_allclose(single, double, rtol=2e-6)
 
 
-def test_confident_and_right_keeps_its_digits():
-  # Every term is log1p(exp(-40)): a product of (1 + exp(-40)) would be 1.
+def test_confident_correct_predictions_keep_their_precision():
+  # Every term is log1p(exp(-40)). A product of factors 1 + exp(-40), computed
+  # directly, would round to 1.
   targets = np.tile([0.0, 1.0], 500)
   logits = np.where(targets == 1, 40.0, -40.0)[None]
   with jax.enable_x64(True):
     got = losses.bernoulli_mixture_log_prob(targets, logits, np.zeros(1))
   np.testing.assert_allclose(got, -1000 * np.log1p(np.exp(-40.0)), rtol=1e-6)
-  # The same for one element, as it is computed on a GPU.
+  # The same for one element, computed as on a GPU.
   np.testing.assert_allclose(
       losses.bernoulli().log_prob(jnp.float32(0), jnp.float32(-40)),
       -np.exp(-40.0), rtol=1e-6)
@@ -108,7 +109,7 @@ def test_jit_and_vmap_change_nothing(name):
 
 
 @every_built_in
-def test_finite_at_the_size_of_a_real_image_and_extreme_logits(name):
+def test_finite_for_a_full_size_image_with_extreme_logits(name):
   family = FAMILIES[name]
   rng = np.random.default_rng(0)
   dims, components = 2 * 224 * 224, 64
@@ -164,7 +165,7 @@ def test_no_temporary_of_the_logits_size(name, layout):
     assert temporary < 0.2 * 4 * math.prod(param_shape) * family.num_params
 
 
-def test_backward_pass_keeps_the_inputs_alone():
+def test_backward_pass_keeps_only_the_inputs():
   family = losses.bernoulli()
   args = jax.tree.map(np.float32, problem(family, (4, 8, 512)))
   _, backward = jax.vjp(flat_mixture(family), *args)
@@ -175,7 +176,7 @@ def test_backward_pass_keeps_the_inputs_alone():
 
 @pytest.mark.parametrize('name', ['bernoulli', 'custom'])
 def test_no_loop_on_a_gpu(name):
-  # There XLA fuses a plain sum; slices are for CPUs.
+  # On a GPU XLA fuses a plain sum; only CPUs need slices.
   family = FAMILIES[name]
   args = jax.tree.map(np.float32, problem(family))
   compiled = jax.jit(jax.value_and_grad(

@@ -22,7 +22,7 @@ from colorjax import losses
 
 
 def numpyro_bernoulli(targets, logits, mixing):
-  # Without validation: soft targets are outside of what it calls support.
+  # Without validation, which would reject soft targets.
   components = dist.Independent(
       dist.BernoulliLogits(logits, validate_args=False), 1,
       validate_args=False)
@@ -79,7 +79,7 @@ def test_bits_per_dim_by_hand():
   np.testing.assert_allclose(
       losses.bits_per_dim(jnp.zeros(3), 7), np.full(3, math.log2(220)),
       rtol=1e-6)
-  # A normal density in ab units, judged there by scipy.
+  # A normal density in ab units, against scipy.
   family = losses.gaussian()
   ab = np.array([-20.0, 3.0, 40.0])
   nats = losses.mixture_log_density(
@@ -154,7 +154,7 @@ def test_whole_image_patch_and_channels_last_agree(name):
   np.testing.assert_allclose(patch[:, 0, 0], whole, rtol=1e-5)
 
 
-def test_no_event_axis_mixes_every_number():
+def test_without_event_axes_every_value_is_an_event():
   family = losses.gaussian()
   targets, params, rng = image_problem(family)
   mixing = rng.normal(size=(2, 3, 6, 4, 2))
@@ -166,7 +166,7 @@ def test_no_event_axis_mixes_every_number():
   np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
-def test_sizes_of_one_broadcast():
+def test_params_of_size_one_broadcast():
   family = losses.gaussian()
   targets, (loc, scale), rng = image_problem(family)
   mixing = rng.normal(size=(1, 3))
@@ -198,7 +198,7 @@ def test_responsibilities_are_the_posterior(name):
     ((7,), (3, 8), (3,)), ((2, 8), (3, 8), (3,)), ((8,), (3, 8), (1,)),
     ((2, 8), (1, 3, 8), (2, 3)), ((8,), (3, 8), (2, 3)), ((), (3,), (3,)),
     ((8,), (8,), (1,)), ((1,), (3, 8), (3,))])
-def test_bernoulli_mixture_names_wrong_shapes(targets, logits, mixing):
+def test_errors_of_bernoulli_mixtures_name_shapes(targets, logits, mixing):
   with pytest.raises(ValueError, match=r'\[\.\.\., K, D\].*got') as error:
     losses.bernoulli_mixture_log_prob(
         np.zeros(targets), np.zeros(logits), np.zeros(mixing))
@@ -207,21 +207,21 @@ def test_bernoulli_mixture_names_wrong_shapes(targets, logits, mixing):
 
 
 @pytest.mark.parametrize(('change', 'message'), [
-    ({'params': 1}, r'has 2 component params, got 1'),
-    ({'params': ((2, 3, 8), (3, 8))}, r'differ in rank: \[2, 3, 8\], \[3, 8\]'),
+    ({'params': 1}, r'needs 2 component params, got 1'),
+    ({'params': ((2, 3, 8), (3, 8))}, r'same rank: \[2, 3, 8\], \[3, 8\]'),
     ({'params': ((2, 3, 8), (2, 3, 5))}, r'do not broadcast: .*\[2, 3, 5\]'),
-    ({'targets': (2, 7)}, r'targets \[2, 7\] do not fit .*\[2, 3, 8\]'),
-    ({'targets': (1, 8)}, r'targets \[1, 8\] do not fit'),
-    ({'targets': (8,)}, r'one axis more'),
+    ({'targets': (2, 7)}, r'targets \[2, 7\] do not match .*\[2, 3, 8\]'),
+    ({'targets': (1, 8)}, r'targets \[1, 8\] do not match'),
+    ({'targets': (8,)}, r'one more axis'),
     ({'mixing': (2, 4)}, r'mixing_logits \[2, 4\] .*\[2, 3\]'),
     ({'mixing': (2, 1)}, r'mixing_logits \[2, 1\]'),
     ({'mixing': (2, 3, 8)}, r'mixing_logits \[2, 3, 8\]'),
-    ({'event_axes': (2,)}, r'event_axes \(2,\) name axes of targets'),
-    ({'event_axes': (-3,)}, r'event_axes \(-3,\) name axes of targets'),
+    ({'event_axes': (2,)}, r'event_axes=\(2,\): must be axes of the targets'),
+    ({'event_axes': (-3,)}, r'event_axes=\(-3,\): must be axes of the targets'),
     ({'event_axes': (1, -1)}, r'twice'),
-    ({'component_axis': 3}, r'no component_axis 3'),
+    ({'component_axis': 3}, r'component_axis=3: .* no such axis'),
 ])
-def test_mixture_names_what_does_not_fit(change, message):
+def test_errors_of_mixtures_name_shapes_and_axes(change, message):
   shapes = {'targets': (2, 8), 'params': ((2, 3, 8), (2, 3, 1)),
             'mixing': (2, 3), 'event_axes': (1,), 'component_axis': 1}
   shapes |= {'params': ((2, 3, 8),)} if change == {'params': 1} else change

@@ -1,4 +1,4 @@
-"""Families and random problems that the tests of mixtures share."""
+"""Families and random problems shared by the tests of mixtures."""
 
 import functools
 import math
@@ -12,7 +12,7 @@ from colorjax import losses
 
 
 def custom_family():
-  """A family as a researcher writes one: log_prob alone, Laplace-like."""
+  """A minimal user-written family, similar to a Laplace distribution."""
   def log_prob(x, raw_loc, raw_scale):
     scale = 0.05 + jax.nn.softplus(raw_scale)
     return (-jnp.sqrt(1e-6 + (x - jax.nn.sigmoid(raw_loc))**2) / scale
@@ -59,7 +59,7 @@ def image_problem(family, seed=0):
 
 @functools.cache
 def flat_mixture(family):
-  """Mixture over the last axis, components before it, compiled."""
+  """Compiled mixture; events on the last axis, components on the one before."""
   @jax.jit
   def log_prob(targets, params, mixing_logits):
     return losses.mixture_log_prob(
@@ -69,6 +69,7 @@ def flat_mixture(family):
 
 
 def assert_mean(draws, mean):
+  """Checks the mean of draws [n, ...] within 4.5 standard errors."""
   draws = np.asarray(draws, np.float64)
   error = draws.std(0) / math.sqrt(len(draws))
   assert (abs(draws.mean(0) - mean) < 4.5 * error + 1e-4).all()

@@ -33,7 +33,7 @@ def _of_error(name, error, weights=None, **settings):
 @pytest.fixture(name='error', scope='module')
 def _error():
   rng = np.random.default_rng(0)
-  # Both sides of both corners (1/110 and 1e-3), signs mixed.
+  # Below and above both delta (1/110) and epsilon (1e-3), with mixed signs.
   size = 10 ** rng.uniform(-4, 0, (3, 4, 5, 2))
   return (size * rng.choice([-1, 1], size.shape)).astype(np.float32)
 
@@ -57,7 +57,7 @@ def test_weights_multiply_pixels_and_are_not_normalized(name, error):
 
 
 @every_penalty
-def test_a_perfect_answer_costs_nothing_and_pulls_nowhere(name):
+def test_an_exact_prediction_has_loss_and_gradient_zero(name):
   zero = jnp.zeros((1, 2, 2, 2))
   value, gradient = jax.value_and_grad(
       lambda e: _of_error(name, e).sum())(zero)
@@ -66,7 +66,7 @@ def test_a_perfect_answer_costs_nothing_and_pulls_nowhere(name):
 
 
 @every_penalty
-def test_gradient_against_differences(name, error):
+def test_gradient_equals_finite_differences(name, error):
   photo = error[0]
   gradient = jax.grad(lambda e: _of_error(name, e))(jnp.asarray(photo))
   for index in [(0, 0, 0), (1, 2, 1), (3, 4, 0)]:
@@ -115,15 +115,15 @@ def test_wrong_shapes_are_refused(shape, weights, message):
               None if weights is None else jnp.ones(weights))
 
 
-def test_fields_that_do_not_fit_are_refused():
+def test_fields_of_different_shapes_are_refused():
   ab = jnp.zeros((1, 2, 2, 2))
   for target, lightness in [((1, 1, 2, 2), (1, 2, 2, 1)),
                             ((1, 2, 2, 2), (1, 2, 2))]:
-    with pytest.raises(ValueError, match='does not fit'):
+    with pytest.raises(ValueError, match='does not match'):
       regression.l1(ab, jnp.zeros(target), lightness=jnp.zeros(lightness))
 
 
-def test_corners_at_zero_are_refused():
+def test_delta_and_epsilon_must_be_above_zero():
   error = jnp.zeros((1, 2, 2, 2))
   with pytest.raises(ValueError, match='delta'):
     _of_error('huber', error, delta=0)
@@ -131,12 +131,12 @@ def test_corners_at_zero_are_refused():
     _of_error('smooth', error, epsilon=-1.0)
 
 
-# The losses of whole pictures.
+# Losses of whole pictures.
 
 
 @pytest.fixture(name='photos', scope='module')
 def _photos():
-  """Network ab of a prediction and of a target, and L; colors of sRGB."""
+  """Network ab of a prediction and a target, and L, inside the sRGB gamut."""
   rng = np.random.default_rng(2)
   smooth = rng.uniform(0.3, 0.7, (2, 5, 6, 3)).repeat(4, 1).repeat(4, 2)
   lab = skimage.color.rgb2lab(smooth + rng.uniform(-0.1, 0.1, smooth.shape))
@@ -145,14 +145,14 @@ def _photos():
       other / 110, lab[..., 1:] / 110, lab[..., :1]))
 
 
-def _levels(ab, lightness):
-  """What scikit-image makes of network ab and L, sRGB in [0, 1]."""
+def _srgb(ab, lightness):
+  """Network ab and L to sRGB in [0, 1], by scikit-image."""
   return skimage.color.lab2rgb(
       np.concatenate([lightness, 110 * ab], -1).astype(np.float64))
 
 
 def _features(rgb):
-  """A stand-in for a pretrained network: two stages, one half as large."""
+  """Stands in for a pretrained network: two stages, one at half resolution."""
   first = jnp.einsum('bhwc,cd->bhwd', rgb, jnp.array(
       [[1., 0, 2, 1], [0, 1, 1, -1], [1, 1, 0, 3]]))
   return {'one': jax.nn.relu(first), 'two': first[:, ::2, ::2]**2}
@@ -172,29 +172,29 @@ def test_every_loss_has_an_oracle():
   assert set(regression.LOSSES) == {*ORACLES, *PICTURE_LOSSES}
 
 
-def test_ssim_is_that_of_scikit_image(photos):
+def test_ssim_equals_scikit_image(photos):
   prediction, target, lightness = photos
   found = regression.ssim(prediction, target, lightness=lightness)
   expected = [(1 - skimage.metrics.structural_similarity(
       a, b, gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
       channel_axis=-1, data_range=1)) / 2 for a, b in zip(
-          _levels(prediction, lightness), _levels(target, lightness),
+          _srgb(prediction, lightness), _srgb(target, lightness),
           strict=True)]
   assert min(expected) > 1e-3
   np.testing.assert_allclose(found, expected, rtol=1e-3)
 
 
-def test_ssim_weighs_a_window_by_its_middle(photos):
+def test_ssim_weights_a_window_by_its_center(photos):
   prediction, target, lightness = photos
   weights = np.zeros(lightness.shape[:-1], np.float32)
-  weights[:, 5:-5, 5] = 1  # the first of the columns where windows fit
+  weights[:, 5:-5, 5] = 1  # the first column that is the center of a window
   found = regression.ssim(
       prediction, target, lightness=lightness, weights=weights)
   narrow = (x[:, :, :11] for x in (prediction, target, lightness))
   a, b, c = narrow
   expected = regression.ssim(a, b, lightness=c) / (lightness.shape[2] - 10)
   np.testing.assert_allclose(found, expected, rtol=1e-4)
-  with pytest.raises(UserError, match='at least 11 x 11 pixels, got 20 x 10'):
+  with pytest.raises(UserError, match=r'20 x 10 .* too small; .* 11 x 11'):
     regression.ssim(*(x[:, :, :10] for x in (prediction, target)),
                     lightness=lightness[:, :, :10])
 
@@ -202,7 +202,7 @@ def test_ssim_weighs_a_window_by_its_middle(photos):
 def test_colorfulness_of_hasler_and_suesstrunk(photos):
   prediction, target, lightness = photos
   red, green, blue = np.moveaxis(
-      255 * _levels(prediction, lightness), -1, 0)
+      255 * _srgb(prediction, lightness), -1, 0)
   rg, yb = red - green, (red + green) / 2 - blue
   expected = [
       1 - (np.hypot(x.std(), y.std()) + 0.3 * np.hypot(x.mean(), y.mean())
@@ -214,8 +214,9 @@ def test_colorfulness_of_hasler_and_suesstrunk(photos):
   np.testing.assert_allclose(grey, 1, atol=1e-3)
 
 
-def test_edges_weigh_by_the_gradient_of_lightness():
-  # From black to white in the middle of a row of four: gradients 0, 1/2.
+def test_edges_weights_by_the_gradient_of_lightness():
+  # A step from black to white in the middle of a row of four pixels: the
+  # gradient is 1/2 in the two middle pixels and 0 in the others.
   lightness = jnp.array([0., 0, 100, 100]).repeat(2).reshape(4, 2).T[..., None]
   prediction = jnp.stack([jnp.arange(8.).reshape(2, 4), jnp.zeros((2, 4))], -1)
   found = regression.edges(prediction, 0 * prediction, lightness=lightness,
@@ -232,7 +233,7 @@ def test_perceptual_compares_directions_of_features(photos):
   prediction, target, lightness = photos
   found = _loss('perceptual')(prediction, target, lightness=lightness)
   expected = np.zeros(2)
-  stages = [_features(np.float32(_levels(ab, lightness)))
+  stages = [_features(np.float32(_srgb(ab, lightness)))
             for ab in (prediction, target)]
   for name in ('one', 'two'):
     a, b = (np.asarray(stage[name], np.float64) for stage in stages)
@@ -241,7 +242,7 @@ def test_perceptual_compares_directions_of_features(photos):
   assert expected.min() > 1e-3
   np.testing.assert_allclose(found, expected, rtol=5e-3)
   weights = np.zeros(lightness.shape[:-1], np.float32)
-  weights[:, :, :12] = 1  # half of the picture, a whole part of each stage
+  weights[:, :, :12] = 1  # half of the picture at the resolution of each stage
   half = _loss('perceptual')(
       prediction, target, lightness=lightness, weights=weights)
   assert (0.3 * found < half).all()
@@ -249,7 +250,7 @@ def test_perceptual_compares_directions_of_features(photos):
 
 
 @every_picture_loss
-def test_gradients_of_pictures_against_differences(name, photos):
+def test_gradients_of_picture_losses_equal_finite_differences(name, photos):
   prediction, target, lightness = (jnp.asarray(x[:1]) for x in photos)
   with jax.enable_x64(True):
     prediction, target, lightness = (
@@ -266,7 +267,7 @@ def test_gradients_of_pictures_against_differences(name, photos):
 
 
 @every_picture_loss
-def test_a_perfect_answer_and_grey_have_finite_gradients(name, photos):
+def test_gradients_are_finite_at_exact_predictions_and_grey(name, photos):
   _, target, lightness = photos
   for ab in (jnp.asarray(target), jnp.zeros_like(target)):
     for light in (lightness, 0 * lightness):

@@ -1,4 +1,4 @@
-"""Classification as a Colorizer: the contract, and the numbers behind it."""
+"""The classification method: the contract, losses, densities and samples."""
 
 import functools
 
@@ -25,7 +25,7 @@ def _batch(n=4, size=16):
   rng = np.random.default_rng(0)
   image = rng.integers(0, 256, (n, 4, 4, 3), np.uint8)
   image = image.repeat(size // 4, 1).repeat(size // 4, 2)
-  # Moved by a pixel, so that averaging over blocks mixes colors.
+  # Shifted by a pixel, so that averaging over blocks mixes colors.
   image = np.roll(image, 1, axis=(1, 2))
   return {'image': jnp.asarray(image), 'padding_mask': jnp.ones(n)}
 
@@ -48,7 +48,7 @@ def _logits(variables, lightness):
 
 @pytest.fixture(scope='module')
 def small():
-  """A method, variables under which its answers differ, a batch."""
+  """A method, variables that give varied predictions, and a batch."""
   method = classification.build(**SMALL)
   variables = _init(method)
   params = variables['params']
@@ -65,14 +65,14 @@ def test_contract(network):
   lightness, ab = _lab(batch)
 
   @jax.jit
-  def answers(variables, lightness, ab):
+  def run(variables, lightness, ab):
     return (method.predict(variables, grey(lightness)),
             method.propose(variables, grey(lightness), 1),
             method.sample(variables, grey(lightness),
                           keys(len(lightness), 1), 2),
             method.log_prob(variables, grey(lightness), ab, None))
 
-  predicted, (proposals, weights), samples, nats = answers(
+  predicted, (proposals, weights), samples, nats = run(
       variables, lightness, jnp.asarray(ab))
   assert predicted.shape == (4, 16, 16, 2)
   np.testing.assert_array_equal(proposals[0], predicted)
@@ -82,7 +82,7 @@ def test_contract(network):
   assert (samples[0] != samples[1]).any()
   assert jnp.abs(samples).max() <= 110
   assert method.event_shape((16, 24)) == (16 // stride, 24 // stride)
-  # An untrained network knows nothing: 313 squares, all as probable.
+  # An untrained network gives all 313 squares about the same probability.
   bits = -nats / np.prod(method.event_shape((16, 16))) / 2 / np.log(2)
   np.testing.assert_allclose(bits, np.log2(31300) / 2, atol=1)
   for train in (True, False):
@@ -98,8 +98,8 @@ def test_contract(network):
 
 
 @pytest.mark.parametrize('rebalance', [None, 0.3])
-def test_losses_are_those_of_the_paper(small, rebalance):
-  """Float64 over full targets, from all distances and no neighbor search."""
+def test_losses_equal_the_formulas_of_the_paper(small, rebalance):
+  """In float64 with dense targets, and without a neighbor search."""
   _, variables, batch = small
   method = classification.build(**SMALL, prior=PRIOR, rebalance=rebalance)
   lightness, ab = _lab(batch)
@@ -128,7 +128,7 @@ def test_losses_are_those_of_the_paper(small, rebalance):
 @pytest.mark.parametrize(('readout', 'power'), [
     ('mean', 1), ('annealed_mean', 4), ('mode', np.inf)])
 def test_readouts(small, readout, power):
-  """On flat lightness the field is enlarged without any change."""
+  """On constant lightness, upsampling does not change the corner pixels."""
   _, variables, _ = small
   method = classification.build(**SMALL).ask(
       readout=readout, temperature=0.25)
@@ -143,7 +143,7 @@ def test_readouts(small, readout, power):
 
 
 def test_log_prob_is_a_density_in_lab_units(small):
-  """The probability of a pixel's square, by the softmax, over its area."""
+  """Probability of a pixel's square, from the softmax, divided by its area."""
   method, variables, batch = small
   lightness, ab = _lab(batch)
   ab = np.clip(ab, -24, 24)  # inside the bins
@@ -157,8 +157,8 @@ def test_log_prob_is_a_density_in_lab_units(small):
   np.testing.assert_allclose(found, expected.sum((1, 2, 3)), rtol=1e-4)
 
 
-def test_draws_are_of_the_density(small):
-  """Their mean log density is minus the entropy, known in closed form."""
+def test_draws_follow_the_density(small):
+  """Their mean log density is minus the entropy, which has a closed form."""
   method, variables, _ = small
   lightness = jnp.full((1, 8, 8, 1), 40.)
   log_p = scipy.special.log_softmax(_logits(variables, lightness), -1)
@@ -169,7 +169,7 @@ def test_draws_are_of_the_density(small):
   found = jax.vmap(lambda ab: method.log_prob(
       variables, grey(lightness), ab.repeat(2, 1).repeat(2, 2),
       None))(draws)
-  # The share of 0.001 that is spread over the ab square adds 0.15 a pixel.
+  # The share of 0.001 that is spread over the ab square adds 0.15 per pixel.
   np.testing.assert_allclose(-found.mean(), entropy, rtol=2e-2)
 
 
@@ -177,7 +177,7 @@ def test_draws_are_of_the_density(small):
 def test_each_pixel_of_a_sample_has_its_distribution(small, sampling):
   _, variables, _ = small
   method = classification.build(**SMALL).ask(sampling=sampling)
-  lightness = jnp.full((1, 8, 8, 1), 40.)  # 4 x 4 fields, flat: no edges
+  lightness = jnp.full((1, 8, 8, 1), 40.)  # constant: no edges
   samples = np.asarray(jax.jit(lambda keys: method.sample(
       variables, grey(lightness), keys, 3000))(keys(1)))
   # The corner pixel is not interpolated.
@@ -185,8 +185,8 @@ def test_each_pixel_of_a_sample_has_its_distribution(small, sampling):
   p = scipy.special.softmax(_logits(variables, lightness), -1)
   share = np.bincount(corner, minlength=25) / 3000
   np.testing.assert_allclose(share, p[0, 0, 0], atol=0.04)
-  # Alone, two corners agree as often as chance has it; together, as often as
-  # their distributions do, up to a factor of two.
+  # Independent corners agree by chance only; corners that share their noise
+  # agree about as often as their distributions.
   other = (np.rint(samples[:, 0, 0, -1] / 10) @ [5, 1] + 12).astype(int)
   agreement = (corner == other).mean()
   chance = (p[0, 0, 0] * p[0, 0, -1]).sum()
@@ -196,7 +196,7 @@ def test_each_pixel_of_a_sample_has_its_distribution(small, sampling):
     assert agreement > chance + 0.2
 
 
-def test_padding_counts_for_nothing(small):
+def test_padding_does_not_change_the_loss(small):
   method, variables, batch = small
   half = {name: value[:2] for name, value in batch.items()}
   padded = batch | {'padding_mask': jnp.asarray([1., 1., 0., 0.])}
@@ -225,14 +225,14 @@ def test_a_few_steps_bring_the_loss_down(small):
 
 @pytest.mark.parametrize(('settings', 'message'), [
     ({'network': 'resnet'}, 'network=resnet: choose one of published, unet'),
-    ({'filters': (16, 24)}, 'filters=24: channels of the U-Net are'),
+    ({'filters': (16, 24)}, 'filters=24: channels of the U-Net must be'),
     ({'network': 'published'}, r'filters=\[16, 32\]: the published'),
-    ({'num_neighbors': 26}, 'num_neighbors=26: there are 25 bins'),
-    ({'bins': [[0, 3]]}, 'no color bins: bins lie at multiples of 10'),
-    ({'rebalance': 0.5}, 'rebalance=0.5: give the prior'),
-    ({'rebalance': 0.5, 'prior': PRIOR[1:]}, 'prior of 24 bins does not fit'),
-    ({'rebalance': 2., 'prior': PRIOR}, r'rebalance=2.0: lambda is in')])
-def test_settings_that_do_not_fit(settings, message):
+    ({'num_neighbors': 26}, 'num_neighbors=26: must be 1 to 25'),
+    ({'bins': [[0, 3]]}, 'no color bins: bins must lie at multiples'),
+    ({'rebalance': 0.5}, 'rebalance=0.5: also give the prior'),
+    ({'rebalance': 0.5, 'prior': PRIOR[1:]}, 'has 24 bins instead of 25'),
+    ({'rebalance': 2., 'prior': PRIOR}, r'rebalance=2.0: lambda')])
+def test_invalid_settings_are_refused(settings, message):
   with pytest.raises(UserError, match=message):
     classification.build(**SMALL | settings)
 
@@ -241,14 +241,14 @@ def test_settings_that_do_not_fit(settings, message):
     ({'readout': 'median'}, 'readout=median: choose one of'),
     ({'sampling': 'none'}, 'sampling=none: choose one of'),
     ({'temperature': -1.}, 'temperature=-1.0: must be above 0')])
-def test_options_that_do_not_exist(small, options, message):
+def test_invalid_options_are_refused(small, options, message):
   method, variables, _ = small
-  asked = method.ask(**options)
+  method = method.ask(**options)
   inputs = grey(jnp.full((1, 8, 8, 1), 40.))
-  answer = (functools.partial(asked.sample, keys=keys(1), n=1)
-            if 'sampling' in options else asked.predict)
+  run = (functools.partial(method.sample, keys=keys(1), n=1)
+         if 'sampling' in options else method.predict)
   with pytest.raises(UserError, match=message):
-    answer(variables, inputs)
+    run(variables, inputs)
 
 
 def test_published_bins_are_the_default():

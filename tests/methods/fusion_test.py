@@ -1,6 +1,6 @@
-"""The fusion method: what it sees, what it is told, and what it is paid for.
+"""The fusion method: the backbone's input, the embedding and the loss.
 
-The backbone is a stand-in that is quick to compile, but for one test.
+All tests but one replace the backbone by a small network.
 """
 
 import dataclasses
@@ -22,12 +22,12 @@ from colorjax.methods import fusion
 
 KEYS = jax.random.split(jax.random.key(0), 2)
 
-SIZE = 80  # what the backbone sees
+SIZE = 80  # side of the backbone's input
 BATCH = 3
 
 
-class StandIn(nn.Module):
-  """A classifier of few parameters, with batch statistics."""
+class SmallClassifier(nn.Module):
+  """A classifier with few parameters, and with batch statistics."""
 
   @nn.compact
   def __call__(self, x, train=False):
@@ -37,22 +37,22 @@ class StandIn(nn.Module):
     return {'avg_pool': pooled, 'logits': nn.Dense(6, name='top')(pooled)}
 
 
-STAND_IN = backbones.Backbone(
-    name='xception', module=StandIn(), image_size=SIZE, num_features=4,
+SMALL_BACKBONE = backbones.Backbone(
+    name='xception', module=SmallClassifier(), image_size=SIZE, num_features=4,
     num_classes=6, preprocess=lambda rgb: rgb * 2 - 1,
     intermediates=('avg_pool',))
 
 
 def build(**settings):
-  """The method on the stand-in, narrow."""
+  """The method with the small backbone and few channels."""
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(fusion.backbones, 'build', lambda name, **_: STAND_IN)
+    patch.setattr(fusion.backbones, 'build', lambda name, **_: SMALL_BACKBONE)
     return fusion.build(**{'width': 1 / 16} | settings)
 
 
 def photographs():
   rng = np.random.default_rng(0)
-  # Smooth, so that resizing keeps what there is to see.
+  # Smooth, so that resizing keeps their content.
   coarse = rng.uniform(0, 255, (BATCH, 4, 4, 3))
   coarse *= np.array([0.2, 1, 0.6])[:, None, None, None]
   images = np.stack([skimage.transform.resize(x, (16, 24)) for x in coarse])
@@ -70,7 +70,7 @@ def ab_of(images):
 
 @dataclasses.dataclass
 class Problem:
-  """A method, its variables, and its functions under jit."""
+  """A method, its variables and its compiled functions."""
   method: object
   variables: dict
   loss: object
@@ -118,12 +118,12 @@ def test_the_backbone_sees_a_grey_photograph_at_its_own_size(plain):
   lab = skimage.color.rgb2lab(images)
   lab[..., 1:] = 0
   grey = skimage.color.lab2rgb(lab)
-  seen = np.stack([skimage.transform.resize(
+  resized = np.stack([skimage.transform.resize(
       x, (SIZE, SIZE), order=1, mode='edge', anti_aliasing=False)
       for x in grey])
-  expected = StandIn().apply(
+  expected = SmallClassifier().apply(
       plain.variables['model_state'][FROZEN]['backbone'],
-      jnp.float32(seen * 2 - 1))
+      jnp.float32(resized * 2 - 1))
   embedding = plain.embed(plain.variables, lightness_of(images))
   assert embedding.shape == (BATCH, 6)
   np.testing.assert_allclose(embedding, expected['logits'], atol=1e-4)
@@ -160,7 +160,7 @@ def test_other_embeddings(plain, what):
       16 + embedding.shape[1], 16)
 
 
-def test_loss_is_the_error_of_the_prediction(plain):
+def test_loss_equals_the_error_of_the_prediction(plain):
   batch = photographs()
   value, aux = plain.run(batch)
   predicted = plain.predict(plain.variables, grey(lightness_of(batch['image'])))
@@ -172,7 +172,7 @@ def test_loss_is_the_error_of_the_prediction(plain):
       aux.metrics['loss'], (each[:2].sum(), 2), rtol=1e-3)
 
 
-def test_ab_reaches_all_colors_and_no_further(plain):
+def test_ab_is_bounded_by_110(plain):
   variables = jax.tree.map(np.copy, plain.variables)
   variables['params']['ab']['bias'] = np.array([30, -30], np.float32)
   lightness = lightness_of(photographs()['image'])
@@ -181,13 +181,13 @@ def test_ab_reaches_all_colors_and_no_further(plain):
   np.testing.assert_allclose(ab[..., 1], -110)
 
 
-def test_an_embedding_in_the_batch_stands_for_the_backbone(plain):
+def test_an_embedding_in_the_batch_replaces_the_backbone(plain):
   batch = photographs()
   embedding = plain.embed(plain.variables, lightness_of(batch['image']))
   given = {**batch, 'embedding': embedding}
   computed = plain.run(batch)[0]
   np.testing.assert_allclose(plain.run(given)[0], computed, rtol=1e-4)
-  # With it the backbone is not asked.
+  # With it, the backbone's variables do not matter.
   state = jax.tree.map(np.zeros_like, plain.variables['model_state'])
   without = {**plain.variables, 'model_state': state}
   np.testing.assert_allclose(
@@ -197,7 +197,7 @@ def test_an_embedding_in_the_batch_stands_for_the_backbone(plain):
   assert abs(plain.run(other)[0] - computed) > 1e-4
 
 
-def test_a_few_steps_lower_the_loss_and_leave_the_backbone(plain):
+def test_a_few_steps_lower_the_loss_and_keep_the_backbone(plain):
   batch = photographs()
   state = plain.variables['model_state']
   optimizer = optax.adam(3e-3)
@@ -242,33 +242,33 @@ def test_rare_colors_count_more(plain):
   assert abs(value / error[:2].mean() - 1) > 0.1
 
 
-def test_load_backbone_replaces_what_is_frozen(plain, monkeypatch):
+def test_loading_the_backbone_replaces_its_frozen_variables(plain, monkeypatch):
   loaded = jax.tree.map(
       lambda x: x + 1, plain.variables['model_state'][FROZEN]['backbone'])
-  asked = []
+  calls = []
 
   def load(name, path, *, variant):
-    asked.append((name, path, variant))
+    calls.append((name, path, variant))
     return loaded
 
   method = build(backbone_variant='torch')
   monkeypatch.setattr(fusion.backbones, 'load', load)
   variables = method.backbones['xception'].load(
       plain.variables, 'some.safetensors')
-  assert asked == [('xception', 'some.safetensors', 'torch')]
+  assert calls == [('xception', 'some.safetensors', 'torch')]
   assert variables['model_state'] == {FROZEN: {'backbone': loaded}}
   assert variables['params'] is plain.variables['params']
 
 
-def test_a_loss_with_a_pretrained_network_of_its_own(plain):
-  """It stands beside the backbone, and each term beside the sum, weighed."""
+def test_a_perceptual_loss_adds_a_second_pretrained_network(plain):
+  """Its variables are kept beside the backbone's; terms are also metrics."""
   bins = quantize.published_bins()
   prior = np.random.default_rng(2).dirichlet(np.full(len(bins), 0.3))
   stage = "perceptual(stages=['relu1_1'])"
   with pytest.MonkeyPatch.context() as patch:
     whole = backbones.build
     patch.setattr(
-        fusion.backbones, 'build', lambda name, **options: STAND_IN
+        fusion.backbones, 'build', lambda name, **options: SMALL_BACKBONE
         if name == 'xception' else whole(name, **options))
     method = fusion.build(width=1 / 16, loss=f'l1+0.2*{stage}',
                           prior=prior.tolist(), rebalance=0.25)
@@ -298,22 +298,22 @@ PRIOR = [1 / 313] * 313
 @pytest.mark.parametrize(('settings', 'message'), [
     ({'backbone': 'vgg19'}, 'backbone=vgg19: choose one of xception'),
     ({'embedding': 'pool'}, 'embedding=pool: choose one of logits'),
-    ({'loss': 'l2'}, 'loss=l2: no loss l2: choose one of mse'),
-    ({'embedding_size': 70}, 'xception sees at least 71'),
+    ({'loss': 'l2'}, 'loss=l2: there is no loss l2: choose one of mse'),
+    ({'embedding_size': 70}, 'xception needs at least 71'),
     ({'backbone': 'inception_resnet_v2', 'embedding_size': 74},
-     'sees at least 75'),
-    ({'rebalance': 0.5}, 'rebalance=0.5: give the prior'),
-    ({'rebalance': 0.5, 'prior': PRIOR[1:]}, '312 bins does not fit 313'),
+     'needs at least 75'),
+    ({'rebalance': 0.5}, 'rebalance=0.5: also give the prior'),
+    ({'rebalance': 0.5, 'prior': PRIOR[1:]}, 'has 312 bins instead of 313'),
     ({'rebalance': 2.0, 'prior': PRIOR}, 'rebalance=2'),
-    ({'bins': [[0.0, 1.0]]}, 'no color bins'),
+    ({'bins': [[0.0, 1.0]]}, 'bins: '),
 ])
-def test_settings_that_do_not_exist(settings, message):
+def test_invalid_settings_are_refused(settings, message):
   with pytest.raises(UserError, match=message) as raised:
     fusion.build(**settings)
   assert '\n' not in str(raised.value)
 
 
-def test_sides_that_eight_does_not_divide(plain):
+def test_sides_must_be_divisible_by_eight(plain):
   with pytest.raises(UserError, match=r'image_size=16 x 20: .* divisible by 8'):
     plain.method.init(jax.random.key(0), (16, 20))
   with pytest.raises(UserError, match=r'image_size=16 x 20: .* divisible by 8'):
@@ -322,7 +322,7 @@ def test_sides_that_eight_does_not_divide(plain):
 
 @pytest.mark.parametrize(
     ('name', 'features'), [('xception', 2048), ('inception_resnet_v2', 1536)])
-def test_real_backbones_give_thousand_classes(name, features):
+def test_real_backbones_have_a_thousand_classes(name, features):
   method = fusion.build(backbone=name, embedding_size=75, width=1 / 16)
 
   def run(key):

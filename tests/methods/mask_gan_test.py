@@ -1,4 +1,4 @@
-"""The mask GAN as a Colorizer: the contract, its two players, the figures."""
+"""The mask GAN method: the contract, its two players and its metrics."""
 
 import functools
 
@@ -17,7 +17,8 @@ from colorjax.models import mask_gan as networks
 SMALL = {'widths': (4, 8, 8)}
 SIZE = 16
 
-# These networks are so small that compiling is all the work: compile in haste.
+# These networks are so small that compilation dominates: compile without
+# optimization.
 _jit = functools.partial(
     jax.jit, compiler_options={'xla_backend_optimization_level': 0})
 
@@ -77,7 +78,7 @@ class TestContract:
 
   @pytest.mark.parametrize('settings', [
       {}, {'noise': 3}, {'discriminator': 'patch', 'noise': 2}])
-  def test_answers(self, settings):
+  def test_predictions_samples_and_proposals(self, settings):
     colorizer, variables = _method(**settings)
     lightness, _ = _lab(_batch())
     predicted = _compiled(colorizer.predict)(variables, grey(lightness))
@@ -104,7 +105,7 @@ class TestContract:
     assert (proposals[1] != proposals[2]).any() == is_noisy
     assert colorizer.max_proposals == (None if is_noisy else 1)
 
-  def test_an_answer_does_not_depend_on_its_place_in_the_batch(self):
+  def test_predictions_do_not_depend_on_the_position_in_the_batch(self):
     colorizer, variables = _method(noise=3)
     lightness, _ = _lab(_batch())
     predict = _compiled(colorizer.predict)
@@ -135,7 +136,7 @@ class TestContract:
       colorizer.init(jax.random.key(0), (20, 16))
     colorizer = mask_gan.build(discriminator='patch', **SMALL)
     with pytest.raises(
-        UserError, match=r'image_size=8 x 16: .* 12 pixels a side'):
+        UserError, match=r'image_size=8 x 16: .* at least 12 pixels'):
       colorizer.init(jax.random.key(0), (8, 16))
 
 
@@ -144,16 +145,16 @@ class TestLosses:
   @pytest.mark.parametrize(('name', 'pictures', 'outside'), [
       ('bce', 'whole', 'grey'), ('least_squares', 'within', 'grey'),
       ('hinge', 'whole', 'free')])
-  def test_players_minimise_the_stated_formulas(
+  def test_losses_of_the_players_equal_the_formulas(
       self, name, pictures, outside):
-    """Objectives on stored statistics, computed from the networks' outputs."""
+    """Computed from the networks' outputs, with stored batch statistics."""
     colorizer, variables = _method(
         adversarial_loss=name, real_pictures=pictures, outside=outside,
         adversarial_weight=0.5, regression_weight=20.0)
     batch = _batch()
     lightness, ab = _lab(batch)
     generator = networks.Generator(SMALL['widths'])
-    judge = networks.ImageDiscriminator(SMALL['widths'])
+    discriminator = networks.ImageDiscriminator(SMALL['widths'])
 
     def apply(net, player, *inputs):
       return np.asarray(_jit(lambda v: net.apply(v, *inputs, train=False))({
@@ -162,7 +163,7 @@ class TestLosses:
 
     x, y, region = lightness / 50 - 1, ab / 110, batch['region']
     out = apply(generator, 'generator', x, region)
-    fake, real = (apply(judge, 'discriminator',
+    fake, real = (apply(discriminator, 'discriminator',
                         jnp.concatenate([x, jnp.asarray(c)], -1), region)
                   for c in (out, y * region if pictures == 'within' else y))
     adversarial, on_real, on_fake = {
@@ -185,7 +186,7 @@ class TestLosses:
     assert _metric(aux, 'real_accuracy') == (real > boundary).mean()
     assert _metric(aux, 'fake_accuracy') == (fake <= boundary).mean()
 
-  def test_players_gradients_reach_their_own_network_and_not_through(self):
+  def test_gradients_reach_every_parameter_of_the_player(self):
     colorizer, variables = _method(noise=2)
     batch = _batch()
     for player, other in (('discriminator', 'generator'),
@@ -197,10 +198,10 @@ class TestLosses:
         assert jnp.abs(gradient).max() > 0, jax.tree_util.keystr(path)
       through = max(float(jnp.abs(g).max())
                     for g in jax.tree.leaves(gradients[other]))
-      # The generator's picture is a constant to the discriminator.
+      # For the discriminator, the generated picture is a constant.
       assert (through == 0) == (player == 'discriminator')
 
-  def test_players_change_the_statistics_of_their_own_network(self):
+  def test_players_update_only_their_own_batch_statistics(self):
     colorizer, variables = _method()
     batch, old = _batch(), variables['model_state']
     for player, loss in colorizer.players.items():
@@ -219,7 +220,7 @@ class TestLosses:
     assert len(names) == len(set(names))
     assert 'loss' in names
 
-  def test_padding_counts_for_nothing(self):
+  def test_padding_does_not_change_the_losses(self):
     colorizer, variables = _method()
     batch = _batch()
     half = {name: x[:2] for name, x in batch.items()}
@@ -231,7 +232,7 @@ class TestLosses:
       np.testing.assert_allclose(found, expected, rtol=1e-5)
       assert {int(count) for _, count in aux.metrics.values()} == {2}
 
-  def test_without_a_region_everything_is_inside(self):
+  def test_the_default_region_is_the_whole_picture(self):
     colorizer, variables = _method()
     batch = _batch()
     whole = {**batch, 'region': jnp.ones_like(batch['region'])}
@@ -242,7 +243,7 @@ class TestLosses:
     assert _metric(aux, 'chroma_outside') == 0
     assert _metric(aux, 'difference_inside') == pytest.approx(0, abs=1e-4)
 
-  def test_held_out_figures_are_those_of_the_answers(self):
+  def test_held_out_metrics_equal_those_of_the_predictions(self):
     colorizer, variables = _method(noise=3)
     batch = _batch()
     lightness, ab = _lab(batch)
@@ -263,7 +264,7 @@ class TestLosses:
         ('error_inside', mean(within - ab, region))):
       assert _metric(aux, name) == pytest.approx(expected, rel=1e-3)
 
-  def test_held_out_objective_draws_nothing(self):
+  def test_held_out_objective_is_not_random(self):
     colorizer, variables = _method(noise=3)
     values = {float(_run(colorizer.loss, variables, _batch(), train=False,
                          key=key)[0]) for key in range(3)}
@@ -274,10 +275,10 @@ class TestLosses:
 
 
 def test_learns_to_read_the_region():
-  """Eighty turns of both players on four photographs: grey outside, color in.
+  """Eighty steps on four photographs: color inside the region, grey outside.
 
-  The regions of a photograph change from step to step, so that only a network
-  that reads them can be right.
+  The regions change from step to step, so that only a generator that uses its
+  region input can be right.
   """
   colorizer, variables = _method(widths=(16, 32), regression_weight=100.0)
   optimizer = optax.adam(5e-3, b1=0.5)
@@ -290,11 +291,11 @@ def test_learns_to_read_the_region():
 
   @jax.jit
   def train(variables):
-    def turn(player, carry, keys, seen):
+    def update(player, carry, keys, example):
       params, state, opt = carry
       loss = colorizer.players[player]
       gradient, aux = jax.grad(lambda own: loss(
-          {**params, player: own}, state, seen, keys, step=0, train=True),
+          {**params, player: own}, state, example, keys, step=0, train=True),
                                has_aux=True)(params[player])
       updates, own_opt = optimizer.update(gradient, opt[player])
       params = {**params, player: optax.apply_updates(
@@ -302,9 +303,9 @@ def test_learns_to_read_the_region():
       return params, aux.model_state, {**opt, player: own_opt}
 
     def step(carry, number):
-      seen = {**batch, 'region': region(number)}
+      example = {**batch, 'region': region(number)}
       for player in colorizer.players:
-        carry = turn(player, carry, _keys(number), seen)
+        carry = update(player, carry, _keys(number), example)
       return carry, None
 
     params = variables['params']

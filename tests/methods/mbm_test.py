@@ -1,4 +1,4 @@
-"""The MBM as a Colorizer: the contract, and the numbers behind it."""
+"""The MBM method: the contract, its likelihood, draws and metrics."""
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +60,7 @@ def test_contract(family, network):
 
 
 def _draws(family):
-  """Draws of a small mixture, and the mean of its proposals; [2] each."""
+  """Draws of a small mixture [n, 1, h, w, 2], and its mean color [2]."""
   colorizer = mbm.build(family=family, num_components=2, filters=(16, 16),
                         prior_width=8)
   lightness = jnp.full((1, 8, 8, 1), 40.)
@@ -79,14 +79,14 @@ def test_draws_have_the_mean_of_the_mixture(family):
   np.testing.assert_allclose(draws.mean((0, 1, 2, 3)), expected, atol=1.5)
 
 
-def test_draws_of_a_bernoulli_are_of_its_normalised_form():
-  """Its own would be black and white; `log_prob` is the density between."""
+def test_draws_of_a_bernoulli_come_from_its_normalized_form():
+  """Its own samples are 0 or 1, but `log_prob` is a density over [0, 1]."""
   np.testing.assert_array_equal(
       _draws('bernoulli')[0], _draws('continuous_bernoulli')[0])
 
 
-def test_loss_is_the_likelihood_of_the_paper():
-  """A plain float64 product over pixels of one mixture, in log space."""
+def test_loss_equals_the_likelihood_of_the_paper():
+  """Computed in float64 from the formula of the mixture."""
   colorizer = mbm.build(family='bernoulli', network='published', **SMALL)
   variables, batch = _variables(colorizer), _batch()
   net, _, _ = mbm._network(
@@ -106,17 +106,16 @@ def test_loss_is_the_likelihood_of_the_paper():
 
 
 def test_log_prob_is_a_density_in_lab_units():
-  """Probability of a box, by sampling, against density times its volume.
+  """The density integrates to 1, by Monte Carlo over a small ab field.
 
-  With constant inputs of one pixel block the ab field of the smallest network
-  has few dimensions; the density over all of them integrates to 1 only if the
-  change of variables from unit ab to Lab units is right.
+  This holds only if the change of variables from unit ab to Lab units is
+  right.
   """
   colorizer = mbm.build(family='continuous_bernoulli', network='published',
                         num_components=2, filters=(4,), prior_width=4)
   variables = colorizer.init(jax.random.key(3), (2, 2))
   lightness = jnp.full((1, 2, 2, 1), 40.)
-  # Importance estimate of the integral over the square, 8 dimensions.
+  # Monte Carlo estimate of the integral over the ab square in 8 dimensions.
   ab = jax.random.uniform(jax.random.key(4), (40000, 2, 2, 2), minval=-110,
                           maxval=110)
   log_volume = 8 * np.log(220)
@@ -126,7 +125,7 @@ def test_log_prob_is_a_density_in_lab_units():
       jnp.exp(log_prob + log_volume).mean(), 1, atol=0.05)
 
 
-def test_padding_counts_for_nothing():
+def test_padding_does_not_change_the_loss():
   colorizer = mbm.build(**SMALL)
   variables, batch = _variables(colorizer), _batch()
   half = {'image': batch['image'][:2],
@@ -141,17 +140,16 @@ def test_padding_counts_for_nothing():
   assert aux.metrics['loss'][1] == 2
 
 
-def test_component_figures_count_every_photograph_once():
+def test_component_metrics_count_every_photograph_once():
   colorizer = mbm.build(**SMALL)
   variables = _variables(colorizer)
   _, aux = colorizer.loss(variables['params'], {}, _batch(6),
                           KEYS, step=None, train=False)
-  for figure in ('best', 'chosen'):
-    assert sum(float(aux.metrics[f'{figure}/{k}'][0]) for k in range(3)) == 6
+  for metric in ('best', 'chosen'):
+    assert sum(float(aux.metrics[f'{metric}/{k}'][0]) for k in range(3)) == 6
 
 
-def test_expected_color_tends_to_the_photograph_when_trained_on_it():
-  """A few steps on one photograph: the likelihood pulls the means to it."""
+def test_predictions_approach_the_training_photograph():
   colorizer = mbm.build(dropout=0., **SMALL)
   variables, batch = _variables(colorizer), _batch(1)
   lightness, ab = _lab(batch)
@@ -193,7 +191,7 @@ def test_wrong_sizes_are_refused():
     colorizer.propose(variables, grey(jnp.zeros((1, 16, 16, 1))), 5)
 
 
-def test_batch_statistics_move_in_training_and_rest_in_evaluation():
+def test_batch_statistics_change_only_in_training():
   colorizer = mbm.build(network='published', batch_norm=True, **SMALL)
   variables, batch = _variables(colorizer), _batch()
   args = (variables['params'], variables['model_state'], batch,
@@ -206,10 +204,10 @@ def test_batch_statistics_move_in_training_and_rest_in_evaluation():
     assert all(moved) if train else not any(moved)
 
 
-def test_color_follows_the_edges_of_the_photograph():
-  """Two halves of unlike lightness and color: no blur between them.
+def test_upsampled_color_follows_the_edges_of_the_photograph():
+  """Two halves of different lightness and color are not blurred.
 
-  The network's field is half as large; interpolating it would mix the colors
+  The field has half the resolution. Bilinear interpolation would mix the colors
   of both sides in the two columns next to the edge.
   """
   lightness = jnp.where(jnp.arange(16) < 7, 20., 80.)

@@ -1,4 +1,4 @@
-"""Plain regression: grey at first, the loss that is asked for, a few steps."""
+"""The regression method: its initialization, its loss and a few steps."""
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +46,7 @@ def test_begins_at_grey_and_learns(batch):
   assert last < 0.9 * first
 
 
-def test_a_pretrained_network_of_the_loss():
+def test_a_perceptual_loss_adds_its_pretrained_network():
   method = regression.build(
       loss="mse+perceptual(stages=['relu1_1'])", **SMALL)
   assert set(method.backbones) == {'vgg16'}
@@ -59,6 +59,6 @@ def test_a_pretrained_network_of_the_loss():
 @pytest.mark.parametrize(('settings', 'message'), [
     ({'loss': 'l2'}, 'no loss l2'), ({'network': 'vit'}, 'network=vit'),
     ({'filters': (10,)}, 'filters=10')])
-def test_settings_that_do_not_exist(settings, message):
+def test_invalid_settings_are_refused(settings, message):
   with pytest.raises(UserError, match=message):
     regression.build(**settings)

@@ -1,4 +1,4 @@
-"""The residual autoencoder as a Colorizer: the contract, and its numbers."""
+"""The residual autoencoder method: the contract, upsampling and losses."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ KEYS = jax.random.split(jax.random.key(0), 2)
 
 @pytest.fixture(scope='module')
 def variables():
-  """Random ones; the biases of the last layer are the mean of its answers."""
+  """Random kernels, and biases of 0.1."""
   shapes = jax.eval_shape(lambda: method.build().init(
       jax.random.key(0), (32, 32)))
   rng = np.random.default_rng(0)
@@ -52,8 +52,8 @@ def predicted(variables, lab):
       variables, grey(lab[0])))
 
 
-def test_the_answer_is_the_networks_field_enlarged(variables, lab, predicted):
-  """Half-pixel centers and repeated borders, as skimage enlarges."""
+def test_the_prediction_is_the_upsampled_field(variables, lab, predicted):
+  """Half-pixel centers and repeated borders, as in skimage."""
   net = model.ResidualAutoencoder(backbone=model.encoder())
   field = np.asarray(jax.jit(net.apply)(
       {'params': variables['params']}, lab[0] / 50 - 1))
@@ -86,34 +86,34 @@ PENALTIES = {
 
 
 @pytest.fixture(scope='module')
-def fixed_answer():
-  """Stands for the network, so that each loss does not compile it again."""
+def fixed_field():
+  """Replaces the network's output, to avoid compiling it for each loss."""
   return jnp.linspace(-0.5, 0.5, 2 * 8 * 12 * 2).reshape(2, 8, 12, 2)
 
 
 @pytest.mark.parametrize('loss', PENALTIES)
 @pytest.mark.parametrize('enlargement', method.ENLARGEMENTS)
 def test_losses_at_the_size_of_the_photograph(
-    loss, enlargement, batch, lab, fixed_answer, monkeypatch):
+    loss, enlargement, batch, lab, fixed_field, monkeypatch):
   monkeypatch.setattr(model.ResidualAutoencoder, 'apply',
                       lambda self, variables, x: variables['params'])
   colorizer = method.build(loss=loss, enlargement=enlargement)
   error = np.asarray(colorizer.predict(
-      {'params': fixed_answer}, grey(lab[0])), np.float64) - lab[1]
+      {'params': fixed_field}, grey(lab[0])), np.float64) - lab[1]
   each = PENALTIES[loss](error / 110).mean((1, 2, 3))
   for train in (True, False):
     scalar, aux = colorizer.loss(
-        fixed_answer, {}, batch, KEYS, step=0, train=train)
+        fixed_field, {}, batch, KEYS, step=0, train=train)
     np.testing.assert_allclose(scalar, each.mean(), rtol=1e-3)
     assert aux.metrics['loss'][1] == 2
   first = {**batch, 'padding_mask': jnp.array([1., 0.])}
   scalar, _ = colorizer.loss(
-      fixed_answer, {}, first, KEYS, step=0, train=True)
+      fixed_field, {}, first, KEYS, step=0, train=True)
   np.testing.assert_allclose(scalar, each[0], rtol=1e-3)
 
 
-def test_edges_keep_colors_apart_where_bilinear_mixes_them(monkeypatch):
-  """A field of two halves under a photograph of two halves."""
+def test_edges_separate_colors_that_bilinear_mixes(monkeypatch):
+  """An ab field and a photograph of two halves each."""
   field = jnp.where(jnp.arange(8) < 4, -0.4, 0.5)
   field = jnp.broadcast_to(field[:, None], (1, 8, 8, 2))
   lightness = jnp.broadcast_to(
@@ -130,7 +130,7 @@ def test_edges_keep_colors_apart_where_bilinear_mixes_them(monkeypatch):
 
 
 def test_every_parameter_is_trained(variables, batch):
-  """VGG's own too: it is fine-tuned."""
+  """Including those of VGG, which is fine-tuned."""
   colorizer = method.build()
   gradients = jax.jit(jax.grad(lambda params: colorizer.loss(
       params, {}, batch, KEYS, step=0, train=True)[0]))(
@@ -139,19 +139,19 @@ def test_every_parameter_is_trained(variables, batch):
     assert jnp.abs(gradient).max() > 0, jax.tree_util.keystr(path)
 
 
-def test_weights_of_a_file_take_the_backbones_place(variables, monkeypatch):
+def test_loading_a_file_replaces_the_backbone(variables, monkeypatch):
   backbone = variables['params']['backbone']
   loaded = jax.tree.map(lambda x: np.full_like(x, 7), backbone)
   whole = {**loaded, 'conv1_1': {'kernel': np.zeros((3, 3, 3, 64))}}
-  asked = []
+  calls = []
 
   def load(name, path, *, top):
-    asked.append((name, path, top))
+    calls.append((name, path, top))
     return {'params': whole}
 
   monkeypatch.setattr(method.backbones, 'load', load)
   found = method.build().backbones['vgg19'].load(variables, 'vgg.h5')
-  assert asked == [('vgg19', 'vgg.h5', False)]
+  assert calls == [('vgg19', 'vgg.h5', False)]
   jax.tree.map(np.testing.assert_array_equal,
                found['params']['backbone'], loaded)
   for name in ('stem', 'up_to_pool4', 'up_to_pool3', 'ab'):
@@ -162,7 +162,7 @@ def test_weights_of_a_file_take_the_backbones_place(variables, monkeypatch):
 
 
 @pytest.mark.parametrize(('settings', 'message'), [
-    ({'loss': 'l2'}, 'loss=l2: no loss l2: choose one of mse, l1'),
+    ({'loss': 'l2'}, 'loss=l2: there is no loss l2: choose one of mse, l1'),
     ({'loss': "mse+perceptual(network='vgg')"}, "no backbone 'vgg'"),
     ({'loss': "perceptual(stages=['conv1'])"}, "vgg16 has no stage 'conv1'"),
     ({'enlargement': 'cubic'}, 'enlargement=cubic: choose one of bilinear')])
@@ -180,7 +180,7 @@ def test_wrong_sizes_are_refused(variables):
     colorizer.predict(variables, grey(jnp.zeros((1, 40, 32, 1))))
 
 
-def test_a_download_is_spared_the_classifier(monkeypatch):
+def test_the_download_omits_the_classifier(monkeypatch):
   calls = []
   monkeypatch.setattr(method.backbones, 'download',
                       lambda *args, **options: calls.append((args, options)))
@@ -192,9 +192,9 @@ SUM = "huber(delta=0.5)+0.5*perceptual(network='{}', stages=['relu1_1'])"
 
 
 @pytest.mark.parametrize('network', ['vgg16', 'vgg19'])
-def test_a_sum_with_a_pretrained_network_of_its_own(
-    network, batch, fixed_answer, monkeypatch):
-  """Two networks, two files; where both are one network, one file for both."""
+def test_a_perceptual_loss_adds_its_pretrained_network(
+    network, batch, fixed_field, monkeypatch):
+  """Two networks have two files; if both are VGG-19, one file serves both."""
   monkeypatch.setattr(model.ResidualAutoencoder, 'init', lambda self, key, x: {
       'params': {'backbone': {'conv1_2': {'kernel': jnp.zeros(1)}}}})
   monkeypatch.setattr(model.ResidualAutoencoder, 'apply',
@@ -216,7 +216,7 @@ def test_a_sum_with_a_pretrained_network_of_its_own(
 
   (value, aux), gradient = jax.value_and_grad(
       lambda field: colorizer.loss(field, state, batch, KEYS, step=0,
-                                   train=True), has_aux=True)(fixed_answer)
+                                   train=True), has_aux=True)(fixed_field)
   assert set(aux.metrics) == {'loss', 'loss/huber', 'loss/perceptual'}
   first, second = (float(aux.metrics[f'loss/{name}'][0]) / 2
                    for name in ('huber', 'perceptual'))
@@ -224,6 +224,6 @@ def test_a_sum_with_a_pretrained_network_of_its_own(
   np.testing.assert_allclose(value, first + 0.5 * second, rtol=1e-5)
   jax.tree.map(np.testing.assert_array_equal, aux.model_state, state)
   alone = jax.grad(lambda field: method.build(loss='huber(delta=0.5)').loss(
-      field, {}, batch, KEYS, step=0, train=True)[0])(fixed_answer)
+      field, {}, batch, KEYS, step=0, train=True)[0])(fixed_field)
   assert np.isfinite(gradient).all()
   assert jnp.abs(gradient - alone).max() > 1e-6

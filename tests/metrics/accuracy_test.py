@@ -1,4 +1,4 @@
-"""Accuracy curves against thresholds counted one by one."""
+"""AuC compared with curves computed threshold by threshold."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ BINS = quantize.published_bins()
 
 @pytest.fixture(scope='module')
 def fields():
-  """True ab of random pictures, and predictions from exact to far off."""
+  """True ab of random pictures, and predictions from exact to far away."""
   rng = np.random.default_rng(0)
   pictures = rng.integers(0, 256, (3, 12, 10, 3), np.uint8)
   pictures[:, :4] = 128  # grey is common
@@ -29,7 +29,7 @@ def fields():
 
 
 def _curve_area(predicted, ab, weight):
-  """By the words of the papers: every threshold, then the trapezoids."""
+  """AuC as the papers describe it: all thresholds, then trapezoids."""
   distance = np.linalg.norm(
       predicted.astype(np.float64) - ab.astype(np.float64), axis=-1)
   weight = weight / weight.sum()
@@ -57,7 +57,7 @@ def test_auc_of_one_distance(distance, percent):
 
 
 @pytest.mark.parametrize('own', [True, False])
-def test_rebalanced_auc_weighs_pixels_by_the_rarity_of_their_bin(fields, own):
+def test_rebalanced_auc_weights_pixels_by_the_rarity_of_their_bin(fields, own):
   predicted, ab = fields
   found = np.square(ab[..., None, :] - BINS).sum(-1).argmin(-1)
   count = np.bincount(found.ravel(), minlength=len(BINS))
@@ -84,8 +84,8 @@ def test_a_rare_color_counts_as_much_as_grey():
       (100 + of_color) / 2, rtol=1e-6)
 
 
-def test_every_place_has_the_bin_of_its_middle():
-  """Beyond the bins too, to the corners of the ab square."""
+def test_every_square_has_the_bin_nearest_to_its_center():
+  """Also outside of the bins, up to the corners of the ab square."""
   axis = np.arange(-110, 111, 10)
   ab = np.stack(np.meshgrid(axis, axis), -1)[None].astype(np.float32)
   found = np.asarray(accuracy.rebalanced_auc_statistics(ab, ab))[0]
@@ -101,8 +101,8 @@ def test_every_place_has_the_bin_of_its_middle():
 
 @pytest.mark.parametrize(('statistics', 'prior', 'match'), [
     (np.zeros((2, 313)), None, r'\[2, 313\]'),
-    (np.zeros((1, 2, 313)), None, 'no pixel'),
-    (np.ones((1, 2, 313)), np.zeros(313), 'above 0')])
-def test_rebalanced_auc_refuses(statistics, prior, match):
+    (np.zeros((1, 2, 313)), None, 'no pixels'),
+    (np.ones((1, 2, 313)), np.zeros(313), 'be positive')])
+def test_rebalanced_auc_rejects_wrong_arguments(statistics, prior, match):
   with pytest.raises(ValueError, match=match):
     accuracy.rebalanced_auc(statistics, prior)

@@ -1,4 +1,4 @@
-"""Every figure of a picture moves as its definition says."""
+"""Each metric of a picture changes as its definition implies."""
 
 import jax
 import jax.numpy as jnp
@@ -83,8 +83,8 @@ def test_a_metric_orders_pictures(name, pictures):
   assert merit['truth'] > merit['shift_1'] > merit['shift_8']
 
 
-def test_grey_keeps_the_lightness_and_nothing_else(pictures):
-  """What is known of the grey picture without a metric of its own."""
+def test_grey_keeps_only_the_lightness(pictures):
+  """Values of the grey picture that follow without computing a metric."""
   _, ab = color.split_lightness(jnp.asarray(pictures['truth']))
   grey, truth = pictures['grey'], pictures['truth']
   np.testing.assert_allclose(
@@ -95,7 +95,7 @@ def test_grey_keeps_the_lightness_and_nothing_else(pictures):
 
 @pytest.mark.parametrize('metric', [
     colorfulness.colorfulness, colorfulness.colorfulness_abs])
-def test_colorfulness_is_of_the_picture_alone(metric, pictures):
+def test_colorfulness_depends_on_the_picture_only(metric, pictures):
   found = {kind: float(metric(picture)[0])
            for kind, picture in pictures.items()}
   assert found['grey'] < 1
@@ -104,7 +104,7 @@ def test_colorfulness_is_of_the_picture_alone(metric, pictures):
 
 
 @pytest.mark.parametrize('name', METRICS)
-def test_a_photograph_is_measured_apart_from_its_batch(name, pictures):
+def test_values_do_not_depend_on_the_batch(name, pictures):
   metric = METRICS[name][0]
   metric = metric if name == 'rebalanced_auc' else jax.jit(metric)
   batch = np.concatenate([pictures['grey'], pictures['much_noise']])

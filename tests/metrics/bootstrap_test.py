@@ -1,4 +1,4 @@
-"""Resampling against scipy, closed forms, and cases made by hand."""
+"""Bootstrap compared with scipy, closed forms and small cases by hand."""
 
 import numpy as np
 import pytest
@@ -56,7 +56,7 @@ def test_statistics_of_any_shape_are_drawn_by_photograph(values):
 
 @pytest.mark.parametrize('chunk', [1, 80, 80 * 7, 80 * 1000])
 @pytest.mark.parametrize('reduce', [None, np.median])
-def test_portions_of_draws_change_nothing(values, monkeypatch, chunk, reduce):
+def test_the_chunk_size_does_not_matter(values, monkeypatch, chunk, reduce):
   expected = bootstrap.replicates(values, reduce)
   monkeypatch.setattr(bootstrap, '_CHUNK', chunk)
   found = bootstrap.replicates(values, reduce)
@@ -64,10 +64,10 @@ def test_portions_of_draws_change_nothing(values, monkeypatch, chunk, reduce):
   np.testing.assert_array_equal(found, expected)
 
 
-def test_two_figures_are_of_the_same_photographs(values):
+def test_two_metrics_are_resampled_with_the_same_photographs(values):
   difference = bootstrap.replicates(values) - bootstrap.replicates(values + 1)
   np.testing.assert_allclose(difference, -1, atol=1e-12)
-  # And so are fewer of them, for a figure that is costly.
+  # Fewer resamples are the first ones of many.
   np.testing.assert_array_equal(
       bootstrap.replicates(values, num_resamples=50),
       bootstrap.replicates(values)[:50])
@@ -76,17 +76,17 @@ def test_two_figures_are_of_the_same_photographs(values):
 
 
 def test_no_photograph_is_refused():
-  with pytest.raises(ValueError, match='at least one photograph'):
+  with pytest.raises(ValueError, match='at least one row'):
     bootstrap.replicates(np.zeros(0))
-  with pytest.raises(ValueError, match=r'shape \[0\]'):
+  with pytest.raises(ValueError, match=r'got \[0\]'):
     bootstrap.mean_interval(np.zeros(0))
 
 
-def test_recentring_takes_the_bias_away(values):
+def test_recentering_removes_the_bias(values):
   # The largest of a resample is at most that of the set.
   found = bootstrap.replicates(values, np.max)
   plain = bootstrap.interval(values.max(), found, 80)
-  shifted = bootstrap.interval(values.max(), found, 80, recentre=True)
+  shifted = bootstrap.interval(values.max(), found, 80, recenter=True)
   bias = found.mean() - values.max()
   assert bias < -0.1
   assert shifted.mean == plain.mean == values.max()
@@ -96,11 +96,11 @@ def test_recentring_takes_the_bias_away(values):
       bootstrap.recentered(found, values.max()).mean(), values.max())
 
 
-def test_figures_that_are_not_finite():
+def test_values_that_are_not_finite():
   infinite = np.array([np.inf, 1.0, 2.0])
   found = bootstrap.mean_interval(infinite)
   assert (found.mean, found.low, found.high) == (np.inf,) * 3
-  # A finite figure is not certain because its replicates are not.
+  # A finite value with replicates that are not finite has a wide interval.
   found = bootstrap.interval(1.0, np.array([0.0, np.inf, 2.0]), 3)
   assert found.mean == 1.0
   assert (found.low, found.high) == (0, np.inf)
@@ -132,7 +132,7 @@ def test_spread_of_seeds_adds_to_that_of_photographs(values):
       found.var(), photographs.var() + 1.0, rtol=0.05)
 
 
-def test_draws_of_seeds_are_of_their_own_seed():
+def test_draws_of_training_seeds_depend_on_the_seed():
   by_seed = np.repeat(np.arange(5.0)[:, None], 100, 1)
   first = bootstrap.over_seeds(by_seed)
   np.testing.assert_array_equal(first, bootstrap.over_seeds(by_seed))
@@ -142,14 +142,14 @@ def test_draws_of_seeds_are_of_their_own_seed():
 @pytest.mark.parametrize(('differences', 'expected'), [
     ([1.0] * 99, 2 / 100), ([-1.0] * 99, 2 / 100), ([0.0] * 99, 1.0),
     ([1.0] * 97 + [-1.0] * 2, 6 / 100), ([1.0] * 50 + [-1.0] * 49, 1.0),
-    # Zero speaks for neither side.
+    # Zero counts for both sides.
     ([1.0] * 90 + [0.0] * 9, 20 / 100)])
-def test_probability_of_a_sign_by_hand(differences, expected):
+def test_p_values_by_hand(differences, expected):
   np.testing.assert_allclose(
       bootstrap.sign_probability(np.array(differences)), expected)
 
 
-def test_probability_of_a_sign_is_uniform_where_there_is_no_difference():
+def test_p_values_are_uniform_if_there_is_no_difference():
   rng = np.random.default_rng(3)
   found = np.array([bootstrap.sign_probability(bootstrap.replicates(
       rng.normal(size=60), num_resamples=400, seed=trial))
@@ -158,7 +158,7 @@ def test_probability_of_a_sign_is_uniform_where_there_is_no_difference():
   assert 0.02 < (found < 0.05).mean() < 0.09
 
 
-def test_interval_covers_as_often_as_it_says():
+def test_interval_has_its_nominal_coverage():
   rng = np.random.default_rng(4)
   found = [bootstrap.mean_interval(rng.gamma(4.0, 0.5, 100), seed=trial,
                                    num_resamples=400) for trial in range(500)]
@@ -166,7 +166,7 @@ def test_interval_covers_as_often_as_it_says():
   assert 0.92 < hits < 0.98
 
 
-def test_counts_are_those_of_the_replicates():
+def test_counts_agree_with_replicates():
   values = np.random.default_rng(0).normal(size=30)
   counts = bootstrap.counts(30, num_resamples=50, seed=2)
   assert (counts.sum(1) == 30).all()

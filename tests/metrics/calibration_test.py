@@ -1,4 +1,4 @@
-"""Calibration of distributions that are right, and wrong on purpose."""
+"""Calibration of correct and of deliberately wrong distributions."""
 
 import collections
 
@@ -42,7 +42,7 @@ def counts():
 
 @pytest.mark.parametrize('coarse', [0, 20])
 def test_ranks_of_a_calibrated_method_are_uniform(simulate, counts, coarse):
-  """Coarse values are nearly all ties."""
+  """Most coarse values are ties."""
   statistics = counts(*simulate(coarse=coarse))
   np.testing.assert_array_equal(statistics.sum(-1), 144)
   for channel in statistics.sum(0):
@@ -56,7 +56,7 @@ def test_ranks_of_a_calibrated_method_are_uniform(simulate, counts, coarse):
 
 @pytest.mark.parametrize(('wrong', 'sign'), [
     ({'width': 0.5}, -1), ({'width': 2.0}, 1), ({'shift': 1.0}, -1)])
-def test_a_wrong_distribution_is_seen(simulate, counts, wrong, sign):
+def test_a_wrong_distribution_is_detected(simulate, counts, wrong, sign):
   statistics = counts(*simulate(**wrong))
   assert calibration.pit_error(statistics) > 0.05
   off = (calibration.coverage(statistics, 0.8)
@@ -83,7 +83,7 @@ def test_ranks_do_not_depend_on_the_batch(simulate, counts):
 
 
 def test_pit_error_by_hand():
-  """All truths below the draws are the worst; half and half are less."""
+  """The error is largest if all true values are below all draws."""
   lowest = np.zeros((2, 2, 5))
   lowest[..., 0] = 3
   np.testing.assert_allclose(calibration.pit_error(lowest), 0.5)
@@ -107,7 +107,7 @@ def test_coverage_is_of_ranks_in_the_middle(n, level, expected):
   assert calibration.coverage(ends, level) == 0
 
 
-def test_energy_score_is_the_double_loop(simulate):
+def test_energy_score_agrees_with_a_double_loop(simulate):
   for n in (2, 5, 6):
     draws, truth = simulate(n=n)
     draws, truth = draws[:, :2], truth[:2]
@@ -145,14 +145,14 @@ def _reliability_loop(draws, truth, num_classes):
 
 
 @pytest.mark.parametrize('n', [2, 6, 12])
-def test_reliability_is_the_loop(simulate, n):
+def test_reliability_agrees_with_a_loop(simulate, n):
   draws, truth = simulate(n=n)
   found = calibration.bin_reliability(draws[:, :3], truth[:3], num_classes=4)
   expected = [_reliability_loop(draws[:, i], truth[i], 4) for i in range(3)]
   np.testing.assert_array_equal(found, expected)
 
 
-def test_reliability_sees_too_much_confidence(simulate):
+def test_reliability_detects_overconfidence(simulate):
   table = jax.jit(calibration.bin_reliability)
   right = np.asarray(table(*simulate()))
   assert calibration.expected_calibration_error(right) < 0.02
@@ -210,7 +210,7 @@ def test_hpd_coverage_of_whole_photographs(claimed, sign):
   assert np.isnan(calibration.hpd_coverage(np.append(levels, np.nan), 0.5))
 
 
-def test_what_fits_not_is_refused(simulate):
+def test_wrong_shapes_are_rejected(simulate):
   draws, truth = simulate()
   with pytest.raises(ValueError, match=r'n >= 2.*\[1, 60, 12, 12, 2\]'):
     calibration.energy_score(draws[:1], truth)

@@ -1,4 +1,4 @@
-"""Colorfulness against a plain NumPy reading of the definition."""
+"""Colorfulness compared with the definition in plain NumPy."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from colorjax.metrics import colorfulness
 
 
 def _numpy(picture, signed):
-  """One photograph in float64, by the words of Hasler and Suesstrunk."""
+  """Colorfulness of a photograph in float64 (Hasler and Suesstrunk)."""
   red, green, blue = picture.astype(np.float64).reshape(-1, 3).T
   rg, yb = red - green, 0.5 * (red + green) - blue
   if not signed:
@@ -19,7 +19,7 @@ def _numpy(picture, signed):
 @pytest.mark.parametrize(('function', 'signed'), [
     (colorfulness.colorfulness, True),
     (colorfulness.colorfulness_abs, False)])
-def test_colorfulness_is_its_definition(function, signed):
+def test_colorfulness_agrees_with_its_definition(function, signed):
   pictures = np.random.default_rng(0).integers(0, 256, (3, 9, 8, 3), np.uint8)
   pictures[1] //= 3
   np.testing.assert_allclose(
@@ -38,7 +38,7 @@ def test_half_red_half_green():
       [0.3 * np.hypot(100, 50)], rtol=1e-6)
 
 
-def test_grey_has_none():
+def test_grey_has_no_colorfulness():
   grey = np.repeat(
       np.arange(16, dtype=np.uint8).reshape(1, 4, 4, 1) * 17, 3, -1)
   np.testing.assert_array_equal(colorfulness.colorfulness(grey), 0)
@@ -53,6 +53,6 @@ def test_deltas_by_hand():
       colorfulness.mean_delta(statistics), 25 / 3, rtol=1e-12)
 
 
-def test_deltas_refuse_other_statistics():
+def test_deltas_reject_other_statistics():
   with pytest.raises(ValueError, match=r'\[3\]'):
     colorfulness.mean_delta(np.zeros(3))

@@ -1,4 +1,4 @@
-"""CIEDE2000 against scikit-image and the published test data."""
+"""CIEDE2000 compared with scikit-image and the published test data."""
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +36,7 @@ def test_published_values():
 
 
 @pytest.mark.parametrize('width', [2, 20, 120])
-def test_ciede2000_is_scikit_image(width):
+def test_ciede2000_agrees_with_scikit_image(width):
   rng = np.random.default_rng(width)
   a = rng.uniform([0, -100, -100], [100, 100, 100], (4, 500, 3))
   b = a + rng.uniform(-width, width, a.shape)
@@ -51,7 +51,7 @@ def test_ciede2000_is_scikit_image(width):
 
 @pytest.mark.parametrize('degrees', [-90, -45, 0, 30, 90, 135, 180])
 def test_opposite_hues(degrees):
-  """The formula jumps there; the published mean hue decides."""
+  """The formula is discontinuous there; the published mean hue is used."""
   turn = np.radians(degrees)
   ab = np.round([30 * np.cos(turn), 30 * np.sin(turn)])
   a, b = np.array([[50, *ab], [40, *-ab]], np.float32)
@@ -72,6 +72,6 @@ def test_mean_over_the_pixels_of_8_bit_pictures():
   assert found[2] == 0
 
 
-def test_floats_are_refused():
+def test_float_pictures_are_rejected():
   with pytest.raises(TypeError, match='uint8'):
     difference.mean_ciede2000(np.zeros((1, 2, 2, 3)), np.zeros((1, 2, 2, 3)))

@@ -1,4 +1,4 @@
-"""FID and KID against scipy, hand values, loops and known truths."""
+"""FID and KID compared with scipy, loops and values by hand."""
 
 import tracemalloc
 
@@ -39,7 +39,7 @@ def test_frechet_of_one_feature_by_hand():
 @pytest.mark.parametrize(('n', 'm'), [(20, 30), (20, 100), (100, 20)])
 def test_frechet_with_fewer_pictures_than_features(n, m):
   a, b = _features(2, n, 5), _features(3, m, 5)
-  # The same sets in a plane of 64 dimensions: distances do not know it.
+  # The same sets in a subspace of 64 dimensions have the same distance.
   basis = np.linalg.qr(np.random.default_rng(4).normal(size=(64, 64)))[0][:5]
   expected = _by_root_of_matrix(a, b)
   np.testing.assert_allclose(
@@ -98,7 +98,7 @@ def test_kid_is_unbiased():
 @pytest.mark.parametrize(('resampled', 'one'), [
     (frechet.resampled_frechet_distance, frechet.frechet_distance),
     (frechet.resampled_kernel_distance, frechet.kernel_distance)])
-def test_resamples_are_those_of_copied_features(resampled, one, n, d,
+def test_resamples_agree_with_copied_features(resampled, one, n, d,
                                                 monkeypatch):
   monkeypatch.setattr(frechet, '_ROWS', 7)
   monkeypatch.setattr(frechet, '_TILE', 8)
@@ -125,7 +125,7 @@ def test_resamples_copy_no_features():
   assert peak < features.nbytes / 3
 
 
-def test_a_feature_that_never_changes():
+def test_a_constant_feature():
   a, b = _features(20, 50, 4), _features(21, 50, 4)
   a[:, 2] = b[:, 2] = 0.0
   kept = [0, 1, 3]
@@ -136,7 +136,7 @@ def test_a_feature_that_never_changes():
 
 @pytest.mark.parametrize('counts', [
     np.ones((2, 5), int), np.ones(6, int), np.eye(6, dtype=int)])
-def test_counts_that_are_not_of_the_set(counts):
+def test_wrong_counts_are_rejected(counts):
   for function in (frechet.resampled_frechet_distance,
                    frechet.resampled_kernel_distance):
     with pytest.raises(ValueError, match=r'counts|resample'):
@@ -149,11 +149,11 @@ GOOD = np.random.default_rng(21).normal(size=(6, 3))
 @pytest.mark.parametrize('function', [
     frechet.frechet_distance, frechet.kernel_distance])
 @pytest.mark.parametrize(('bad', 'message'), [
-    (GOOD[:1], 'two pictures'), (GOOD[:0], 'two pictures'),
-    (GOOD[0], r'\[N, D\], got \[3\]'), (GOOD[:, :2], 'different networks'),
+    (GOOD[:1], 'at least 2 pictures'), (GOOD[:0], 'at least 2 pictures'),
+    (GOOD[0], r'\[N, D\], got \[3\]'), (GOOD[:, :2], 'the same network'),
     (np.where(GOOD[2, 1] == GOOD, np.nan, GOOD), '1 of 6 pictures are not'),
     (np.where(GOOD[2, 1] == GOOD, np.inf, GOOD), '1 of 6 pictures are not')])
-def test_sets_that_have_no_distance(function, bad, message):
+def test_wrong_sets_are_rejected(function, bad, message):
   for sets in ((GOOD, bad), (bad, GOOD)):
     with pytest.raises(UserError, match=message):
       function(*sets)

@@ -1,4 +1,4 @@
-"""colorjax.metrics against values worked out by hand and scikit-image."""
+"""Image metrics compared with scikit-image and values by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ def test_ab_distance_by_hand():
       image.ab_distance(predicted, target), [2.5, 11.5], rtol=1e-6)
 
 
-def test_ab_distance_has_a_finite_gradient_on_a_hit():
+def test_ab_distance_has_a_finite_gradient_at_zero():
   x = jnp.zeros((1, 2, 2, 2))
   gradient = jax.grad(lambda p: image.ab_distance(p, x).sum())(x)
   np.testing.assert_array_equal(gradient, 0)
@@ -37,7 +37,7 @@ def pictures():
   return np.random.default_rng(0).integers(0, 256, (2, 3, 8, 9, 3), np.uint8)
 
 
-def test_psnr_is_scikit_image(pictures):
+def test_psnr_agrees_with_scikit_image(pictures):
   expected = [skimage.metrics.peak_signal_noise_ratio(x, y, data_range=255)
               for x, y in zip(*pictures, strict=True)]
   np.testing.assert_allclose(image.psnr(*pictures), expected, rtol=1e-5)
@@ -70,12 +70,12 @@ def test_ab_rmse_and_psnr_by_hand():
      ValueError, r'\[1, 2, 2, 3\] and \[2, 2, 2, 3\]'),
     (np.zeros((1, 2, 2, 1), np.uint8), np.zeros((1, 2, 2, 1), np.uint8),
      ValueError, r'\[1, 2, 2, 1\]')])
-def test_what_is_no_pair_of_pictures_is_refused(a, b, error, match):
+def test_wrong_pictures_are_rejected(a, b, error, match):
   with pytest.raises(error, match=match):
     image.psnr(a, b)
 
 
-def test_interval_covers_the_mean_as_often_as_it_says():
+def test_interval_has_its_nominal_coverage():
   rng = np.random.default_rng(1)
   hits = 0
   for trial in range(200):
@@ -85,7 +85,7 @@ def test_interval_covers_the_mean_as_often_as_it_says():
   assert 180 <= hits <= 199
 
 
-def test_interval_is_reproducible_and_narrow_where_it_should_be():
+def test_interval_is_reproducible_and_narrow_for_equal_values():
   values = np.random.default_rng(2).normal(size=400)
   first = bootstrap.mean_interval(values)
   assert first == bootstrap.mean_interval(values)
@@ -98,6 +98,6 @@ def test_interval_is_reproducible_and_narrow_where_it_should_be():
       7., 7., 7., 1)
 
 
-def test_interval_refuses_what_is_not_one_value_a_photograph():
+def test_interval_needs_one_value_for_each_photograph():
   with pytest.raises(ValueError, match=r'\[2, 3\]'):
     bootstrap.mean_interval(np.zeros((2, 3)))

@@ -1,4 +1,4 @@
-"""Inception features against Keras's network, pooled as each variant does."""
+"""Inception features compared with Keras's network with modified pooling."""
 
 import os
 
@@ -41,7 +41,7 @@ NAMES = ('Conv2d_1a_3x3', 'Conv2d_2a_3x3', 'Conv2d_2b_3x3', 'Conv2d_3b_1x1',
 
 @keras.saving.register_keras_serializable()
 class CountingPool(keras.layers.Layer):
-  """The average over 3x3 pixels that counts the zeros at the margin."""
+  """Average over 3x3 pixels that counts zero padding."""
 
   def call(self, x):
     """[B, h, w, C] to the same shape."""
@@ -50,7 +50,7 @@ class CountingPool(keras.layers.Layer):
 
 
 def _numbered(model, kind):
-  """Layers of a kind in the order in which they were made."""
+  """Layers of a kind in the order of their creation."""
   layers = [layer for layer in model.layers if isinstance(layer, kind)]
   return sorted(layers, key=lambda layer: int(
       (layer.name.rsplit('_', 1)[-1] + ' 0').split()[0])
@@ -130,7 +130,7 @@ def _pictures():
 
 
 def _input(variant, pictures):
-  """What the published code of a variant hands to its network."""
+  """The network input of the published code of a variant."""
   x = tf.image.resize(pictures / np.float32(255), (299, 299)).numpy()
   if variant == 'pytorch_fid':
     return x * 2 - 1
@@ -188,7 +188,7 @@ def test_init_and_load_agree(files):
 @pytest.mark.parametrize('pictures', [
     np.zeros((1, 64, 64, 3), np.float32), np.zeros((64, 64, 3), np.uint8),
     np.zeros((1, 64, 64, 1), np.uint8)])
-def test_other_pictures_are_refused(pictures):
+def test_other_pictures_are_rejected(pictures):
   with pytest.raises(ValueError, match=r'uint8 pictures \[B, H, W, 3\], got'):
     inception_features.build('torchvision').features({}, pictures)
 
@@ -205,12 +205,12 @@ def _fails(variant, path, *parts):
 def test_files_of_the_other_variant(files):
   for variant in ('torchvision', 'ddcolor'):
     _fails(variant, files['pytorch_fid'], 'inception_v3_google-1a9a5a14.pth',
-           '2 of another shape', 'fc.weight is [1008, 2048] and not [1000,')
+           '2 of the wrong shape', 'fc.weight is [1008, 2048] instead of')
   _fails('pytorch_fid', files['torchvision'],
-         'pt_inception-2015-12-05-6726825d.pth', '[1000, 2048] and not [1008,')
+         'pt_inception-2015-12-05-6726825d.pth', '[1000, 2048] instead of')
 
 
-def test_files_that_are_not_it(files, tmp_path):
+def test_wrong_files_are_rejected(files, tmp_path):
   path = tmp_path / 'x.safetensors'
   state = safetensors.numpy.load_file(files['torchvision'])
   lost = state.pop('Mixed_6c.branch7x7dbl_4.bn.running_var')
@@ -218,18 +218,18 @@ def test_files_that_are_not_it(files, tmp_path):
   safetensors.numpy.save_file(state | extra, path)
   _fails('torchvision', path,
          '1 missing: Mixed_6c.branch7x7dbl_4.bn.running_var',
-         '1 too many: Mixed_8a.conv.weight')
+         '1 unexpected: Mixed_8a.conv.weight')
   name = 'Mixed_6c.branch7x7dbl_4.bn.running_var'
   safetensors.numpy.save_file(state | {name: lost[:-1]}, path)
-  _fails('torchvision', path, f'{name} is [159] and not [160]')
+  _fails('torchvision', path, f'{name} is [159] instead of [160]')
   safetensors.numpy.save_file({'features.0.weight': lost}, path)
-  _fails('torchvision', path, '472 missing', '1 too many: features.0.weight')
+  _fails('torchvision', path, '472 missing', '1 unexpected: features.0.weight')
   _fails('torchvision', tmp_path / 'none.pth', 'no such weights file')
   with h5py.File(tmp_path / 'k.h5', 'w') as file:
     file.attrs['layer_names'] = []
-  _fails('torchvision', tmp_path / 'k.h5', "a file of Keras's: wanted is torch")
+  _fails('torchvision', tmp_path / 'k.h5', 'is a Keras file: give torch')
 
 
-def test_other_variants_are_refused():
+def test_other_variants_are_rejected():
   with pytest.raises(UserError, match=r"'clean_fid'.*pytorch_fid"):
     inception_features.build('clean_fid')

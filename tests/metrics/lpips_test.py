@@ -1,4 +1,4 @@
-"""LPIPS against the formula in NumPy over networks of TensorFlow."""
+"""LPIPS compared with its formula in NumPy and networks of TensorFlow."""
 
 import os
 
@@ -132,7 +132,7 @@ def test_formula(case):
       distance(variables, a, b), _reference(net, a, b), rtol=1e-4)
 
 
-def test_equal_pictures_have_none(case):
+def test_equal_pictures_have_distance_zero(case):
   _, distance, variables = case
   a = _pictures(0)
   assert np.all(distance(variables, a, a) < 1e-12)
@@ -154,7 +154,7 @@ def test_a_distance_is_symmetric_and_grows(case):
   assert np.all(steps[0] > 0)
 
 
-def test_neighbors_in_a_batch_do_not_count(case):
+def test_distance_does_not_depend_on_the_batch(case):
   _, distance, variables = case
   a, b, others = _pictures(0), _pictures(1), _pictures(3)
   whole = distance(variables, a, b)
@@ -176,7 +176,7 @@ def test_smallest_picture(net):
 
   side, small = picture(metric.min_side), picture(metric.min_side - 1)
   assert jax.eval_shape(metric.distance, variables, side, side).shape == (1,)
-  with pytest.raises(UserError, match=f'x 99 .* need {metric.min_side} pixels'):
+  with pytest.raises(UserError, match=f'x 99 .* {metric.min_side} pixels'):
     jax.eval_shape(metric.distance, variables, small, small)
   # Below that the network itself has no last layer.
   with pytest.raises(UserError, match='nothing is left'):
@@ -189,7 +189,7 @@ def test_smallest_picture(net):
     (np.zeros((1, 64, 64, 3), np.uint8), np.zeros((1, 64, 64), np.uint8)),
     (np.zeros((1, 64, 64, 1), np.uint8), np.zeros((1, 64, 64, 1), np.uint8)),
     (np.zeros((1, 64, 64, 3), np.uint8), np.zeros((2, 64, 64, 3), np.uint8))])
-def test_other_pictures_are_refused(a, b):
+def test_other_pictures_are_rejected(a, b):
   with pytest.raises(ValueError, match=r'LPIPS .* got .*\['):
     lpips.build('alex').distance({}, a, b)
 
@@ -215,23 +215,23 @@ def _saved(path, state):
 
 
 @pytest.mark.parametrize('net', NETS)
-def test_heads_that_are_not_it(net, files, tmp_path):
+def test_wrong_heads_are_rejected(net, files, tmp_path):
   network, path = files / f'{net}.safetensors', tmp_path / 'h.safetensors'
   other = files / ('vgg_heads' if net == 'alex' else 'alex_heads')
   other = other.with_suffix('.safetensors')
-  _fails(net, network, other, str(other), f'{net}.pth', 'of another shape',
+  _fails(net, network, other, str(other), f'{net}.pth', 'of the wrong shape',
          'lin1.model.1.weight')
   _fails(net, network, network, str(network), '5 missing: lin0')
   heads = _heads(net)
   less = {k: v for k, v in heads.items() if 'lin3' not in k}
   _fails(net, network, _saved(path, less), '1 missing: lin3.model.1.weight')
   more = heads | {'lin5.model.1.weight': np.ones(4, np.float32)}
-  _fails(net, network, _saved(path, more), '1 too many: lin5')
+  _fails(net, network, _saved(path, more), '1 unexpected: lin5')
   wrong = heads | {'lin2.model.1.weight': -heads['lin2.model.1.weight']}
   _fails(net, network, _saved(path, wrong), str(path), 'negative')
 
 
-def test_networks_that_are_not_it(files, tmp_path):
+def test_wrong_networks_are_rejected(files, tmp_path):
   path = tmp_path / 'n.safetensors'
   alex, vgg16 = (files / f'{net}.safetensors' for net in NETS)
   heads = {net: files / f'{net}_heads.safetensors' for net in NETS}
@@ -243,15 +243,16 @@ def test_networks_that_are_not_it(files, tmp_path):
          '1 missing: features.8.bias')
   more = _network('alex') | {'features.12.bias': np.zeros(9, np.float32)}
   _fails('alex', _saved(path, more), heads['alex'],
-         '1 too many: features.12.bias')
+         '1 unexpected: features.12.bias')
   _fails('alex', tmp_path / 'none.pth', heads['alex'], 'no such')
   with h5py.File(tmp_path / 'k.h5', 'w') as file:
     file.attrs['layer_names'] = []
   _fails('alex', tmp_path / 'k.h5', heads['alex'],
-         "k.h5 is a file of Keras's: wanted is torchvision's AlexNet")
-  _fails('vgg', tmp_path / 'k.h5', heads['vgg'], 'k.h5: LPIPS is defined with')
+         "k.h5 is a Keras file: give torchvision's AlexNet")
+  _fails('vgg', tmp_path / 'k.h5', heads['vgg'],
+         'k.h5: LPIPS needs torchvision')
 
 
-def test_other_nets_are_refused():
+def test_other_nets_are_rejected():
   with pytest.raises(UserError, match="'squeeze'"):
     lpips.build('squeeze')

@@ -1,4 +1,4 @@
-"""colorjax.metrics.regions: by hand, and with boolean indexing."""
+"""Region metrics compared with boolean indexing and values by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ OTHER = RNG.normal(0, 30, (3, 5, 7, 2)).astype(np.float32)
 REGION = RNG.integers(0, 2, (3, 5, 7, 1)).astype(np.float32)
 
 
-def test_equals_indexing():
+def test_metrics_agree_with_boolean_indexing():
   for i in range(3):
     inside = REGION[i, ..., 0] == 1
     assert regions.chroma_outside(AB, REGION)[i] == pytest.approx(
@@ -22,7 +22,7 @@ def test_equals_indexing():
         np.linalg.norm((AB - OTHER)[i][inside], axis=-1).mean(), rel=1e-5)
 
 
-def test_no_pixels_are_no_color():
+def test_empty_regions_give_zero():
   np.testing.assert_array_equal(
       regions.chroma_outside(AB, np.ones_like(REGION)), 0)
   np.testing.assert_array_equal(

@@ -1,4 +1,4 @@
-"""Structural similarity against scikit-image."""
+"""Structural similarity compared with scikit-image."""
 
 import jax
 import numpy as np
@@ -20,7 +20,7 @@ def _scikit_image(a, b):
       channel_axis=-1, data_range=255) for x, y in zip(a, b, strict=True)]
 
 
-def test_ssim_is_scikit_image(ssim):
+def test_ssim_agrees_with_scikit_image(ssim):
   rng = np.random.default_rng(0)
   photo = skimage.data.astronaut()[100:140, 150:203]
   noisy = np.clip(photo + rng.normal(0, 20, photo.shape), 0, 255)
@@ -33,7 +33,7 @@ def test_ssim_is_scikit_image(ssim):
 
 
 def test_flat_pictures_and_the_smallest(ssim):
-  """Where the variances are 0 only the means count; one window fits."""
+  """Without variance only the means matter; one window fits."""
   a = np.full((3, 11, 11, 3), 255, np.uint8)
   b = np.stack([np.full((11, 11, 3), level, np.uint8)
                 for level in (255, 0, 128)])
@@ -42,7 +42,7 @@ def test_flat_pictures_and_the_smallest(ssim):
 
 
 @pytest.mark.parametrize('shape', [(1, 10, 20, 3), (1, 20, 10, 3), (20, 20, 3)])
-def test_pictures_smaller_than_the_window_are_refused(shape):
+def test_pictures_smaller_than_the_window_are_rejected(shape):
   picture = np.zeros(shape, np.uint8)
   with pytest.raises(ValueError, match='11 x 11'):
     structure.ssim(picture, picture)

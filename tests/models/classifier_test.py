@@ -1,4 +1,4 @@
-"""The networks over bins: the published layers against Keras, and shapes."""
+"""Classifiers: the published layers against Keras, and shapes."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ def _variables(net, x, seed=0):
     name = path[-1].key
     if name == 'var':
       return rng.uniform(0.5, 2, leaf.shape).astype(np.float32)
-    # Large enough for the photograph to be felt after 23 layers.
+    # Large enough for the input to affect the output after 23 layers.
     scale = 2 / np.sqrt(np.prod(leaf.shape[:-1])) if name == 'kernel' else 0.1
     return rng.normal(0, scale, leaf.shape).astype(np.float32)
 
@@ -28,7 +28,7 @@ def _variables(net, x, seed=0):
 
 
 def _keras_network(variables, x):
-  """The paper's table of layers, in Keras."""
+  """The paper's table of layers, in Keras, applied to x."""
   keras = pytest.importorskip('keras')
   layers = keras.layers
   params, statistics = variables['params'], variables['batch_stats']
@@ -57,7 +57,7 @@ def _keras_network(variables, x):
       x = relu(conv(x, f'conv{block}_{i}', width, dilation=dilation,
                     stride=stride if i == depth else 1))
     x = norm(x, f'conv{block}_norm')
-  # Keras stores the kernel of the convolution whose transpose it computes.
+  # Keras stores the kernel of the transposed convolution.
   kernel = np.swapaxes(params['conv8_1']['kernel'][::-1, ::-1], 2, 3)
   x = relu(apply(layers.Conv2DTranspose(6, 4, 2, 'same'),
                  [kernel, params['conv8_1']['bias']], x))
@@ -66,7 +66,7 @@ def _keras_network(variables, x):
   return np.asarray(conv(x, 'bins', 9, size=1))
 
 
-def test_published_network_is_the_one_of_the_paper():
+def test_published_network_equals_that_of_the_paper():
   net = classifier.PublishedClassifier(9, filters=FILTERS)
   x = np.random.default_rng(1).uniform(-1, 1, (2, 32, 40, 1)).astype(np.float32)
   variables = _variables(net, x)
@@ -74,12 +74,12 @@ def test_published_network_is_the_one_of_the_paper():
   expected = _keras_network(variables, x)
   assert expected.shape == (2, 8, 10, 9)
   size = np.abs(expected[0] - expected[1]).mean()
-  assert size > 0.1  # photographs make a difference
+  assert size > 0.1  # the output depends on the photograph
   np.testing.assert_allclose(found, expected, atol=1e-4 * size)
 
 
 def test_published_size():
-  """32.2 million parameters in published tables, which count BN's too."""
+  """32.2 million parameters in published tables, including batch norms."""
   net = classifier.PublishedClassifier(313)
   shapes = jax.eval_shape(lambda: net.init_with_output(
       jax.random.key(0), jnp.zeros((1, 256, 256, 1)), train=False))

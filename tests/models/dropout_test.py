@@ -1,4 +1,4 @@
-"""Dropout by photograph."""
+"""Dropout with a key for each photograph."""
 
 import jax
 import jax.numpy as jnp
@@ -10,14 +10,14 @@ from colorjax.models.dropout import dropout
 KEYS = jax.random.split(jax.random.key(0), 6)
 
 
-def test_a_photographs_dropout_does_not_depend_on_its_batch():
+def test_dropout_of_a_photograph_does_not_depend_on_the_batch():
   x = jax.random.normal(jax.random.key(1), (6, 5, 3))
   whole = dropout(x, KEYS, 0.5)
   np.testing.assert_array_equal(dropout(x[2:4], KEYS[2:4], 0.5), whole[2:4])
   assert len({np.asarray(row != 0).tobytes() for row in whole}) == 6
 
 
-def test_the_share_of_the_rate_is_dropped_and_the_mean_kept():
+def test_the_given_share_is_dropped_and_the_mean_is_kept():
   x = jnp.ones((6, 4000))
   y = dropout(x, KEYS, 0.25)
   np.testing.assert_allclose((y == 0).mean(1), 0.25, atol=0.03)
@@ -26,7 +26,7 @@ def test_the_share_of_the_rate_is_dropped_and_the_mean_kept():
 
 
 @pytest.mark.parametrize('rate', [0.0, 1.0])
-def test_none_and_all(rate):
+def test_rates_zero_and_one(rate):
   x = jnp.ones((6, 3))
   value, gradient = jax.value_and_grad(
       lambda x: dropout(x, KEYS, rate).sum())(x)

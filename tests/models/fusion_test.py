@@ -1,4 +1,4 @@
-"""The fusion network: its shapes, its count of parameters, its fusion."""
+"""The fusion network: shapes, number of parameters and the fusion layer."""
 
 import jax
 import jax.numpy as jnp
@@ -7,8 +7,8 @@ import pytest
 
 from colorjax.models import fusion
 
-S4 = ((256, 128), (64, 64), (32,))
-S5 = ((128,), (64, 64), (32,))
+XCEPTION = ((256, 128), (64, 64), (32,))
+INCEPTION = ((128,), (64, 64), (32,))
 E = 1000
 
 
@@ -17,7 +17,7 @@ def _lightness(*shape):
 
 
 def _parameters(decoder):
-  """By hand: 3x3 kernels and biases along the published rows."""
+  """Counts the kernels and biases of the published layers."""
   def chain(widths, before):
     total = 0
     for width in widths:
@@ -31,7 +31,7 @@ def _parameters(decoder):
 
 
 @pytest.mark.parametrize(('decoder', 'row'), [
-    (S4, [256, 128, 64, 64, 32]), (S5, [128, 64, 64, 32])])
+    (XCEPTION, [256, 128, 64, 64, 32]), (INCEPTION, [128, 64, 64, 32])])
 def test_published_parameters(decoder, row):
   shapes = jax.eval_shape(
       fusion.Fusion(decoder=decoder).init, jax.random.key(0),
@@ -42,8 +42,8 @@ def test_published_parameters(decoder, row):
 
 @pytest.fixture(name='net', scope='module')
 def _net():
-  """A narrow network, its variables, and it applied under jit."""
-  net = fusion.Fusion(decoder=S5, width=1 / 16)
+  """A narrow network, its variables, and its compiled apply."""
+  net = fusion.Fusion(decoder=INCEPTION, width=1 / 16)
   shapes = jax.eval_shape(net.init, jax.random.key(0),
                           jnp.zeros((1, 8, 8, 1)), jnp.zeros((1, 5)))
   rng = np.random.default_rng(2)
@@ -52,7 +52,7 @@ def _net():
   return net, variables, jax.jit(net.apply)
 
 
-def test_any_sides_that_eight_divides(net):
+def test_all_sides_divisible_by_eight(net):
   _, variables, apply = net
   embedding = jnp.ones((2, 5))
   for height, width in [(8, 24), (16, 16)]:
@@ -60,12 +60,12 @@ def test_any_sides_that_eight_divides(net):
     assert ab.shape == (2, height, width, 2)
     assert ab.dtype == jnp.float32
     assert np.abs(ab).max() <= 1
-    # The published output is enlarged by repetition: blocks of 2 x 2 agree.
+    # Upsampling repeats pixels: they are equal in blocks of 2 x 2.
     np.testing.assert_array_equal(ab[:, ::2, ::2], ab[:, 1::2, 1::2])
     assert np.unique(ab[0, ..., 0]).size > height * width / 8
 
 
-def test_fusion_is_the_replicated_and_concatenated_vector(net):
+def test_fusion_equals_concatenating_the_repeated_embedding(net):
   module, variables, apply = net
   lightness = _lightness(2, 8, 24)
   embedding = np.random.default_rng(1).normal(size=(2, 5)).astype('f')
@@ -94,24 +94,24 @@ def test_fusion_is_the_replicated_and_concatenated_vector(net):
   x = double(relu(convolve(x, params['Conv_10'])))
   x = relu(convolve(x, params['Conv_11']))
   expected = double(np.tanh(convolve(x, params['ab'])))
-  assert module.decoder == S5
+  assert module.decoder == INCEPTION
   np.testing.assert_allclose(
       apply(variables, lightness, embedding), expected, atol=1e-5)
 
 
-def test_the_embedding_of_a_photograph_colors_that_photograph_alone(net):
+def test_an_embedding_affects_all_of_its_own_photograph_only(net):
   _, variables, apply = net
   lightness = _lightness(2, 16, 16)
   before = apply(variables, lightness, jnp.zeros((2, 5)))
   after = apply(variables, lightness, jnp.zeros((2, 5)).at[1].set(3.0))
   np.testing.assert_array_equal(before[0], after[0])
-  # Every place of it changes: the vector reaches the whole grid.
+  # Every position changes.
   assert (np.abs(after[1] - before[1]).max(-1) > 0).all()
 
 
-def test_bfloat16_computes_narrow_and_answers_wide(net):
+def test_bfloat16_computes_low_and_returns_float32(net):
   _, variables, apply = net
-  narrow = fusion.Fusion(decoder=S5, width=1 / 16, dtype=jnp.bfloat16)
+  narrow = fusion.Fusion(decoder=INCEPTION, width=1 / 16, dtype=jnp.bfloat16)
   inputs = _lightness(1, 8, 24), jnp.ones((1, 5))
   shapes = jax.eval_shape(narrow.init, jax.random.key(0), *inputs)
   assert {x.dtype for x in jax.tree.leaves(shapes)} == {jnp.dtype('float32')}

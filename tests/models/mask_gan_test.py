@@ -1,4 +1,4 @@
-"""colorjax.models.mask_gan: the published layers, sizes, who sees what."""
+"""The networks of the mask GAN: published layers, sizes and dependencies."""
 
 import functools
 
@@ -12,13 +12,14 @@ from colorjax.models import mask_gan
 
 SMALL = (4, 6, 8)
 
-# These networks are so small that compiling is all the work: compile in haste.
+# These networks are so small that compilation dominates: compile without
+# optimization.
 _jit = functools.partial(
     jax.jit, compiler_options={'xla_backend_optimization_level': 0})
 
 
 def _shapes(net, *inputs):
-  """Output and variables as shapes, computing nothing."""
+  """Shapes of the output and the variables, without computing them."""
   return jax.eval_shape(lambda: net.init_with_output(
       jax.random.key(0), *inputs, train=False))
 
@@ -84,7 +85,7 @@ def test_patches_have_the_stated_size(depth, pixels):
   touched = np.abs(influence(inputs[0])[0]).sum(-1) > 0
   assert touched.any(1).sum() <= pixels
   rows = np.flatnonzero(touched.any(1))
-  # ReLUs may silence the outermost pixels, not many.
+  # ReLUs may remove the influence of a few of the outermost pixels.
   assert pixels - 4 <= rows[-1] - rows[0] + 1 <= pixels
 
 
@@ -136,11 +137,11 @@ class TestAll:
     assert 0 < jnp.abs(low - full).max() < 0.1
 
 
-def test_transposed_convolutions_undo_strided_ones():
-  """The decoder's grid lies on the encoder's: each is the other's adjoint.
+def test_transposed_convolutions_are_aligned_with_strided_ones():
+  """A stride-2 convolution with border 1 reads pixels 2i - 1 to 2i + 1.
 
-  Checked on one pixel: a stride-2 convolution with border 1 reads pixels 2i - 1
-  to 2i + 1, so its transpose writes those; scipy counts as a witness.
+  Its transpose must write the same pixels. Checked for one pixel, against
+  scipy.
   """
   kernel = np.arange(1.0, 10).reshape(3, 3, 1, 1).astype(np.float32)
   x = np.zeros((1, 4, 4, 1), np.float32)
@@ -155,8 +156,8 @@ def test_transposed_convolutions_undo_strided_ones():
   assert np.flatnonzero(expected.any(1)).tolist() == [1, 2, 3]
 
 
-def test_skips_are_added_at_the_four_inner_scales():
-  """With a decoder of zeros, what is left of the encoder is the skips."""
+def test_skip_connections_exist_at_the_inner_scales():
+  """With up_0 set to zero, gradients reach down_0 only, through its skip."""
   net = mask_gan.Generator(SMALL, stem_width=4)
   inputs = _inputs()
   variables = _init(net, *inputs)
@@ -186,11 +187,11 @@ def test_noise_reaches_every_layer_of_the_encoder():
   for name, inputs in (('down_0', 8), ('down_1', 4), ('down_2', 6)):
     kernel = variables['params'][name]['Conv_0']['kernel']
     assert kernel.shape[2] == inputs + 3
-    # The last channels are the noise's: a layer that has no others sees it.
-    deaf = jax.tree.map(lambda x: x, variables)
+    # The last input channels are the noise. Remove it from the other layers.
+    changed = jax.tree.map(lambda x: x, variables)
     for other in ('down_0', 'down_1', 'down_2'):
       if other != name:
-        weights = deaf['params'][other]['Conv_0']
+        weights = changed['params'][other]['Conv_0']
         weights['kernel'] = weights['kernel'].at[:, :, -3:].set(0)
-    first, second = apply(deaf, noise), apply(deaf, -noise)
+    first, second = apply(changed, noise), apply(changed, -noise)
     assert jnp.abs(first - second).max() > 0

@@ -1,4 +1,4 @@
-"""colorjax.models.mbm: the published layers, shapes, and what reaches what."""
+"""The networks of the MBM: published layers, shapes and dependencies."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from colorjax.models import mbm, unet
 
 
 def _init(net, x):
-  # Compiled: one by one, the initializers of a network take seconds.
+  # Compiled, since running the initializers one by one takes seconds.
   return jax.jit(net.init, static_argnames='train')(
       jax.random.key(0), x, train=False)
 
@@ -21,7 +21,7 @@ def _apply(net, variables, x, *, train=False, key=0):
 
 
 def _shapes(net, x):
-  """Variables and outputs of a network as shapes, computing nothing."""
+  """Shapes of the outputs and variables, without computing them."""
   return jax.eval_shape(
       lambda: net.init_with_output(jax.random.key(0), x, train=False))
 
@@ -77,7 +77,7 @@ def test_unet_shapes_and_any_size():
 
 
 def test_split_components_by_hand():
-  # Channels are laid out parameter by component by (a, b).
+  # The order of channels is [parameter, component, (a, b)].
   head = jnp.arange(2 * 3 * 2.).reshape(1, 1, 1, 12)
   loc, scale = mbm.split_components(head, num_components=3, num_params=2)
   np.testing.assert_array_equal(loc[0, :, 0, 0], [[0, 1], [2, 3], [4, 5]])
@@ -88,7 +88,7 @@ def test_split_components_by_hand():
     mbm.PublishedMBM(num_components=2, filters=(16, 16), prior_width=8),
     _unet_mbm(2)],
     ids=['published', 'unet'])
-def test_every_parameter_is_used_and_every_output_sees_the_photograph(net):
+def test_every_parameter_is_used_and_photographs_do_not_mix(net):
   x = jax.random.normal(jax.random.key(1), (2, 16, 16, 1))
   params = _init(net, x)['params']
 
@@ -103,10 +103,10 @@ def test_every_parameter_is_used_and_every_output_sees_the_photograph(net):
   logits = jax.jit(jax.jacrev(lambda x: net.apply(
       {'params': params}, x, train=False).mixing_logits))(x)
   assert jnp.abs(logits[0, :, 0]).max() > 0
-  assert jnp.abs(logits[0, :, 1]).max() == 0  # photographs do not mix
+  assert jnp.abs(logits[0, :, 1]).max() == 0
 
 
-def test_unet_drops_only_in_training():
+def test_unet_uses_dropout_only_in_training():
   net = _unet_mbm(2, dropout=0.5)
   x = jax.random.normal(jax.random.key(1), (1, 16, 16, 1))
   variables = _init(net, x)

@@ -10,7 +10,7 @@ from colorjax.models import residual_autoencoder
 
 
 class Stages(nn.Module):
-  """The shapes of VGG's stages, without its 20 million parameters."""
+  """Stages with the shapes of VGG's, without its 20 million parameters."""
 
   @nn.compact
   def __call__(self, x):
@@ -30,7 +30,7 @@ def _net(dtype='float32', backbone=None):
 
 @pytest.fixture(scope='module')
 def params():
-  """Random, the biases and the last kernel too, which begin at 0."""
+  """Random values, also for parameters that are initialized to 0."""
   shapes = jax.eval_shape(
       lambda: _net().init(jax.random.key(0), jnp.zeros((1, 32, 32, 1))))
   rng = np.random.default_rng(0)
@@ -43,7 +43,7 @@ def params():
 
 
 def _keras_network(params):
-  """Lightness to ab [h/4, w/4], with the given weights."""
+  """A Keras model from lightness to ab [h/4, w/4] with the given weights."""
   import keras
   layers = keras.layers
   vgg = keras.applications.VGG19(
@@ -64,13 +64,13 @@ def _keras_network(params):
     vgg.get_layer(f'block{block}_conv{number}').set_weights(
         [weights['kernel'], weights['bias']])
   for up, name in zip(ups, ('up_to_pool4', 'up_to_pool3', 'ab'), strict=True):
-    # Keras keeps the kernel of the convolution that this is the transpose of.
+    # Keras stores the kernel of the transposed convolution.
     kernel = params[name]['kernel'][::-1, ::-1].swapaxes(2, 3)
     up.set_weights([kernel, params[name]['bias']])
   return keras.Model(lightness, x)
 
 
-def test_the_same_as_in_keras(params):
+def test_output_equals_keras(params):
   lightness = np.float32(
       np.random.default_rng(1).uniform(-1, 1, (2, 48, 32, 1)))
   expected = np.asarray(_keras_network(params)(lightness))
@@ -80,14 +80,14 @@ def test_the_same_as_in_keras(params):
   np.testing.assert_allclose(found, expected, atol=1e-4 * expected.std())
 
 
-def test_vgg_is_complete_but_for_the_layer_that_the_stem_replaces(params):
+def test_vgg_has_all_layers_but_conv1_1(params):
   blocks = enumerate((2, 2, 4, 4, 4), 1)
   names = {f'conv{block}_{i + 1}' for block, n in blocks for i in range(n)}
   assert set(params['backbone']) == names - {'conv1_1'}
   assert params['stem']['kernel'].shape == (3, 3, 1, 64)
 
 
-def test_it_begins_at_grey():
+def test_the_initial_output_is_grey():
   x = jax.random.uniform(jax.random.key(1), (1, 16, 32, 1))
   ab, variables = jax.jit(lambda: _net(backbone=Stages()).init_with_output(
       jax.random.key(0), x))()

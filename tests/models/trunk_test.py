@@ -1,4 +1,4 @@
-"""Trunks: one interface, conditioning, and a new one in two methods."""
+"""Trunks: the interface, conditioning, and a new trunk in two methods."""
 
 import flax.linen as nn
 import jax
@@ -12,8 +12,8 @@ from colorjax.methods import classification, mbm
 from colorjax.models import trunk, unet
 
 
-class _Both(nn.Module):
-  """Encodes and decodes, as a head does."""
+class _EncodeDecode(nn.Module):
+  """Encodes and decodes, as a network with a head does."""
   body: nn.Module
 
   @nn.compact
@@ -48,20 +48,20 @@ def test_every_trunk_keeps_the_interface(name):
   body = trunk.TRUNKS[name]((16, 32), jnp.float32)
   sides = np.array([3, 2]) * body.divisor
   scales, features = jax.eval_shape(
-      lambda: _Both(body).init_with_output(
+      lambda: _EncodeDecode(body).init_with_output(
           jax.random.key(0), jnp.zeros((2, *sides, 4)), jnp.zeros((2, 5)))[0])
   assert len(scales) > 0
   assert features.shape[:3] == (2, *(sides // body.stride))
 
 
-def test_conditioning_begins_as_the_identity_and_reaches_the_features():
-  net = _Both(unet.build((16, 32)))
+def test_conditioning_starts_as_the_identity_and_affects_the_features():
+  net = _EncodeDecode(unet.build((16, 32)))
   inputs = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
-  said = jax.random.normal(jax.random.key(1), (2, 5))
-  variables = net.init(jax.random.key(2), inputs, said)
+  vector = jax.random.normal(jax.random.key(1), (2, 5))
+  variables = net.init(jax.random.key(2), inputs, vector)
   features = jax.jit(lambda v, *args: net.apply(v, *args)[1])
-  before = features(variables, inputs, said)
-  np.testing.assert_array_equal(before, features(variables, inputs, 3 * said))
+  before = features(variables, inputs, vector)
+  np.testing.assert_array_equal(before, features(variables, inputs, 3 * vector))
   plain = net.init(jax.random.key(2), inputs)
   films = [path for path, _ in jax.tree.leaves_with_path(variables)
            if 'film' in jax.tree_util.keystr(path)]
@@ -69,21 +69,21 @@ def test_conditioning_begins_as_the_identity_and_reaches_the_features():
   assert len(jax.tree.leaves(plain)) + 6 == len(jax.tree.leaves(variables))
   moved = jax.tree.map_with_path(
       lambda path, x: x + 0.1 if path in films else x, variables)
-  after = features(moved, inputs, said)
+  after = features(moved, inputs, vector)
   assert jnp.abs(after - before).max() > 1e-3
-  other = features(moved, inputs, said.at[0].mul(3))
+  other = features(moved, inputs, vector.at[0].mul(3))
   assert jnp.abs(other - after)[0].max() > 1e-3
   np.testing.assert_allclose(other[1], after[1], atol=1e-5)
 
 
 @pytest.mark.parametrize('filters', [(), (16, 24), (0,)])
-def test_channels_that_the_unet_cannot_take(filters):
+def test_invalid_filters_of_the_unet_are_refused(filters):
   with pytest.raises(UserError, match='filters='):
     unet.build(filters)
 
 
 @pytest.mark.parametrize('method', [mbm, classification])
-def test_a_new_trunk_serves_the_methods_with_one_entry(method, monkeypatch):
+def test_methods_can_use_a_new_trunk_after_adding_it(method, monkeypatch):
   monkeypatch.setitem(trunk.TRUNKS, 'tiny',
                       lambda filters, dtype: Tiny(filters[0], dtype))
   colorizer = method.build(network='tiny', filters=[3])

@@ -111,7 +111,7 @@ def test_first_picture_of_an_animation():
     (tiff(np.dstack([RGB16, ALPHA16]), photometric='rgb',
           extrasamples=['unassalpha']), RGB16, ALPHA16),
 ], ids=['rgba8', 'la8', 'rgba16', 'la16', 'rgba16-tiff'])
-def test_alpha_is_kept_aside(data, pixels, alpha):
+def test_alpha_is_returned_beside_the_pixels(data, pixels, alpha):
   got = read(data)
   np.testing.assert_array_equal(got.pixels, pixels)
   np.testing.assert_array_equal(got.alpha, alpha)
@@ -217,12 +217,12 @@ def test_adobe_rgb_is_converted(depth):
   got = read(data)
   error = got.pixels / np.iinfo(got.pixels.dtype).max - expected
   assert np.abs(error).max() * 255 < (1 if depth == 8 else 0.3)
-  assert np.abs(expected * 255 - inside).max() > 5  # a conversion worth it
+  assert np.abs(expected * 255 - inside).max() > 5  # not a trivial conversion
   assert got.icc_profile == profile
 
 
 def rounded_srgb_profile():
-  """sRGB by another maker, a fourth decimal off: it moves 1 in 100 values."""
+  """sRGB with a rounded primary: it would change 1 in 100 values."""
   x = np.linspace(0, 1, 1024)
   curve = np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055)**2.4)
   return imagecodecs.cms_profile(
@@ -267,7 +267,7 @@ def test_damaged_profile_is_ignored():
 
 
 def cmyk_profile():
-  """A CMYK profile that prints Lab (50, 20, -30) at any ink, white at none."""
+  """A CMYK profile in which any ink prints Lab (50, 20, -30)."""
   white, ink = (255, 128, 128), (128, 148, 98)
   nodes = [white if corner == 0 else ink for corner in range(16)]
   ramp = bytes(range(256))
@@ -278,16 +278,16 @@ def cmyk_profile():
   header = struct.pack('>I4sI4s4s4s', size, b'test', 0x02100000, b'prtr',
                        b'CMYK', b'Lab ') + bytes(12) + b'acsp'
   header += bytes(68 - len(header)) + struct.pack(
-      '>3i', 63190, 65536, 54061)  # the D50 white of every profile
+      '>3i', 63190, 65536, 54061)  # the D50 white that all profiles have
   header += bytes(128 - len(header))
   return header + struct.pack('>I4sII', 1, b'A2B0', 144, len(table)) + table
 
 
-def test_cmyk_goes_through_its_profile():
+def test_cmyk_is_converted_by_its_profile():
   inked = Image.new('CMYK', (8, 8), (255, 255, 0, 0))
   plain = Image.new('CMYK', (8, 8), (0, 0, 0, 0))
   got = read(encoded(inked, 'TIFF', icc_profile=cmyk_profile()))
-  # Lab (50.2, 20, -30) of D50, by Bradford's matrix to D65, in sRGB.
+  # Lab (50.2, 20, -30) under D50, adapted to D65 by Bradford, in sRGB.
   assert np.abs(got.pixels[0, 0] - [133.4, 108.5, 171.0]).max() <= 1
   got = read(encoded(plain, 'JPEG', icc_profile=cmyk_profile()))
   assert got.pixels.min() >= 253
@@ -318,8 +318,8 @@ BOMB = (PNG[:8] + png_chunk(b'IHDR', struct.pack('>IIBBBBB', 60000, 60000, 8, 2,
                                                  0, 0, 0)) + PNG[33:])
 REFUSED = {
     'empty': (b'', 'empty'),
-    'text': (b'Dear reader, I am no photograph.', 'no photograph'),
-    'html.jpg': (b'<!DOCTYPE html><html></html>', 'no photograph'),
+    'text': (b'Dear reader, this is only text.', 'not a photograph'),
+    'html.jpg': (b'<!DOCTYPE html><html></html>', 'not a photograph'),
     'cut.jpg': (encoded(Image.fromarray(RGB8), 'JPEG')[:-300], 'truncated'),
     'cut.png': (PNG[:-400], 'truncated'),
     'header-only.png': (PNG[:20], ''),
@@ -351,7 +351,7 @@ def test_refused_in_one_line(name, tmp_path, caplog):
 
 
 def test_no_damage_escapes_as_another_error():
-  """Random damage to real files: read, or refused, nothing else."""
+  """Files with random damage are read or raise UnreadablePhoto."""
   files = [PNG, encoded(Image.fromarray(SMOOTH), 'JPEG'),
            encoded(Image.fromarray(SMOOTH), 'WEBP'),
            encoded(Image.fromarray(RGB8), 'BMP'),
@@ -380,13 +380,13 @@ def test_pixel_limit():
 
 
 def test_large_photos_give_no_warning():
-  # Over Pillow's warning limit of 89 million pixels; warnings are errors here.
+  # Pillow warns above 89 million pixels, and warnings are errors in tests.
   data = encoded(Image.new('1', (10000, 9000)), 'PNG')
   assert read(data).pixels.shape == (9000, 10000)
 
 
 @pytest.mark.parametrize('name', ['missing.jpg', 'folder.jpg', 'pipe.jpg'])
-def test_what_is_no_file(name, tmp_path):
+def test_missing_files_folders_and_pipes(name, tmp_path):
   (tmp_path / 'folder.jpg').mkdir()
   os.mkfifo(tmp_path / 'pipe.jpg')
   with pytest.raises(photo.UnreadablePhoto, match=name):
@@ -439,7 +439,7 @@ def test_same_pixels_same_bytes(suffix, tmp_path):
   assert one == two
 
 
-def test_profile_holds_no_clock():
+def test_profile_has_a_constant_date():
   assert struct.unpack('>6H', icc.srgb_profile()[24:36]) == (
       2000, 1, 1, 0, 0, 0)
 
@@ -454,7 +454,7 @@ def test_jpeg_keeps_chroma_resolution(tmp_path):
   assert np.abs(got.astype(int) - SMOOTH).max() <= 6
 
 
-def test_png_says_srgb(tmp_path):
+def test_png_is_tagged_as_srgb(tmp_path):
   for pixels in (RGB8, RGB16):
     photo.write(tmp_path / 'out.png', pixels)
     with Image.open(tmp_path / 'out.png') as image:
@@ -479,7 +479,7 @@ def test_exif_is_passed_on(suffix, tmp_path):
 
 
 def raw_exif(main, exif, gps, order='<', thumbnail=False):
-  """A block of entries {tag: (type, count, bytes)}, made by hand."""
+  """Encodes a block of entries {tag: (type, count, bytes)}."""
   def directory(entries, start, following=0):
     table, values = struct.pack(order + 'H', len(entries)), b''
     behind = start + 6 + 12 * len(entries)
@@ -506,7 +506,7 @@ def raw_exif(main, exif, gps, order='<', thumbnail=False):
 
 
 ODD_MAIN = {
-    315: (2, 7, 'Müller'.encode()),  # no zero at its end
+    315: (2, 7, 'Müller'.encode()),  # without the final zero
     33432: (2, 14, '© 1944 Jörg'.encode() + b'\0'),
     282: (2, 7, b'72 dpi\0'), 272: (2, 5, b'R\xfffl\0')}
 ODD_EXIF = {
@@ -519,26 +519,26 @@ BAD = {271: (2, 2000, 70000), 305: (99, 4, b'abcd'), 306: (12, 2**31, 20)}
 @pytest.mark.parametrize('order', '<>')
 @pytest.mark.parametrize('suffix', ['.jpg', '.png', '.webp', '.tif'])
 @pytest.mark.parametrize('carrier', ['JPEG', 'PNG', 'WEBP', 'TIFF'])
-def test_odd_exif_comes_out_as_it_came_in(carrier, suffix, order, tmp_path):
-  """UTF-8, odd types, entries past the end, a thumbnail that is not there."""
+def test_odd_exif_is_copied_unchanged(carrier, suffix, order, tmp_path):
+  """UTF-8, odd types, values past the end and a missing thumbnail."""
   given = raw_exif(ODD_MAIN | BAD, ODD_EXIF, ODD_GPS, order, thumbnail=True)
   if carrier == 'TIFF':
-    sound = exif.block(given)
-    data = exif.into_tiff(
+    sound = exif.parse_block(given)
+    data = exif.insert_into_tiff(
         tiff(SMOOTH, photometric='rgb', byteorder=order, software=False),
-        exif.kept(sound, sound.directory(sound.first())[0]))
+        exif.cleaned(sound, sound.directory(sound.first())[0]))
   else:
     data = encoded(Image.fromarray(SMOOTH), carrier, exif=given)
   source = read(data)
   photo.write(tmp_path / f'out{suffix}', source.pixels, like=source)
   written = (tmp_path / f'out{suffix}').read_bytes()
   if suffix == '.tif':
-    block = exif.block(written)
+    block = exif.parse_block(written)
     Image.open(io.BytesIO(written)).load()
   else:
     image = Image.open(io.BytesIO(written))
     image.load()
-    block = exif.block(image.info['exif'])
+    block = exif.parse_block(image.info['exif'])
   main, following = block.directory(block.first())
   assert following == 0
   assert block.order == order
@@ -553,7 +553,7 @@ def test_odd_exif_comes_out_as_it_came_in(carrier, suffix, order, tmp_path):
   got = held(main)
   expected = short(ODD_MAIN)
   if carrier == 'TIFF' or suffix == '.tif':
-    expected.pop(282)  # in a tiff, readers compute with it
+    expected.pop(282)  # a resolution that is not a number
     got.pop(282, None)
   assert {tag: got.get(tag) for tag in expected} == expected
   assert not set(got) & set(BAD)
@@ -564,7 +564,7 @@ def test_odd_exif_comes_out_as_it_came_in(carrier, suffix, order, tmp_path):
       ODD_GPS)
 
 
-def test_exif_cut_short_anywhere_is_no_refusal():
+def test_a_photograph_with_truncated_exif_is_read():
   whole = raw_exif(ODD_MAIN, ODD_EXIF, ODD_GPS)
   for length in range(6, len(whole), 7):
     data = png16(RGB16)
@@ -578,7 +578,7 @@ def test_exif_too_long_for_jpeg_loses_its_longest_entry(tmp_path):
       b'eXIf', raw_exif(ODD_MAIN, ODD_EXIF | note, ODD_GPS)[6:])
       + png16(RGB16)[33:])
   photo.write(tmp_path / 'out.jpg', RGB8, like=source)
-  block = exif.block(photo.read(tmp_path / 'out.jpg').exif)
+  block = exif.parse_block(photo.read(tmp_path / 'out.jpg').exif)
   main, _ = block.directory(block.first())
   assert main[315].value == 'Müller'.encode()
   entries = block.directory(block.numbers(main[34665])[0])[0]
@@ -589,7 +589,7 @@ def test_exif_too_long_for_jpeg_loses_its_longest_entry(tmp_path):
 # Files of several pictures.
 
 def pages(*kinds, shape=(12, 20), dtype=np.uint8, **options):
-  """A TIFF: page n is filled with n; kinds are NewSubfileTypes."""
+  """A TIFF whose page n is filled with n; kinds are NewSubfileTypes."""
   out = io.BytesIO()
   with tifffile.TiffWriter(out, **options) as writer:
     for n, kind in enumerate(kinds):
@@ -605,7 +605,7 @@ def pages(*kinds, shape=(12, 20), dtype=np.uint8, **options):
 @pytest.mark.parametrize(('kinds', 'chosen', 'pictures'), [
     ((1, 0), 1, 1), ((1, 1, 0, 0), 2, 2), ((0, 1), 0, 1), ((1,), 0, 1),
     ((2, 2, 2), 0, 3), ((3, 2), 1, 1)])
-def test_the_first_page_that_is_no_reduced_copy(
+def test_the_first_page_that_is_not_a_reduced_copy(
     kinds, chosen, pictures, dtype, options):
   got = read(pages(*kinds, dtype=dtype, **options))
   assert np.unique(got.pixels).tolist() == [chosen]
@@ -637,9 +637,9 @@ def test_the_older_tag_for_reduced_copies():
   assert np.unique(read(out.getvalue()).pixels).tolist() == [1]
 
 
-def test_a_chain_of_pages_that_bites_its_tail():
+def test_a_circular_chain_of_pages():
   data = bytearray(pages(1))
-  block = exif.block(bytes(data))
+  block = exif.parse_block(bytes(data))
   at = block.first()
   end = at + 2 + 12 * block.number('H', at)
   data[end:end + 4] = struct.pack('<I', at)
@@ -682,7 +682,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 @pytest.mark.parametrize('error', [
     MemoryError(), OSError('out of memory error when reading image file'),
     RuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes')])
-def test_too_little_memory_is_said_with_the_size(error, tmp_path, monkeypatch):
+def test_errors_of_memory_name_the_size(error, tmp_path, monkeypatch):
   def fail(*args, **kwargs):
     raise error
 
@@ -695,7 +695,7 @@ def test_too_little_memory_is_said_with_the_size(error, tmp_path, monkeypatch):
     photo.write(tmp_path / 'out.png', RGB8)
 
 
-def test_the_longest_names_are_written(tmp_path):
+def test_names_of_maximum_length_are_written(tmp_path):
   path = tmp_path / ('ä' * 125 + 'x.png')
   assert len(os.fsencode(path.name)) == 255
   photo.write(path, RGB8)

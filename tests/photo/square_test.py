@@ -1,4 +1,4 @@
-"""The square that a network sees: the same from the host and the device."""
+"""The square input of a network is the same on the host and on the device."""
 
 import numpy as np
 import pytest

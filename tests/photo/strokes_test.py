@@ -1,4 +1,4 @@
-"""Strokes: what is shown, where, and that it can be drawn again."""
+"""Hints: random points and painted strokes."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ def _draw(seed, n, size=1, ab=AB):
 
 
 @pytest.mark.parametrize('n', [0, 1, 7, 180])
-def test_that_many_pixels_show_their_own_color(n):
+def test_n_pixels_get_their_true_color(n):
   ab, mask = _draw(0, n)
   assert ab.shape == (12, 15, 2)
   assert mask.shape == (12, 15, 1)
@@ -28,8 +28,8 @@ def test_that_many_pixels_show_their_own_color(n):
   np.testing.assert_array_equal(ab, np.where(mask > 0, AB, 0))
 
 
-def test_squares_are_whole_and_of_the_size():
-  """One square of 3 x 3: nine pixels side by side, wherever it falls."""
+def test_squares_are_complete():
+  """A square of 3 x 3 consists of nine adjacent pixels at any place."""
   for seed in range(20):
     _, mask = _draw(seed, 1, 3)
     rows, columns = np.nonzero(mask[..., 0])
@@ -38,7 +38,7 @@ def test_squares_are_whole_and_of_the_size():
 
 
 def test_squares_cover_what_a_loop_over_their_corners_covers():
-  """Corners of squares are those of single pixels drawn on the smaller grid."""
+  """The corners of squares are those of pixels drawn on the smaller grid."""
   _, corners = _draw(3, 6, 1, AB[:9, :12])
   expected = np.zeros((12, 15))
   for row, column in np.argwhere(corners[..., 0]):
@@ -47,13 +47,13 @@ def test_squares_cover_what_a_loop_over_their_corners_covers():
   np.testing.assert_array_equal(mask[..., 0], expected)
 
 
-def test_more_hints_are_the_same_and_further_ones():
+def test_more_hints_include_the_fewer():
   few, many = _draw(5, 4)[1], _draw(5, 9)[1]
   assert (many >= few).all()
 
 
 def test_places_are_uniform():
-  """400 draws of 3 of 9 x 9 corners, borders too: within 5 deviations."""
+  """400 draws of 3 of 9 x 9 pixels: each count is within 5 deviations."""
   masks = jax.vmap(lambda key: strokes_lib.random_points(
       key, AB[:9, :9], 3)[1])(jax.random.split(jax.random.key(1), 400))
   count = np.asarray(masks.sum(0))[..., 0]
@@ -63,7 +63,7 @@ def test_places_are_uniform():
   assert count.std() > deviation / 2
 
 
-def test_a_photograph_has_its_hints_in_any_batch():
+def test_hints_do_not_depend_on_the_batch():
   batch = jnp.stack([AB, -AB, AB + 1])
   together = strokes_lib.random_points_of(7, jnp.array([4, 2, 9]), batch, 5)
   alone = strokes_lib.random_points_of(7, jnp.array([9]), batch[2:], 5)
@@ -76,13 +76,13 @@ def test_a_photograph_has_its_hints_in_any_batch():
 
 @pytest.mark.parametrize(('n', 'size'), [
     (181, 1), (-1, 1), (1, 13), (1, 0), (5, 12)])
-def test_no_room(n, size):
+def test_refuses_hints_that_do_not_fit(n, size):
   with pytest.raises(UserError, match=f'{n} hints of {size} x {size} pixels '
-                     'asked of a photograph of 12 x 15'):
+                     'do not fit into a photograph of 12 x 15'):
     _draw(0, n, size)
 
 
-# What a person paints.
+# Painted strokes.
 
 RED, BLUE = (200, 40, 30), (30, 60, 190)
 
@@ -101,7 +101,7 @@ GREY = np.linspace(0, 255, 24 * 32).astype(np.uint8).reshape(24, 32)
 
 
 def _copy():
-  """A copy of GREY with a red stroke on top left and a blue one."""
+  """A copy of GREY with a red stroke and a blue one."""
   painted = np.repeat(GREY[..., None], 3, -1)
   painted[2:4, 1:7] = RED
   painted[20, 24:32] = BLUE
@@ -109,7 +109,7 @@ def _copy():
 
 
 def _layer():
-  """The same strokes on a transparent layer, black where it shows nothing."""
+  """The same strokes on a transparent layer, black where transparent."""
   is_painted = (_copy() != GREY[..., None]).any(-1)
   return _photo(np.where(is_painted[..., None], _copy(), 0).astype(np.uint8),
                 np.where(is_painted, 255, 0).astype(np.uint8))
@@ -117,7 +117,7 @@ def _layer():
 
 @pytest.mark.parametrize('strokes', [_photo(_copy()), _layer()],
                          ids=['copy', 'layer'])
-def test_strokes_are_hints_where_they_lie(strokes):
+def test_strokes_become_hints_at_their_place(strokes):
   ab, mask = strokes_lib.of_strokes(strokes, _photo(GREY), 8)
   wanted = np.zeros((8, 8, 2))
   # Cells are 3 rows high and 4 columns wide.
@@ -129,7 +129,7 @@ def test_strokes_are_hints_where_they_lie(strokes):
 
 def test_strokes_in_one_cell_are_averaged():
   layer = _layer()
-  layer.pixels[4, 0] = BLUE  # to the twelve red ones of the only cell
+  layer.pixels[4, 0] = BLUE  # beside twenty red pixels in the only cell
   layer.alpha[4, 0] = 255
   layer.pixels[20, 24:32] = RED
   ab, mask = strokes_lib.of_strokes(layer, _photo(GREY), 1)
@@ -138,7 +138,7 @@ def test_strokes_in_one_cell_are_averaged():
       ab[0, 0], (20 * _ab(RED) + _ab(BLUE)) / 21, atol=1e-3)
 
 
-def test_a_larger_square_than_the_photograph_has_room_between_hints():
+def test_a_square_larger_than_the_photograph_has_gaps_between_hints():
   ab, mask = strokes_lib.of_strokes(_layer(), _photo(GREY), 64)
   assert mask.sum() == 12 + 8
   np.testing.assert_allclose(
@@ -151,8 +151,8 @@ def test_a_copy_may_be_noisy_and_have_the_alpha_of_its_photograph():
   alpha[:, :16] = 0
   noisy = np.where((_copy() == GREY[..., None]).all(-1, keepdims=True),
                    np.clip(_copy() + noise, 0, 255), _copy())
-  found = strokes_lib.of_strokes(_photo(noisy.astype(np.uint8), alpha),
-                           _photo(GREY, alpha), 8)
+  found = strokes_lib.of_strokes(
+      _photo(noisy.astype(np.uint8), alpha), _photo(GREY, alpha), 8)
   for got, wanted in zip(found, strokes_lib.of_strokes(
       _photo(_copy()), _photo(GREY), 8), strict=True):
     np.testing.assert_array_equal(got, wanted)
@@ -161,15 +161,15 @@ def test_a_copy_may_be_noisy_and_have_the_alpha_of_its_photograph():
 def test_16_bits():
   for got, wanted in zip(
       strokes_lib.of_strokes(_photo(_copy().astype(np.uint16) * 257),
-                       _photo(GREY.astype(np.uint16) * 257), 8),
+                             _photo(GREY.astype(np.uint16) * 257), 8),
       strokes_lib.of_strokes(_photo(_copy()), _photo(GREY), 8), strict=True):
     np.testing.assert_array_equal(got, wanted)
 
 
 @pytest.mark.parametrize(('strokes', 'message'), [
-    (_photo(_copy()[:, :31]), 'strokes.png is 31 x 24 pixels, its photograph '
-     '32 x 24'),
+    (_photo(_copy()[:, :31]), 'strokes.png is 31 x 24 pixels, but its '
+     'photograph is 32 x 24'),
     (_photo(GREY), 'strokes.png holds no strokes')], ids=['size', 'none'])
-def test_strokes_that_are_none(strokes, message):
+def test_refuses_another_size_and_missing_strokes(strokes, message):
   with pytest.raises(photo.UnreadablePhoto, match=message):
     strokes_lib.of_strokes(strokes, _photo(GREY), 8)

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: what is drawn, and that nothing is cut off."""
+"""Plots of an evaluation: their contents, and that nothing is cut off."""
 
 import matplotlib
 import numpy as np
@@ -16,7 +16,7 @@ VIRIDIS = [matplotlib.colormaps['viridis'](x, bytes=True)[:3]
 
 @pytest.fixture
 def figures(monkeypatch):
-  """The figures behind the pictures, as they are drawn."""
+  """The Matplotlib figures that are rendered."""
   drawn = []
   render = sheets.rendered
 
@@ -30,7 +30,7 @@ def figures(monkeypatch):
 
 @pytest.fixture
 def contact_sheets(monkeypatch):
-  """(rows, options) of the contact sheets, as they are made."""
+  """(rows, options) of the contact sheets that are made."""
   made = []
   make = sheets.contact_sheet
 
@@ -43,7 +43,7 @@ def contact_sheets(monkeypatch):
 
 
 def assert_nothing_cut_off(figure, pixels):
-  """The picture has the figure's size and reaches its edge nowhere."""
+  """The picture has the size of the figure, and its edges are blank."""
   width, height = figure.get_size_inches() * figure.dpi
   assert pixels.shape == (int(height), int(width), 3)
   assert pixels.dtype == np.uint8
@@ -196,7 +196,7 @@ def test_extremes_show_no_photograph_twice(
   assert again == [cell.caption for row in rows for cell in row]
 
 
-def test_extremes_need_as_many_of_all():
+def test_extremes_need_equal_lengths():
   images, pictures = photographs(3)
   with pytest.raises(ValueError, match='3 images, 3 pictures, 2 labels'):
     drawing.extremes(images, pictures, np.zeros(3), ['a', 'b'],
@@ -213,7 +213,7 @@ def test_reliability_draws_both_lines_and_the_shares(figures):
   axes, below = figure.axes
   lines = {line.get_label(): line for line in axes.lines}
   for label, rate in (('the true color', truth),
-                      ('a draw of the method: what it claims', draw)):
+                      ('a draw of the method (claimed rate)', draw)):
     np.testing.assert_allclose(lines[label].get_xdata(), [0.375, 0.875])
     np.testing.assert_allclose(lines[label].get_ydata(), rate[[1, 3]])
   np.testing.assert_allclose(heights(below), [0, 25, 0, 75])

@@ -1,4 +1,4 @@
-"""Pictures of reports are looked at where a known color has to be."""
+"""Report pictures are checked at places where the color is known."""
 
 import json
 import xml.etree.ElementTree as ET
@@ -28,7 +28,7 @@ def runs(line):
   return colors
 
 
-def test_contact_sheet_has_every_picture_in_its_place():
+def test_contact_sheet_places_every_picture():
   red, green, blue = [200, 0, 0], [0, 200, 0], [0, 0, 200]
   sheet = sheets.contact_sheet(
       [[sheets.Tile(flat(red)), sheets.Tile(flat(green, (300, 300)))],
@@ -64,7 +64,7 @@ def test_contact_sheet_titles_captions_and_frames():
     sheets.contact_sheet([])
 
 
-def test_proposals_in_order_with_their_numbers(monkeypatch):
+def test_proposals_are_in_order_with_probabilities(monkeypatch):
   """Grey, original, then hues of 0, 90, 180 degrees; the nearest framed."""
   calls = []
   monkeypatch.setattr(
@@ -91,7 +91,7 @@ def test_proposals_in_order_with_their_numbers(monkeypatch):
     assert np.ptp([skimage.color.rgb2lab(original)[0, 0, 0], *lab[:, 0]]) < 1
 
 
-def test_one_answer_stands_between_lightness_and_original(monkeypatch):
+def test_one_prediction_is_between_lightness_and_original(monkeypatch):
   calls = []
   monkeypatch.setattr(
       sheets, 'contact_sheet',
@@ -108,7 +108,7 @@ def test_one_answer_stands_between_lightness_and_original(monkeypatch):
   np.testing.assert_array_equal(row[1].pixels, row[0].pixels)  # chroma 0
 
 
-def test_a_title_stands_above_its_row():
+def test_row_titles_are_above_their_rows():
   red = flat([200, 0, 0], (60, 60))
   rows = [[sheets.Tile(red)], [sheets.Tile(red)]]
   plain = sheets.contact_sheet(rows, tile_size=60)
@@ -222,9 +222,9 @@ def test_loss_curves_are_drawn(tmp_path):
 
 
 @pytest.mark.parametrize(('lines', 'match'), [
-    (None, 'No such file'), ([], 'holds no line'),
-    ([{'step': 1, 'loss': None}], 'holds no line')])
-def test_loss_curves_refuse(lines, match, tmp_path):
+    (None, 'No such file'), ([], 'no line with'),
+    ([{'step': 1, 'loss': None}], 'no line with')])
+def test_loss_curves_need_a_finite_loss(lines, match, tmp_path):
   path = tmp_path / 'metrics.jsonl'
   if lines is not None:
     metrics_file(path, lines)
@@ -260,11 +260,11 @@ def test_page_is_well_formed_and_escaped(tmp_path):
   assert [path.name for path in tmp_path.iterdir()] == ['index.html']
 
 
-def test_page_refuses(tmp_path):
+def test_page_errors(tmp_path):
   contents = {'title': 'x', 'tables': [], 'figures': [], 'command': '',
               'settings': ''}
   with pytest.raises(UserError, match='cannot be written'):
     page.write_index(tmp_path / 'none' / 'index.html', **contents)
   contents['tables'] = [page.Table('t', ['a', 'b'], [['1']])]
-  with pytest.raises(ValueError, match='need 2 texts'):
+  with pytest.raises(ValueError, match='needs 2 texts'):
     page.index_html(**contents)

@@ -1,4 +1,4 @@
-"""Photographs to colorings: `runs.colorize`, its script, the library call."""
+"""Coloring files: `runs.colorize`, its script, `colorjax.colorize`."""
 
 import os
 import pathlib
@@ -60,7 +60,7 @@ def test_no_two_photos_share_a_target(names, targets, tmp_path):
 def test_formats(tmp_path):
   assert plan(['a.JPG', 'b.gif', 'c.tiff'], tmp_path, 'same') == [
       'a.jpg', 'b.png', 'c.tiff']
-  # With their own endings these two do not meet.
+  # With their own endings these two differ.
   assert plan(['a.jpg', 'a.tif'], tmp_path, 'same') == ['a.jpg', 'a.tif']
   assert colorize.outputs_of(pathlib.Path('x/a.b.webp'), 2) == [
       pathlib.Path('x/a.b.0.webp'), pathlib.Path('x/a.b.1.webp'),
@@ -74,7 +74,7 @@ def test_a_photo_of_the_input_is_never_a_target(tmp_path):
   link.symlink_to(tmp_path)
   with pytest.raises(UserError, match='would replace'):
     colorize.plan([tmp_path / 'a.png'], tmp_path / 'a.png', link, 'png')
-  with pytest.raises(UserError, match='is the input'):
+  with pytest.raises(UserError, match='is also the input'):
     colorize.find_photos(tmp_path, link)
   assert colorize.plan([tmp_path / 'b.jpg'], tmp_path / 'b.jpg', tmp_path,
                        'png')
@@ -87,7 +87,7 @@ def test_a_sheet_never_replaces_a_photo(tmp_path):
     colorize.plan(paths, tmp_path, tmp_path, 'tiff', num_proposals=2)
 
 
-def test_what_is_found(tmp_path):
+def test_photographs_are_found(tmp_path):
   for name in ('b.JPG', 'a.png', 'notes.txt', '._a.png', 'x/y/c.webp',
                'out/a.png', '.hidden/d.png'):
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -134,7 +134,7 @@ def test_only_inside_a_mask(workdir, tmp_path):
 
 
 def test_painted_hints(tmp_path):
-  """Levin's method: strokes color what hangs together with them."""
+  """With Levin's method, strokes color the area that they lie in."""
   levin = tmp_path / 'levin'
   tiny_method.write_run(levin, method='colorjax.methods.baselines.levin',
                         form='equations')
@@ -159,13 +159,13 @@ def test_painted_hints(tmp_path):
 
 
 def test_hints_mask_and_proposals_together(workdir, tmp_path):
-  """Whatever the method knows: the hint's color where it is, grey outside."""
+  """Any method takes the color of hints and stays grey outside the mask."""
   grey = np.full((32, 32), 150, np.uint8)
   strokes = np.zeros((32, 32, 4), np.uint8)
   strokes[14:18, 6:10] = 30, 90, 200, 255
   mask = np.zeros((32, 32), np.uint8)
   mask[:, :16] = 255
-  for name, pixels in (('p', grey), ('hints', strokes), ('padding_mask', mask)):
+  for name, pixels in (('p', grey), ('hints', strokes), ('mask', mask)):
     write(tmp_path / f'{name}.png', pixels)
   assert colorize.colorize_all(
       workdir, tmp_path / 'p.png', tmp_path / 'out', num_proposals=3,
@@ -210,7 +210,7 @@ def test_a_folder_from_end_to_end(workdir, tmp_path, capsys):
   np.testing.assert_array_equal(alpha, rgb[..., 0])
   assert {path: path.read_bytes() for path in source.rglob('*.*')} == before
 
-  # Again: what is there is kept, what is missing is made.
+  # Again: existing files are kept, and missing ones are made.
   (output / 'a.png.2.png').unlink()
   times = {path: path.stat().st_mtime_ns for path in output.rglob('*.*')}
   assert color() == colorize.Outcome(colored=1, kept=2, refused=2)
@@ -246,7 +246,7 @@ def test_one_photo_in_its_own_format(workdir, tmp_path):
     ({'color': 'red'}, 'color'),
     ({'input': '~/nothing-here.jpg'}, f'{pathlib.Path.home()}/nothing-here'),
     ({'checkpoint': '~/no-run'}, f'{pathlib.Path.home()}/no-run'),
-    ({'padding_mask': '~/no-mask'}, f'{pathlib.Path.home()}/no-mask'),
+    ({'mask': '~/no-mask'}, f'{pathlib.Path.home()}/no-mask'),
     ({'hints': '~/no-hints'}, f'{pathlib.Path.home()}/no-hints'),
 ], ids=str)
 def test_wrong_usage_is_one_line(changes, message, workdir, tmp_path):
@@ -262,7 +262,7 @@ def test_wrong_usage_is_one_line(changes, message, workdir, tmp_path):
   assert done.stdout == ''
 
 
-def test_more_proposals_than_there_are(workdir, tmp_path):
+def test_more_proposals_than_the_method_has(workdir, tmp_path):
   write(tmp_path / 'p.png', np.zeros((4, 4), np.uint8))
   with pytest.raises(UserError, match='9 proposals'):
     colorize.colorize_all(workdir, tmp_path / 'p.png', tmp_path / 'out',
@@ -274,17 +274,17 @@ def test_help_is_quick():
     times = os.times()
     return times.children_user + times.children_system
 
-  begun = seconds()
+  start = seconds()
   done = run('--help')
   assert '--checkpoint' in done.stdout
-  assert seconds() - begun < 2
+  assert seconds() - start < 2
 
 
 RGB = skimage.data.astronaut()[:40, 150:200]
 
 
 def color_all(workdir, tmp_path, **options):
-  """The outcome, and the lines that were said."""
+  """The outcome, and the printed lines."""
   lines = []
   done = colorize.colorize_all(workdir, tmp_path / 'in', tmp_path / 'out',
                                say=lines.append, **options)
@@ -302,7 +302,7 @@ def test_home_is_expanded(workdir, tmp_path):
   assert (tmp_path / 'out/p.png').exists()
 
 
-def test_linked_folders_once_and_locked_ones_named(
+def test_linked_folders_are_read_once_and_locked_ones_reported(
     workdir, tmp_path, monkeypatch):
   write(tmp_path / 'in/a.png', RGB)
   write(tmp_path / 'elsewhere/b.png', RGB)
@@ -351,7 +351,7 @@ def test_images_of_other_formats_are_counted(workdir, tmp_path):
 
 
 @pytest.mark.parametrize('num_proposals', [0, 2])
-def test_names_as_long_as_can_be(num_proposals, workdir, tmp_path):
+def test_names_of_maximal_length(num_proposals, workdir, tmp_path):
   for length in (248, 251, 255):
     write(tmp_path / 'in' / ('x' * (length - 4) + '.png'), RGB)
     write(tmp_path / 'in' / ('é' * ((length - 5) // 2) + '.tif'), RGB)
@@ -391,7 +391,7 @@ def test_a_photo_too_large_for_memory(workdir, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(('file_format', 'limit'), [
     ('jpg', 65500), ('webp', 16383)])
-def test_a_side_beyond_the_format_is_named_before_the_work(
+def test_a_side_too_long_for_the_format_is_refused_early(
     file_format, limit, workdir, tmp_path, monkeypatch):
   write(tmp_path / 'in/a.png', np.zeros((1, limit + 1), np.uint8))
   monkeypatch.setattr(inference, 'colorize', None)  # the work
@@ -401,7 +401,7 @@ def test_a_side_beyond_the_format_is_named_before_the_work(
   assert f'at most {limit}' in line
 
 
-def test_pages_left_out_are_said(workdir, tmp_path):
+def test_pages_that_are_not_colored_are_reported(workdir, tmp_path):
   frames = [Image.fromarray(RGB), Image.fromarray(255 - RGB)]
   (tmp_path / 'in').mkdir()
   frames[0].save(tmp_path / 'in/scan.tif', save_all=True,
@@ -424,7 +424,7 @@ def test_the_library_call(workdir, tmp_path):
   assert deep.proposals == []
   assert deep.probabilities is None
   for image in (RGB.astype(float), RGB[None], RGB[:0]):
-    with pytest.raises(UserError, match='image has to be'):
+    with pytest.raises(UserError, match='image must be'):
       colorjax.colorize(image, checkpoint=workdir)
   with pytest.raises(UserError, match='region is'):
     colorjax.colorize(RGB, checkpoint=workdir, region=np.ones((3, 3), bool))

@@ -1,4 +1,4 @@
-"""An evaluation as a function: what changes below it, and what it cannot do."""
+"""`runs.evaluate`: photographs that change, errors, warnings."""
 
 import errno
 import json
@@ -23,8 +23,8 @@ SIZE = 16
 COLORS = {'b': (200, 60, 40), 'c': (40, 160, 60), 'd': (50, 70, 200)}
 
 
-def a_photo(path, color):
-  """A photograph, wider than high, of one color with light and shade."""
+def write_photo(path, color):
+  """Writes a photograph, wider than high, of one color with light and shade."""
   light = np.random.default_rng(sum(color)).uniform(0.5, 1.2, (4, 8, 1))
   pixels = np.clip(light.repeat(5, 0).repeat(5, 1) * color, 0, 255)
   Image.fromarray(pixels.astype(np.uint8)).save(path)
@@ -35,11 +35,11 @@ def photos(tmp_path):
   folder = tmp_path / 'photos'
   folder.mkdir()
   for name, color in COLORS.items():
-    a_photo(folder / f'{name}.png', color)
+    write_photo(folder / f'{name}.png', color)
   return folder
 
 
-def options(folder, workdir, **more):
+def make_options(folder, workdir, **more):
   more = {'reference': 'grey'} | more
   if more.get('outputs'):
     del more['reference']
@@ -64,7 +64,7 @@ def in_parts(monkeypatch):
 
 
 def add(folder):
-  a_photo(folder / 'a.png', (180, 180, 30))
+  write_photo(folder / 'a.png', (180, 180, 30))
 
 
 def remove(folder):
@@ -72,7 +72,7 @@ def remove(folder):
 
 
 def change(folder):
-  a_photo(folder / 'b.png', (180, 180, 30))
+  write_photo(folder / 'b.png', (180, 180, 30))
 
 
 @pytest.mark.parametrize('do', [add, remove, change])
@@ -80,11 +80,11 @@ def test_photographs_that_changed_are_measured_again(
     do, photos, tmp_path, in_parts):
   in_parts()
   with pytest.raises(KeyboardInterrupt):
-    evaluate.evaluate(options(photos, tmp_path / 'out'))
+    evaluate.evaluate(make_options(photos, tmp_path / 'out'))
   assert list((tmp_path / 'out/parts').glob('*.npz'))
   do(photos)
-  found = evaluate.evaluate(options(photos, tmp_path / 'out'))
-  fresh = evaluate.evaluate(options(photos, tmp_path / 'fresh'))
+  found = evaluate.evaluate(make_options(photos, tmp_path / 'out'))
+  fresh = evaluate.evaluate(make_options(photos, tmp_path / 'fresh'))
   assert found.record == fresh.record
   assert found.record.photographs == tuple(
       sorted(path.name for path in photos.iterdir()))
@@ -93,29 +93,29 @@ def test_photographs_that_changed_are_measured_again(
 
 
 @pytest.mark.parametrize('do', [add, remove, change])
-def test_a_finished_evaluation_is_of_the_photographs_it_measured(
+def test_a_finished_evaluation_needs_the_same_photographs(
     do, photos, tmp_path, in_parts):
-  first = evaluate.evaluate(options(photos, tmp_path / 'out'))
-  again = evaluate.evaluate(options(photos, tmp_path / 'out'))
+  first = evaluate.evaluate(make_options(photos, tmp_path / 'out'))
+  again = evaluate.evaluate(make_options(photos, tmp_path / 'out'))
   assert again.record == first.record
   do(photos)
   with pytest.raises(UserError, match='added, removed or changed since'):
-    evaluate.evaluate(options(photos, tmp_path / 'out'))
+    evaluate.evaluate(make_options(photos, tmp_path / 'out'))
   assert result.load(tmp_path / 'out').record == first.record
 
 
 def test_a_damaged_part_is_measured_again(photos, tmp_path, in_parts, capsys):
   in_parts()
   with pytest.raises(KeyboardInterrupt):
-    evaluate.evaluate(options(photos, tmp_path / 'out'))
+    evaluate.evaluate(make_options(photos, tmp_path / 'out'))
   part, = (tmp_path / 'out/parts').glob('*.npz')
   part.write_bytes(part.read_bytes()[:100])
-  found = evaluate.evaluate(options(photos, tmp_path / 'out'))
+  found = evaluate.evaluate(make_options(photos, tmp_path / 'out'))
   assert len(found.record.photographs) == len(COLORS)
   assert f'measured again: {part}' in capsys.readouterr().out
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
+def test_a_full_disk_is_one_line_and_leaves_no_partial_file(
     photos, tmp_path, monkeypatch):
   write, room = pathlib.Path.write_bytes, 0
 
@@ -132,7 +132,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
   for files_that_fit in range(100):
     room = files_that_fit
     try:
-      evaluate.evaluate(options(photos, tmp_path / 'out'))
+      evaluate.evaluate(make_options(photos, tmp_path / 'out'))
       break
     except UserError as error:
       said.append(str(error))
@@ -149,20 +149,20 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
 def test_folders_that_cannot_be_made_are_one_line(photos, tmp_path):
   for name in ('parts', 'report'):
     (tmp_path / name).mkdir()
-    (tmp_path / name / name).touch()  # a file where a folder is to be
+    (tmp_path / name / name).touch()  # a file in place of the folder
     with pytest.raises(UserError, match=f'{name}: cannot be made'):
-      evaluate.evaluate(options(photos, tmp_path / name))
+      evaluate.evaluate(make_options(photos, tmp_path / name))
 
 
 @pytest.mark.parametrize(('more', 'message'), [
-    ({}, r'no photograph can be used: 3 were left out, the first: .*b\.png'),
+    ({}, r'no photograph can be used: all 3 were left out, the first: .*b\.p'),
     ({'photos': PhotoOptions(on_bad_image='fail')}, r'b\.png'),
     ({'train_data': 'bundled'}, 'no photograph can be used')])
-def test_nothing_that_can_be_read(more, message, photos, tmp_path):
+def test_no_readable_photograph(more, message, photos, tmp_path):
   for path in photos.iterdir():
     path.write_bytes(b'no photograph')
   with pytest.raises(UserError, match=message):
-    evaluate.evaluate(options(photos, tmp_path / 'out', **more))
+    evaluate.evaluate(make_options(photos, tmp_path / 'out', **more))
   assert not (tmp_path / 'out' / result.METRICS_FILE).exists()
 
 
@@ -170,10 +170,10 @@ def test_photographs_that_are_all_grey(photos, tmp_path):
   for path in photos.iterdir():
     Image.open(path).convert('L').save(path)
   with pytest.raises(UserError, match=r'3 were left out, .* chroma 0'):
-    evaluate.evaluate(options(photos, tmp_path / 'out', photos=PhotoOptions(
-        min_chroma=2)))
-  # Without a bound they are measured, and said to be grey.
-  found = evaluate.evaluate(options(photos, tmp_path / 'all'))
+    evaluate.evaluate(make_options(
+        photos, tmp_path / 'out', photos=PhotoOptions(min_chroma=2)))
+  # Without a bound they are measured and counted as grey.
+  found = evaluate.evaluate(make_options(photos, tmp_path / 'all'))
   assert found.record.num_grey == len(COLORS)
 
 
@@ -188,31 +188,31 @@ def squeezed(picture):
   return picture.resize((SIZE, SIZE), Image.Resampling.BICUBIC)
 
 
-def test_squeezed_pictures_judged_as_cut_ones_are_said(
+def test_squeezed_pictures_measured_as_cut_ones_give_a_warning(
     photos, tmp_path, capsys):
   folder = pictures(photos, tmp_path / 'squeezed', squeezed)
-  found = evaluate.evaluate(options(
+  found = evaluate.evaluate(make_options(
       photos, tmp_path / 'out', outputs=str(folder)))
   warning, = found.record.warnings
   assert 'evaluate with fit=squash' in warning
   assert f'warning: {warning}' in capsys.readouterr().out
   assert warning in (tmp_path / 'out/report/index.html').read_text()
   assert result.load(tmp_path / 'out').record.warnings == (warning,)
-  fitting = evaluate.evaluate(options(
+  fitting = evaluate.evaluate(make_options(
       photos, tmp_path / 'fitting', outputs=str(folder), fit='squash'))
   assert fitting.record.warnings == ()
 
 
-def test_pictures_of_other_photographs_are_said(photos, tmp_path):
+def test_pictures_of_other_photographs_give_a_warning(photos, tmp_path):
   folder = pictures(photos, tmp_path / 'whole', lambda picture: picture)
-  exact = evaluate.evaluate(options(
+  exact = evaluate.evaluate(make_options(
       photos, tmp_path / 'exact', outputs=str(folder)))
   assert exact.record.warnings == ()
   shutil.copy(folder / 'c.png', folder / 'b.png')
-  swapped = evaluate.evaluate(options(
+  swapped = evaluate.evaluate(make_options(
       photos, tmp_path / 'swapped', outputs=str(folder)))
   warning, = swapped.record.warnings
-  assert warning.startswith('1 of 3 pictures do not have the lightness')
+  assert warning.startswith('the lightness of 1 of 3 pictures differs')
   assert warning.endswith('b.png')
 
 
@@ -236,7 +236,7 @@ def test_names_and_folders_that_are_not_utf_8(photos, tmp_path):
       sys.executable, '-m', 'experiments.evaluate',
       f'--data=folder:{odd}/photos', f'--outputs={odd}/pictures',
       f'--image_size={SIZE}', f'--workdir={odd}/out']
-  for said in ('Written to', 'is finished'):
+  for said in ('Written to', 'already finished'):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=300,
                           check=False, text=True, env=os.environ)
     assert done.returncode == 0, done.stderr

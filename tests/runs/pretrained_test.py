@@ -26,12 +26,12 @@ def test_files_by_network(text, names, expected):
 
 
 @pytest.mark.parametrize(('text', 'names', 'message'), [
-    ('x.h5', BOTH, 'networks are xception, vgg16: say NAME=FILE'),
-    ('vgg=x.h5', ['vgg16'], 'networks are vgg16: say NAME=FILE'),
-    ('vgg16=x.h5,y.h5', BOTH, "'y.h5' is no NAME=FILE with one of xception"),
-    ('vgg16=x.h5,vgg16=y.h5', BOTH, "'vgg16=y.h5' is no NAME=FILE"),
-    ('vgg16=', BOTH, "'vgg16=' is no NAME=FILE")])
-def test_what_is_no_file_of_a_network(text, names, message):
+    ('x.h5', BOTH, 'networks are xception, vgg16: give NAME=FILE'),
+    ('vgg=x.h5', ['vgg16'], 'networks are vgg16: give NAME=FILE'),
+    ('vgg16=x.h5,y.h5', BOTH, "'y.h5' is not NAME=FILE; NAME is one of"),
+    ('vgg16=x.h5,vgg16=y.h5', BOTH, "'vgg16=y.h5' is not NAME=FILE"),
+    ('vgg16=', BOTH, "'vgg16=' is not NAME=FILE")])
+def test_wrong_names_and_files(text, names, message):
   with pytest.raises(UserError, match=message):
     pretrained.parse(text, names)
 

@@ -1,4 +1,4 @@
-"""A run from Python alone, as a notebook has it: no flags."""
+"""Runs from Python without flags, as in a notebook."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ def _photograph(path, seed):
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-  """Three photographs and a file that is none."""
+  """Three photographs and a file that is not a photograph."""
   path = tmp_path_factory.mktemp('photos')
   for i in range(3):
     _photograph(path / f'{i}.png', i)
@@ -52,31 +52,32 @@ def finished(folder, tmp_path_factory):
 def test_a_notebook_trains_measures_and_colors(finished):
   options, outcome = finished
   assert (outcome.step, outcome.exit_code) == (2, 0)
-  figures = json.loads(
+  metrics = json.loads(
       (outcome.workdir / 'report/metrics.json').read_text())
-  assert figures['ab_distance']['n'] == 3
+  assert metrics['ab_distance']['n'] == 3
   colorizer, variables, size = saved.load(outcome.workdir)
-  ab = colorizer.predict(variables, np.full((1, size, size, 1), 50, np.float32))
+  lightness = np.full((1, size, size, 1), 50, np.float32)
+  ab = colorizer.predict(variables, {'lightness': lightness})
   assert ab.shape == (1, 16, 16, 2)
-  told = (outcome.workdir / 'flags.txt').read_text()
-  assert 'num_steps=2\n' in told
-  assert '--' not in told
+  configuration = (outcome.workdir / 'flags.txt').read_text()
+  assert 'num_steps=2\n' in configuration
+  assert '--' not in configuration
   assert train.train(METHOD, SETTINGS, options).status == 'was_finished'
 
 
-def test_other_options_are_refused_by_their_names(finished):
+def test_a_run_is_not_resumed_with_other_options(finished):
   options, _ = finished
   with pytest.raises(UserError, match='seed was 0, is 1'):
     train.train(METHOD, SETTINGS, dataclasses.replace(options, seed=1))
 
 
-def test_a_run_does_not_go_on_over_other_photographs(
+def test_a_run_is_not_resumed_with_other_photographs(
     folder, tmp_path, capsys):
   copy, workdir = tmp_path / 'photos', tmp_path / 'run'
   shutil.copytree(folder, copy)
   options = _options(copy, workdir, report=False)
   assert train.train(METHOD, SETTINGS, options).exit_code == 0
-  # Unreadable files are told of without a report too, once for a set.
+  # Unreadable files are listed once for each set, also without a report.
   assert capsys.readouterr().out.count('broken.png') == 2
   _photograph(copy / 'a_green.png', 7)
   with pytest.raises(UserError, match=r'\(new: a_green\.png\)') as error:
@@ -86,16 +87,18 @@ def test_a_run_does_not_go_on_over_other_photographs(
   assert train.train(METHOD, SETTINGS, options).exit_code == 0
 
 
-def test_other_settings_than_those_of_the_run_are_refused(finished):
+def test_a_run_is_not_resumed_with_other_settings(finished):
   options, outcome = finished
-  told = (outcome.workdir / 'flags.txt').read_text()
+  configuration = (outcome.workdir / 'flags.txt').read_text()
   with pytest.raises(UserError, match='another prior_width'):
-    train.train(METHOD, SETTINGS | {'prior_width': 4}, options, told=told)
+    train.train(METHOD, SETTINGS | {'prior_width': 4}, options,
+                configuration=configuration)
 
 
 @pytest.mark.parametrize('name', ['data', 'eval_data', 'test_data'])
 @pytest.mark.parametrize('kind', ['unreadable', 'grey'])
-def test_nothing_to_see_is_said_before_training(folder, tmp_path, name, kind):
+def test_unusable_photographs_are_reported_early(
+    folder, tmp_path, name, kind):
   empty = tmp_path / 'empty'
   empty.mkdir()
   if kind == 'grey':
@@ -112,7 +115,7 @@ def test_nothing_to_see_is_said_before_training(folder, tmp_path, name, kind):
   assert not (tmp_path / 'run').exists()
 
 
-def test_what_changed_is_named():
+def test_changes_of_photographs_are_described():
   def source(*values):
     return from_arrays([np.full((2, 2, 3), v, np.uint8) for v in values],
                        labels=['a', 'b', 'c'][:len(values)])
@@ -123,7 +126,7 @@ def test_what_changed_is_named():
   assert changes == 'gone: c; changed: b'
 
 
-def test_pictures_take_the_next_photograph_where_one_is_left_out(folder):
+def test_a_photograph_that_is_left_out_is_replaced_by_the_next(folder):
   screen = photographs.open_photos(
       f'folder:{folder}', PhotoOptions(), train=False)
   label = screen.source.label
@@ -133,18 +136,19 @@ def test_pictures_take_the_next_photograph_where_one_is_left_out(folder):
   assert broken in screen.exclusions
 
 
-def test_a_prior_is_measured_once_and_knows_what_of(folder, tmp_path):
+def test_a_prior_is_measured_once(folder, tmp_path):
   path, data = tmp_path / prior.FILE, f'folder:{folder}'
-  how = {'image_size': 16, 'block_size': 4, 'batch_size': 2}
-  found = prior.kept(path, data, PhotoOptions(), **how)
+  arguments = {'image_size': 16, 'block_size': 4, 'batch_size': 2}
+  found = prior.read_or_measure(path, data, PhotoOptions(), **arguments)
   assert found.photos == 3
   assert sum(found.prior) == pytest.approx(1, abs=1e-5)
   before = path.stat().st_mtime_ns
-  assert prior.kept(path, data, PhotoOptions(), **how) == found
+  assert prior.read_or_measure(path, data, PhotoOptions(), **arguments) == found
   assert path.stat().st_mtime_ns == before
   with pytest.raises(UserError, match='block_size=4 instead of 2'):
-    prior.kept(path, data, PhotoOptions(), **how | {'block_size': 2})
-  # The same blocks to a photograph are the same resolution.
+    prior.read_or_measure(
+        path, data, PhotoOptions(), **arguments | {'block_size': 2})
+  # The same number of blocks in a photograph is the same resolution.
   assert not prior.differences(found, image_size=32, block_size=8)
   assert prior.differences(found, data='bundled') == [
       f'data={data} instead of bundled']

@@ -1,4 +1,4 @@
-"""One process and one configuration in a work directory."""
+"""A work directory holds one process and one configuration."""
 
 import errno
 import os
@@ -125,7 +125,7 @@ def test_a_second_process_is_refused_until_the_first_is_dead(tmp_path):
     claim_workdir(tmp_path, '--a=1').__enter__()
   holder.send_signal(signal.SIGKILL)
   holder.communicate()
-  assert f'process {holder.pid} is training in {tmp_path}' in str(caught.value)
+  assert f'process {holder.pid} is using {tmp_path}' in str(caught.value)
   with claim_workdir(tmp_path, '--a=1'):
     pass
 

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole, damaged, of another network, or not to be had."""
+"""Checkpoints that are intact, damaged, missing, or of another network."""
 
 import json
 import os
@@ -186,13 +186,14 @@ def test_all_damaged_is_an_error_and_nothing_is_moved(tmp_path):
 
 
 @pytest.mark.parametrize(('like', 'named'), [
-    (_state(0, width=5), r'Dense_0/bias is float32\[4\] there and '
-                         r'float32\[5\] here.* \(and \d+ more\)'),
-    (_state(0, ema=True), r'ema/.* is absent there'),
-    (_state(0, dtype=jnp.bfloat16), r'kernel is float32\[2000,4\] there and '
-                                    r'bfloat16'),
+    (_state(0, width=5),
+     r'Dense_0/bias is float32\[4\] in the checkpoint and float32\[5\] in the '
+     r'network.* \(and \d+ more\)'),
+    (_state(0, ema=True), r'ema/.* is absent in the checkpoint'),
+    (_state(0, dtype=jnp.bfloat16),
+     r'kernel is float32\[2000,4\] in the checkpoint and bfloat16'),
     (_state(0).replace(opt_state=optax.sgd(1.0).init({})),
-     r'opt_state/.* and absent here'),
+     r'opt_state/.* and absent in the network'),
 ])
 def test_another_network_is_refused_in_one_line(tmp_path, like, named):
   _save_all(tmp_path, [1])

@@ -1,4 +1,4 @@
-"""SIGKILL at any moment, also during a save, changes nothing of the outcome."""
+"""SIGKILL at any moment, also during a save, does not change the result."""
 
 import os
 import pathlib
@@ -97,7 +97,7 @@ def test_killed_runs_end_as_an_uninterrupted_one(tmp_path):
   else:
     pytest.fail('no kill fell into a save')
   _kill_at_random(killed, rng)
-  assert 'going on from step' in _finish(_start(killed))
+  assert 'resuming from step' in _finish(_start(killed))
   _finish(uninterrupted)
   expected, found = _final(whole), _final(killed)
   assert expected.keys() == found.keys()

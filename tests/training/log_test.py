@@ -1,4 +1,4 @@
-"""What a run shows: metrics.jsonl, TensorBoard, lines on the terminal."""
+"""The logs of a run: metrics.jsonl, TensorBoard, lines on the terminal."""
 
 import errno
 import io
@@ -39,7 +39,7 @@ def test_lines_are_json_and_flushed(tmp_path):
 @pytest.mark.parametrize('rest', [
     '', '{"step": 15, "split"', '{"step": 15, "split": "train"}', '\0\0\0\0',
     '[1]\n', 'text\n{"step": 1}\n'])
-def test_going_on_drops_later_and_broken_lines(tmp_path, step, kept, rest):
+def test_resuming_drops_later_and_broken_lines(tmp_path, step, kept, rest):
   lines = ['{"step": 5, "split": "train"}\n',
            '{"step": 10, "split": "train"}\n',
            '{"step": 10, "split": "validation"}\n',
@@ -91,7 +91,7 @@ def test_scalars_and_pictures_reach_tensorboard(tmp_path):
   board.close()
 
 
-def test_going_on_purges_later_steps_of_tensorboard(tmp_path):
+def test_resuming_purges_later_steps_of_tensorboard(tmp_path):
   # Within a second, and yet different files; 0 if killed before a checkpoint.
   for number, step in enumerate((0, 20, 0), 1):
     log.TensorBoard(tmp_path, step=step).close()
@@ -122,7 +122,7 @@ class _Clock:
     monkeypatch.setattr('time.monotonic', lambda: self.now)
 
 
-def test_without_a_terminal_lines_are_few(monkeypatch, capsys):
+def test_without_a_terminal_a_line_is_printed_now_and_then(monkeypatch, capsys):
   clock = _Clock(monkeypatch)
   progress = console.Progress(step=0, num_steps=1000, seconds=30)
   for step in range(1, 1001):

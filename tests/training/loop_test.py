@@ -1,4 +1,4 @@
-"""The loop: cadence, exact resume, early stopping, signals, bad steps."""
+"""The loop: cadence, exact resume, early stopping, signals, failed steps."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ def _same(a, b):
   jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-def test_a_run_leaves_what_it_should(tmp_path):
+def test_a_run_writes_metrics_and_checkpoints(tmp_path):
   result = problem.train(tmp_path, 12)
   assert result.status == 'finished'
   assert result.exit_code == 0
@@ -32,7 +32,7 @@ def test_a_run_leaves_what_it_should(tmp_path):
       (12, 'validation')]
   assert set(lines[0]) == {
       'step', 'split', 'loss', 'grad_norm', 'learning_rate'}
-  # The figure is the mean over the steps since the last line.
+  # The metric is the mean over the steps since the last line.
   assert lines[0]['learning_rate'] == pytest.approx(
       np.mean([2, 4, 6, 8, 10]) * 1e-3)
   assert lines[1]['learning_rate'] == pytest.approx(1e-2, rel=1e-3)
@@ -65,7 +65,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
   assert (tmp_path / 'metrics.jsonl').read_bytes() == before
 
 
-def test_more_steps_go_on_from_the_end(tmp_path):
+def test_a_finished_run_can_be_made_longer(tmp_path):
   problem.train(tmp_path / 'a', 10)
   longer = problem.train(tmp_path / 'a', 20)
   at_once = problem.train(tmp_path / 'b', 20)
@@ -83,7 +83,7 @@ def _interrupting(at, number):
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, number):
+def test_a_run_saves_at_a_signal_and_resumes(tmp_path, number):
   handler = signal.getsignal(number)
   said = []
   cut = problem.train(
@@ -94,7 +94,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, number):
   assert int(cut.state.step) == 7
   assert checkpoint.steps(tmp_path / 'cut' / 'checkpoints') == [7]
   assert said == [f'{signal.Signals(number).name} at step 7: saved in '
-                  f'{tmp_path / "cut"}; the same command goes on from there']
+                  f'{tmp_path / "cut"}; run the same command again to resume']
   assert signal.getsignal(number) is handler
   resumed = problem.train(tmp_path / 'cut', 20)
   whole = problem.train(tmp_path / 'whole', 20)
@@ -104,7 +104,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, number):
           == (tmp_path / 'whole' / 'metrics.jsonl').read_bytes())
 
 
-def test_a_second_signal_is_not_held_back(monkeypatch):
+def test_a_second_signal_ends_the_process(monkeypatch):
   sent = []
   with signals.noticed() as notice:
     os.kill(os.getpid(), signal.SIGINT)
@@ -135,7 +135,7 @@ def test_outside_the_main_thread_no_handler_is_set():
 
 
 def _validation(step):
-  """Least at step 20, then never better."""
+  """A validation loss that is lowest at step 20."""
   return abs(step - 20) + 1.0
 
 
@@ -155,7 +155,7 @@ def test_patience_ends_a_run_at_the_same_step_after_a_restart(tmp_path):
   assert again.status == 'was_finished'
 
 
-def test_validation_that_is_never_finite_is_no_best(tmp_path):
+def test_a_validation_loss_that_is_never_finite_is_never_the_best(tmp_path):
   result = problem.train(
       tmp_path, 30, validation_loss=lambda step: float('nan'), patience=2)
   assert (result.status, result.best_step) == ('stopped', None)
@@ -172,7 +172,7 @@ def _nan_at_13(params, model_state, batch, keys, *, step, train):
 
 
 @pytest.mark.parametrize('checkpoint_every', [10, 13])
-def test_a_bad_step_is_named_and_kept(tmp_path, checkpoint_every):
+def test_a_failed_step_is_reported_and_saved(tmp_path, checkpoint_every):
   with pytest.raises(NonFiniteLoss) as caught:
     problem.train(
         tmp_path / 'bad', 30, loss=_nan_at_13,
@@ -184,7 +184,8 @@ def test_a_bad_step_is_named_and_kept(tmp_path, checkpoint_every):
   assert '\n' not in message
   failed = tmp_path / 'bad' / 'failed' / '13'
   assert str(failed) in message
-  # Exactly the state before the bad step, though a later one was dispatched.
+  # Exactly the state before the failed step, although a later step had been
+  # dispatched.
   about = files.read_about(failed / 'state')
   leaves = files.read_leaves(failed / 'state', about)
   before = problem.train(tmp_path / 'good', 12, checkpoint_every=12)
@@ -194,19 +195,19 @@ def test_a_bad_step_is_named_and_kept(tmp_path, checkpoint_every):
     _same(dict(batch), problem.batch(12))
   assert (failed / 'files.txt').read_text().split() == [
       f'photo{i}.jpg' for i in range(96, 104)]
-  # It is no point to go on from.
+  # No run resumes from it.
   assert 13 not in checkpoint.steps(tmp_path / 'bad' / 'checkpoints')
 
 
-def test_the_step_may_fail_again(tmp_path):
+def test_a_step_may_fail_a_second_time(tmp_path):
   for _ in range(2):
     with pytest.raises(
-        NonFiniteLoss, match=r'unnamed photographs; state and batch .*/13'):
+        NonFiniteLoss, match=r'unnamed photographs; its batch and .*/13'):
       problem.train(tmp_path, 30, loss=_nan_at_13)
 
 
-def test_data_that_end_too_soon_are_named(tmp_path):
-  with pytest.raises(UserError, match='ended at step 3 of 10'):
+def test_batches_that_end_too_soon_are_reported(tmp_path):
+  with pytest.raises(UserError, match='ended at step 3 of num_steps=10'):
     problem.train(tmp_path, 10, batches=lambda start: [
         problem.batch(i) for i in range(start, 3)])
 
@@ -230,7 +231,7 @@ def test_cadence_must_be_positive(name):
     loop.Cadence(**{'num_steps': 1, name: 0})
 
 
-def test_pictures_are_asked_for_with_evaluations(tmp_path):
+def test_pictures_are_drawn_at_evaluations(tmp_path):
   steps = []
 
   def images(state):

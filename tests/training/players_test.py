@@ -58,7 +58,7 @@ def _batch(x, mask=None):
           np.asarray(mask, np.float32)}
 
 
-def test_each_player_moves_on_what_the_one_before_it_left():
+def test_each_player_sees_the_update_of_the_one_before():
   step = jax.jit(steps.make_train_step(PLAYERS, SGD, seed=0))
   new, metrics = step(_state(), _batch([0.5, 1.5]))
   # critic: gap = 3 - 1 + 1 = 3, ascends to 3 + 0.1 * 3
@@ -132,7 +132,7 @@ def test_each_player_may_have_an_optimizer_of_its_own():
 
 @pytest.mark.parametrize('names', [(), ('critic',),
                                    ('critic', 'painter', 'judge')])
-def test_optimizers_are_those_of_the_players(names):
+def test_optimizers_must_have_the_names_of_the_players(names):
   optimizers = dict.fromkeys(names, SGD)
   for make in (
       lambda: steps.make_train_step(PLAYERS, optimizers, seed=0),
@@ -141,12 +141,12 @@ def test_optimizers_are_those_of_the_players(names):
       make()
 
 
-def test_optimizers_of_players_where_there_are_none_are_refused():
-  with pytest.raises(UserError, match='no players, give one optimizer'):
+def test_optimizers_by_player_need_players():
+  with pytest.raises(UserError, match='no players; give one optimizer'):
     steps.make_train_step(PLAYERS['critic'], {'critic': SGD}, seed=0)
 
 
-def test_a_frozen_network_is_seen_and_never_changed():
+def test_a_frozen_network_is_used_and_never_changed():
   frozen = {'w': jnp.float32(2.0), 'bad': jnp.float32(jnp.nan)}
 
   def loss(params, model_state, batch, keys, *, step, train):
@@ -160,7 +160,7 @@ def test_a_frozen_network_is_seen_and_never_changed():
   new, metrics = steps.make_train_step(loss, SGD, seed=0)(made, _batch([0.0]))
   np.testing.assert_allclose(new.params['painter'], 1 - RATE * 2)
   assert new.model_state[FROZEN]['w'] == 2
-  assert metrics[steps.NON_FINITE][0] == 0  # its NaN is not looked at
+  assert metrics[steps.NON_FINITE][0] == 0  # the frozen NaN is not checked
 
 
 FROZEN_TREE = {'net': {'kernel': np.arange(40_000, dtype=np.float32)}}
@@ -184,7 +184,7 @@ def test_frozen_networks_are_written_once(tmp_path):
   like = jax.tree.map(jnp.zeros_like, _state(frozen=FROZEN_TREE))
   with Checkpoints(directory) as checkpoints:
     restored, _ = checkpoints.restore_latest(like)
-    checkpoints.save(3, restored.replace(  # a run that goes on
+    checkpoints.save(3, restored.replace(  # a resumed run
         params=restored.params | {'painter': jnp.float32(3)}), {})
   assert restored.params['painter'] == 2
   jax.tree.map(np.testing.assert_array_equal,
@@ -215,11 +215,11 @@ def test_weights_of_a_run_without_a_checkpoint_are_replaced(tmp_path):
   assert FROZEN not in variables['model_state']
 
 
-def test_other_frozen_weights_than_those_of_the_checkpoints(tmp_path):
+def test_other_frozen_weights_are_refused(tmp_path):
   directory = _save(tmp_path / 'a')
   other = {'net': {'kernel': FROZEN_TREE['net']['kernel'] + 1}}
   with Checkpoints(directory) as checkpoints, pytest.raises(
-      CheckpointError, match='belong to other frozen weights'):
+      CheckpointError, match='were trained with other frozen weights'):
     checkpoints.save(3, _state(frozen=other), {})
   with Checkpoints(tmp_path / 'b' / checkpoint.DIRECTORY) as checkpoints:
     checkpoints.save(1, _state(frozen=other), {})
@@ -227,9 +227,9 @@ def test_other_frozen_weights_than_those_of_the_checkpoints(tmp_path):
   shutil.copytree(
       tmp_path / 'b' / checkpoint.DIRECTORY / FROZEN, directory / FROZEN)
   with Checkpoints(directory) as checkpoints, pytest.raises(
-      CheckpointError, match='not the weights that the checkpoints'):
+      CheckpointError, match='not the frozen weights that'):
     checkpoints.restore_latest(_state(frozen=FROZEN_TREE))
-  with pytest.raises(CheckpointError, match='not the weights that the'):
+  with pytest.raises(CheckpointError, match='not the frozen weights that'):
     checkpoint.restore_variables(tmp_path / 'a')
 
 

@@ -183,10 +183,10 @@ def test_held_out_keys_are_a_function_of_the_photograph():
         float(expected), rel=1e-6)
 
 
-def test_a_batch_to_evaluate_without_index_is_refused():
+def test_an_evaluation_batch_needs_an_index():
   batch = _batch([1])
   del batch['index']
-  with pytest.raises(UserError, match=r"no 'index'.*it has image, mask"):
+  with pytest.raises(UserError, match="padding_mask: add 'index'"):
     steps.make_eval_step(_noise_loss)({'params': {}, 'model_state': {}}, batch)
 
 
@@ -240,7 +240,7 @@ def _poisoned(params, model_state, batch, keys, *, step, train):
 
 
 @pytest.mark.parametrize('poison', [13, 14])
-def test_bad_step_changes_nothing_and_stops_all_later_ones(poison):
+def test_a_failed_step_changes_nothing_and_stops_all_later_ones(poison):
   optimizer = optax.adam(0.1)
   step = jax.jit(steps.make_train_step(
       _poisoned, optimizer, seed=0, ema_decay=0.9))
@@ -284,7 +284,7 @@ def test_an_update_that_is_not_finite_is_not_accepted(where):
     return jax.tree.map(lambda g: g * 0 + bad, grads), (
         state[0], jnp.asarray(kept), state[2] + 1)
 
-  # An infinite number that was there from the start is none of its making.
+  # An infinite number that was there from the start is accepted.
   optimizer = optax.GradientTransformation(
       lambda params: (jnp.asarray(jnp.inf), jnp.zeros(()),
                       jnp.zeros((), jnp.int32)), update)
@@ -316,8 +316,8 @@ def test_an_optimizer_may_hold_an_infinite_number_from_the_start():
   assert not bool(after.failed)
 
 
-def test_the_average_is_of_parameters_and_statistics():
-  """What is evaluated are averaged statistics under averaged parameters."""
+def test_parameters_and_statistics_are_averaged():
+  """Evaluation uses averaged statistics with averaged parameters."""
   def loss(params, model_state, batch, keys, *, step, train):
     scalar, aux = _quadratic(
         params, model_state, batch, keys, step=step, train=train)

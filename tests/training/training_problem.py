@@ -87,7 +87,7 @@ def _program(loss):
 
 def train(workdir, num_steps, *, loss=loss, ballast=1, seconds=0.0,
           validation_loss=None, **settings):
-  """Runs `fit` on the problem; `settings` go to Cadence or to fit."""
+  """Runs `loop.train` on the problem; `settings` go to it or to its Cadence."""
   optimizer, step, eval_step = _program(loss)
 
   def validate(state):

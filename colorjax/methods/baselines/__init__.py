@@ -1,1 +1,1 @@
-"""Methods that need no training: what a trained method has to beat."""
+"""Baselines: methods that need no training."""

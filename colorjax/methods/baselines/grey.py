@@ -1,4 +1,4 @@
-"""The photograph left grey: what a method has to be better than."""
+"""The grey baseline: the photograph without color."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from colorjax.methods.baselines import untrained
 
 
 def build() -> Colorizer:
-  """Grey as a Colorizer; it has no numbers and no settings."""
+  """Builds the grey baseline; it has no parameters."""
 
   def predict(variables: Variables, inputs: Inputs) -> jax.Array:
     del variables

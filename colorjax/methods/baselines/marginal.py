@@ -1,8 +1,8 @@
-"""The marginal distribution of colors: what is known with closed eyes.
+"""The marginal baseline: the distribution of colors in the training set.
 
-Every pixel is drawn by itself from the colors of the training set, whatever
-the photograph shows. A density that has learned something from lightness needs
-fewer bits than this one.
+Every pixel is drawn independently from this distribution, and the photograph is
+ignored. A density model that has learned anything from lightness needs fewer
+bits per dimension.
 """
 
 import dataclasses
@@ -18,26 +18,26 @@ from colorjax.methods.baselines import untrained
 from colorjax.methods.checks import check_sides
 
 STRIDE = 2
-"""The density is that of the field at half the photograph's resolution, as the
-mixtures and the classification U-Net have it."""
+"""The density is that of the ab field at half the photograph's resolution, as
+for mixtures and classification with the U-Net."""
 
 _BINS = quantize.occurring_bins(np.ones((quantize.SIDE, quantize.SIDE)))
-_LEAST = 1e-9  # share of a square in which the training set has no color
+_MIN_SHARE = 1e-9  # share of squares without any color of the training set
 
 
 def build() -> Colorizer:
-  """The marginal distribution as a Colorizer.
+  """Builds the marginal baseline.
 
-  Its one parameter is 'shares' [23, 23], what `histogram` gives in the mean
-  over training photographs: a density that is constant over squares of 10 x 10
-  ab units. `predict` is its mean, a constant.
+  Its parameter is 'shares' [23, 23], the mean of `histogram` over the training
+  photographs. The density is constant over squares of 10 x 10 ab units.
+  `predict` gives every pixel its mean.
   """
   def logits(variables: Variables, inputs: Inputs) -> jax.Array:
     lightness = inputs['lightness']
     check_sides(lightness.shape[1:3], STRIDE)
     batch, height, width, _ = lightness.shape
     return jnp.broadcast_to(
-        jnp.log(variables['params']['shares'].reshape(-1) + _LEAST),
+        jnp.log(variables['params']['shares'].reshape(-1) + _MIN_SHARE),
         (batch, height // STRIDE, width // STRIDE, len(_BINS)))
 
   def predict(variables: Variables, inputs: Inputs) -> jax.Array:
@@ -47,10 +47,10 @@ def build() -> Colorizer:
 
   def draw(variables: Variables, inputs: Inputs, keys: jax.Array, n: int
            ) -> jax.Array:
-    every = logits(variables, inputs)
+    pixel_logits = logits(variables, inputs)
     return jax.lax.map(
-        lambda keys: jax.vmap(quantize.draw, (0, 0, None))(keys, every, _BINS),
-        key_lib.of_answers(keys, n))
+        lambda keys: jax.vmap(quantize.draw, (0, 0, None))(
+            keys, pixel_logits, _BINS), key_lib.of_answers(keys, n))
 
   def sample(variables: Variables, inputs: Inputs, keys: jax.Array, n: int
              ) -> jax.Array:
@@ -64,21 +64,21 @@ def build() -> Colorizer:
         logits(variables, inputs), resample.mean_pool(ab, STRIDE), _BINS
     ).sum((1, 2))
 
-  one_answer = untrained.without_training(
+  colorizer = untrained.without_training(
       params={'shares': jnp.zeros((quantize.SIDE, quantize.SIDE))},
       predict=predict, log_prob=log_prob,
       event_shape=lambda shape: (shape[0] // STRIDE, shape[1] // STRIDE))
-  return dataclasses.replace(one_answer, sample=sample, draw=draw)
+  return dataclasses.replace(colorizer, sample=sample, draw=draw)
 
 
 def histogram(ab: jax.Array) -> jax.Array:
-  """Share of each square of colors in each photograph.
+  """Computes the share of each color square in each photograph.
 
   Args:
     ab: Lab units, [B, H, W, 2].
 
   Returns:
-    [B, 23, 23], as `quantize.grid_histogram` has it.
+    [B, 23, 23]; see `quantize.grid_histogram`.
   """
   field = resample.mean_pool(
       jnp.clip(ab, -color.AB_SCALE, color.AB_SCALE), STRIDE)

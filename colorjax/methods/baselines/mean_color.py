@@ -1,8 +1,8 @@
-"""The mean color of the training set on every pixel of every photograph.
+"""The mean-color baseline: every pixel has the mean color of the training set.
 
-Of all constant fields it has the least squared error on the training set. A
-network that has learned nothing from its input, trained by mean squared error,
-comes to this one.
+Of all constant predictions, this one has the smallest squared error on the
+training set. A network trained with the mean squared error predicts it if it
+learns nothing from its input.
 """
 
 import jax
@@ -13,10 +13,10 @@ from colorjax.methods.baselines import untrained
 
 
 def build() -> Colorizer:
-  """The mean color as a Colorizer.
+  """Builds the mean-color baseline.
 
-  Its one parameter is 'mean_ab' [2], Lab units, as
-  `evaluation.measuring.mean_color` measures it.
+  Its parameter is 'mean_ab' [2] in Lab units, as measured by
+  `evaluation.measuring.mean_color`.
   """
   def predict(variables: Variables, inputs: Inputs) -> jax.Array:
     return untrained.constant(

@@ -1,7 +1,7 @@
-"""What the baselines share: methods whose numbers are measured, not trained.
+"""Code shared by the baselines, whose parameters are measured, not trained.
 
-Their numbers, if they have any, are params all the same, so that checkpoints,
-evaluation and `colorize` treat them as they treat networks.
+Measured values are stored as params, so that checkpoints, evaluation and
+`colorize` handle baselines like networks.
 """
 
 from collections.abc import Callable
@@ -27,17 +27,17 @@ def without_training(
     predict: Callable[..., jax.Array],
     **fields: Any,
 ) -> Colorizer:
-  """A deterministic method whose loss only measures.
+  """Builds a deterministic method whose loss has no gradient.
 
   Args:
-    params: what `init` gives: the shapes of the method's numbers, all 0 until
-      they are measured.
+    params: the result of `init`: arrays of zeros in the shapes of the measured
+      values.
     predict: as in Colorizer.
     **fields: further fields of Colorizer.
 
   Returns:
-    The record of functions. Its loss is the mean squared error in network ab,
-    the one of the regression methods, without a gradient.
+    A Colorizer. Its loss is the mean squared error in network ab, as in the
+    regression methods.
   """
   def init(key: jax.Array, image_shape: tuple[int, int]) -> Variables:
     del key, image_shape
@@ -46,7 +46,7 @@ def without_training(
   def loss(params, model_state, batch: Batch, keys: jax.Array, *,
            step: jax.Array | None, train: bool):
     del keys, step, train
-    # A step would ask for a gradient that is as large as it is useless.
+    # Without this, a training step would compute a large, useless gradient.
     params = jax.lax.stop_gradient(params)
     lightness, ab = color.split_lightness(batch['image'])
     predicted = predict(
@@ -60,10 +60,10 @@ def without_training(
 
 
 def constant(lightness: jax.Array, ab: jax.Array) -> jax.Array:
-  """One color for all pixels.
+  """Gives all pixels the same color.
 
   Args:
-    lightness: [B, H, W, 1].
+    lightness: [B, H, W, 1]; only its shape is used.
     ab: Lab units, [2].
 
   Returns:

@@ -1,4 +1,4 @@
-"""Baselines that need no training: the contract, and what they compute."""
+"""Baselines: the contract, and their results against scipy and NumPy."""
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +41,7 @@ def _lab(image):
 
 
 def _numbers(method):
-  """Params of a method as they are measured."""
+  """Measured params of a method."""
   return {
       mean_color: lambda: {'mean_ab': jnp.array([3., -4.])},
       marginal: lambda: {'shares': marginal.histogram(
@@ -95,7 +95,7 @@ def test_grey_is_grey(method):
       {'params': {}, 'model_state': {}}, grey_inputs(lightness)).any()
 
 
-def test_mean_color_is_everywhere_the_same():
+def test_mean_color_is_the_same_at_every_pixel():
   lightness, _ = _lab(_batch()['image'])
   predicted = mean_color.build().predict(
       {'params': {'mean_ab': jnp.array([3., -4.])}},
@@ -105,7 +105,7 @@ def test_mean_color_is_everywhere_the_same():
 
 
 def test_marginal_is_the_histogram_of_colors():
-  """Its bits are the entropy of the squares' shares, plus their area."""
+  """Its log density is that of a histogram with squares of 100 ab units."""
   ab = np.zeros((1, 8, 8, 2), np.float32)
   ab[:, :, 4:] = 41, -38
   ab[:, :2] = -21, 12
@@ -127,8 +127,8 @@ def test_marginal_is_the_histogram_of_colors():
   np.testing.assert_allclose((draws[..., 0] < -10).mean(), 0.25, atol=0.03)
 
 
-def test_reinhard_moves_and_stretches_chroma():
-  """By skimage and NumPy; a colored photograph gets the statistics."""
+def test_reinhard_shifts_and_scales_chroma():
+  """Colored photographs get the statistics of the reference."""
   reference = _image(seed=5)
   _, ab = _lab(reference)
   _, own = _lab(_batch()['image'])
@@ -181,25 +181,25 @@ def test_candidates_are_pixels_one_in_each_cell():
 def test_welsh_takes_the_color_of_the_nearest_candidate():
   """Brute force in NumPy over all pixels and candidates."""
   numbers = _numbers(welsh)
-  # No two of one color, so that an answer tells which candidate it is of.
+  # Distinct colors, so that a color identifies its candidate.
   numbers['ab'] = jnp.arange(196.)[:, None] * jnp.array([1, -1])
   lightness, _ = _lab(_batch()['image'])
   found = np.asarray(welsh.build().predict(
       {'params': numbers}, grey_inputs(lightness)))
   numbers = {name: np.asarray(x, np.float64) for name, x in numbers.items()}
-  for photo, answer in zip(lightness[..., 0], found, strict=True):
+  for photo, coloring in zip(lightness[..., 0], found, strict=True):
     scale = photo.std() / numbers['deviation']
     offered = (numbers['lightness'] - numbers['mean']) * scale + photo.mean()
     texture = np.asarray(welsh.texture(photo))
     cost = (np.abs(photo[..., None] - offered) / 2
             + np.abs(texture[..., None] - numbers['texture'] * scale) / 2)
     chosen = np.take_along_axis(
-        cost, answer[..., :1].astype(int), -1)[..., 0]
+        cost, coloring[..., :1].astype(int), -1)[..., 0]
     np.testing.assert_allclose(chosen, cost.min(-1), atol=1e-3)
 
 
 def test_welsh_gives_a_photograph_its_own_colors_back():
-  """Four stripes of unlike lightness; near their borders windows are mixed."""
+  """Four stripes of different lightness, away from their borders."""
   colors = np.uint8([[20, 30, 90], [150, 40, 30], [60, 170, 60],
                       [240, 220, 150]])
   image = np.broadcast_to(
@@ -216,7 +216,7 @@ def test_welsh_with_a_reference_of_one_color_gives_that_color():
   _, ab = _lab(flat)
   lightness, _ = _lab(_batch()['image'])
   numbers = welsh.candidates(jax.random.key(0), flat)
-  for deviation in (numbers['deviation'], 0.):  # rounding decides which it is
+  for deviation in (numbers['deviation'], 0.):  # one of them by rounding
     found = welsh.build().predict(
         {'params': {**numbers, 'deviation': deviation}},
         grey_inputs(lightness))
@@ -233,21 +233,21 @@ def test_welsh_with_a_photograph_of_one_lightness_takes_one_candidate():
 
 
 def test_a_small_reference_is_refused():
-  with pytest.raises(UserError, match='grid=14: a reference of 20 x 12'):
+  with pytest.raises(UserError, match=r'grid=14: .* 20 x 12 pixels .* 14 x 14'):
     welsh.candidates(jax.random.key(0), _image(20, 12))
 
 
 @pytest.mark.parametrize('method', [reinhard, welsh], ids=_name)
-def test_a_reference_takes_the_place_of_the_one_of_the_run(method):
+def test_a_reference_in_the_inputs_replaces_that_of_the_run(method):
   colorizer = method.build()
   lightness, _ = _lab(_batch()['image'])
   references = jnp.stack([_image(seed=seed) for seed in range(3)])
   numbers = (reinhard.statistics if method is reinhard else
              lambda image: welsh.candidates(jax.random.key(0), image))
-  asked = colorizer.predict(
+  predicted = colorizer.predict(
       {'params': _numbers(method)},
       {**grey_inputs(lightness), 'reference': references})
   for i, reference in enumerate(references):
-    np.testing.assert_allclose(asked[i], colorizer.predict(
+    np.testing.assert_allclose(predicted[i], colorizer.predict(
         {'params': numbers(reference)}, grey_inputs(lightness[i:i + 1]))[0],
         atol=1e-3)

@@ -1,4 +1,4 @@
-"""Levin's scribbles by the contract."""
+"""The Levin baseline: the contract, against `propagation.fill`."""
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ def _hints(ab, n, seed=1):
 
 
 def test_within_jit_and_vmap():
-  """The contract, and the same numbers as one photograph at a time."""
+  """Batches give the same results as one photograph at a time."""
   colorizer = levin.build(form='equations')
   variables = colorizer.init(jax.random.key(0), (9, 11))
   photos = [_photo(seed=seed) for seed in range(4)]

@@ -1,4 +1,4 @@
-"""What every script does with its flags and with errors."""
+"""How a script is run: flagfiles, home directories, errors."""
 
 import pathlib
 import subprocess
@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from experiments import common
+from experiments import script
 
 
 @pytest.fixture
@@ -22,29 +22,29 @@ def home(tmp_path, monkeypatch):
     ('published,folder:~/masks', 'published,folder:HOME/masks'),
     ('/a/~b', '/a/~b'), ('a~', 'a~'), ('~nobody_here/a', '~nobody_here/a'),
     ('folder:/x', 'folder:/x')])
-def test_home_is_put_in_the_place_of_a_tilde(home, text, expected):
-  assert common.expanded(text) == expected.replace('HOME', str(home))
+def test_tildes_are_expanded(home, text, expected):
+  assert script.expand_home(text) == expected.replace('HOME', str(home))
 
 
 def _run(code, *arguments):
-  """Runs a script of a few flags in a process of its own."""
+  """Runs a script with a few flags in a new process."""
   return subprocess.run(
       [sys.executable, '-c', SCRIPT.format(code=code), *arguments], text=True,
       capture_output=True, check=False,
-      cwd=pathlib.Path(common.__file__).parent.parent)
+      cwd=pathlib.Path(script.__file__).parent.parent)
 
 
 SCRIPT = """
 import errno, os
 from absl import flags
 from colorjax.errors import UserError
-from experiments import common
+from experiments import script
 flags.DEFINE_string('place', None, '', module_name='experiments.x')
 flags.DEFINE_list('places', [], '', module_name='experiments.x')
 flags.DEFINE_integer('seed', 0, '', module_name='experiments.x')
 def main(argv):
   {code}
-common.run(main)
+script.run(main)
 """
 SHOW = 'print(flags.FLAGS.place, flags.FLAGS.places, flags.FLAGS.seed)'
 
@@ -61,13 +61,13 @@ def test_a_flagfile_with_a_byte_order_mark(tmp_path, first, home):
     assert done.stdout == f"{home}/x ['a', '{home}/b'] 3\n", done.stderr
 
 
-def test_a_flagfile_that_is_no_text_is_one_line(tmp_path):
+def test_a_flagfile_that_is_not_text_is_refused(tmp_path):
   path = tmp_path / 'utf16.flags'
   path.write_bytes('--seed=3\n'.encode('utf-16'))
   done = _run(SHOW, f'--flagfile={path}')
   assert done.returncode == 2
   assert done.stderr.count('\n') == 1
-  assert 'no UTF-8 text' in done.stderr
+  assert 'not UTF-8 text' in done.stderr
 
 
 @pytest.mark.parametrize(('raised', 'message'), [
@@ -75,12 +75,13 @@ def test_a_flagfile_that_is_no_text_is_one_line(tmp_path):
     ("UserError('(seed was 3, is 4)')", 'error: (--seed was 3, is 4)\n'),
     ("UserError('/a/seed=3: --seed=3')", 'error: /a/seed=3: --seed=3\n'),
     ("OSError(errno.ENOSPC, 'No space', 'f')",
-     'error: f: No space; the same command goes on\n')])
+     'error: f: No space; fix this and run the same command again to '
+     'resume\n')])
 def test_errors_speak_of_flags_in_one_line(raised, message):
   done = _run(f'raise {raised}')
   assert (done.returncode, done.stderr) == (2, message)
 
 
-def test_names_that_are_no_text_can_be_printed():
+def test_names_that_are_not_utf_8_can_be_printed():
   done = _run(r"print('caf\udce9')")
   assert (done.returncode, done.stdout) == (0, 'caf\\udce9\n')

@@ -1,7 +1,7 @@
-"""The pretrained network that a loss formula looks through.
+"""The pretrained network of a perceptual loss.
 
-A method whose loss may hold `perceptual` keeps that network's variables in
-model_state[FROZEN][PERCEPTUAL], where no step changes them.
+A method whose loss formula contains `perceptual` keeps the network's variables
+in model_state[FROZEN][PERCEPTUAL], where training does not change them.
 """
 
 import pathlib
@@ -18,37 +18,37 @@ from colorjax.errors import UserError
 from colorjax.losses import formula, regression
 
 PERCEPTUAL = 'perceptual'
-"""Where model_state[FROZEN] holds the variables of the network."""
+"""Key of the network's variables in model_state[FROZEN]."""
 
 
-class Perception:
-  """What a formula needs of a pretrained network; nothing if it needs none.
+class PerceptualNetwork:
+  """The pretrained network of a loss formula; empty if it has none.
 
   Attributes:
-    pretrained: the record for `Colorizer.backbones`, by the network's name; {}
-      if the formula looks through no network.
+    pretrained: entries for `Colorizer.backbones`, by the network's name; {} if
+      the formula needs no network.
   """
 
   def __init__(self, loss: formula.Formula, *, dtype: str = 'float32') -> None:
-    """Builds the network that the formula names, without weights.
+    """Builds the network that the formula names, without variables.
 
     Args:
       loss: the formula.
       dtype: compute type of the network.
 
     Raises:
-      UserError: the network or one of the stages does not exist.
+      UserError: the network or one of its stages does not exist.
     """
     self.pretrained: Mapping[str, Pretrained] = {}
-    if loss.pretrained is None:
+    if loss.perceptual_term is None:
       return
-    name = loss.pretrained.settings['network']
+    name = loss.perceptual_term.settings['network']
     stages = [stage for term in loss.terms if term.needs_features
               for stage in term.settings['stages']]
     whole = backbones.build(name, top=False)
     for stage in stages:
       if stage not in whole.intermediates:
-        raise UserError(f'loss: {name} has no stage {stage!r}: choose among '
+        raise UserError(f'loss: {name} has no stage {stage!r}: choose one of '
                         f'{", ".join(whole.intermediates)}')
     last = max(stages, key=whole.intermediates.index)
     self._name = name
@@ -65,7 +65,14 @@ class Perception:
 
   def features(self, model_state: Mapping[str, Any]
                ) -> regression.Features | None:
-    """The network with its weights; None if the formula needs none."""
+    """Returns the network as a function, or None if the formula needs none.
+
+    Args:
+      model_state: holds the network's variables.
+
+    Returns:
+      A function from sRGB [B, H, W, 3] in [0, 1] to the stages by name.
+    """
     if not self.pretrained:
       return None
     variables = model_state[FROZEN][PERCEPTUAL]
@@ -93,26 +100,29 @@ class Perception:
     return backbones.download(self._name, top=False)
 
 
-def joined(own: Mapping[str, Pretrained], of_loss: Mapping[str, Pretrained]
-           ) -> dict[str, Pretrained]:
-  """The pretrained networks of a method and those of its loss.
+def merge_backbones(
+    own: Mapping[str, Pretrained], of_loss: Mapping[str, Pretrained]
+) -> dict[str, Pretrained]:
+  """Merges the pretrained networks of a method and of its loss.
 
-  Where both have the same network, one file fills both places.
+  If both use the same network, one weights file is loaded for both.
 
   Args:
-    own: of the method; its download serves both.
-    of_loss: `Perception.pretrained`.
+    own: networks of the method. If the loss uses one of them too, the method's
+      file is downloaded.
+    of_loss: `PerceptualNetwork.pretrained`.
 
   Returns:
-    All of them by name.
+    All networks by name, for `Colorizer.backbones`.
   """
-  both = {**own, **of_loss}
+  merged = {**own, **of_loss}
   for name in own.keys() & of_loss.keys():
-    both[name] = _in_both_places(own[name], of_loss[name])
-  return both
+    merged[name] = _load_both(own[name], of_loss[name])
+  return merged
 
 
-def _in_both_places(first: Pretrained, second: Pretrained) -> Pretrained:
+def _load_both(first: Pretrained, second: Pretrained) -> Pretrained:
+  """Loads one file for two networks."""
   def load(variables: Variables, path: pathlib.Path) -> Variables:
     return second.load(first.load(variables, path), path)
 

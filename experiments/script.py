@@ -1,0 +1,180 @@
+"""Runs a script: parses its flags, prepares XLA, prints errors as one line.
+
+Nothing here imports JAX at import time: `--help` must print at once, and the
+XLA flags have to be in the environment before JAX is first imported.
+"""
+
+import errno
+import importlib.metadata
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import app, flags, logging
+
+from colorjax.errors import UserError
+
+YNN_FLAG = '--xla_cpu_experimental_ynn_fusion_type'
+"""XLA flag that selects the operations YNNPACK fuses on CPUs."""
+
+EXIT_USAGE = 2
+"""Exit code for errors that the user can fix: flags, files, directories."""
+
+EXIT_INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT, as in shells."""
+
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+_BYTE_ORDER_MARK = '\ufeff'
+
+# ~ at the start of a path, of an item of a list, or after folder: or NAME=.
+_HOME = re.compile(r'(?:^|(?<=,))((?:folder|prepared):|\w+=)?(~[^/,]*)')
+
+_TUNE_XLA = flags.DEFINE_bool(
+    'tune_xla', True, f'Set {YNN_FLAG}= to nothing if this version of jaxlib '
+    'has that flag: convolutions on CPUs are faster. If XLA_FLAGS contains the '
+    'flag, it is not changed.')
+
+
+def run(main: Callable[[Sequence[str]], int | None]) -> None:
+  """Runs a script and exits.
+
+  A `UserError` is printed as one line without a traceback, and the exit code is
+  EXIT_USAGE; the same holds for wrong flags.
+
+  Args:
+    main: the script; it returns the exit code.
+  """
+  def guarded(argv):
+    # File names may hold bytes that are not UTF-8; they must be printable.
+    for stream in (sys.stdout, sys.stderr):
+      if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors='backslashreplace')
+    if len(argv) > 1:
+      return _refuse(f'unexpected argument {argv[1]!r}; write every setting as '
+                     '--flag=value')
+    if _TUNE_XLA.value:
+      prepare_xla()
+    if not flags.FLAGS['verbosity'].present:
+      logging.set_verbosity(logging.WARNING)  # Orbax logs every file.
+    try:
+      return main(argv)
+    except UserError as error:
+      return _refuse(_with_dashes(str(error)))
+    except OSError as error:
+      if error.errno not in _DISK_ERRORS:
+        raise
+      file = f'{error.filename}: ' if error.filename else ''
+      return _refuse(f'{file}{error.strerror}; fix this and run the same '
+                     'command again to resume')
+    except KeyboardInterrupt:
+      # Training catches the signal and saves. Other scripts keep what is done.
+      print('interrupted; run the same command again to resume',
+            file=sys.stderr)
+      return EXIT_INTERRUPTED
+
+  app.run(guarded, flags_parser=_parse)
+
+
+def prepare_xla() -> None:
+  """Turns off XLA's YNNPACK fusions, which slow down convolutions on CPUs.
+
+  jaxlib 0.10 to 0.12 have the flag. An unknown flag would end the process, so
+  nothing is done for other versions, nor if XLA_FLAGS contains the flag.
+  `python -m experiments.benchmarks.training` measures the effect.
+  """
+  version = tuple(map(int, importlib.metadata.version('jaxlib').split('.')[:2]))
+  given = os.environ.get('XLA_FLAGS', '')
+  if (0, 10) <= version <= (0, 12) and YNN_FLAG not in given:
+    os.environ['XLA_FLAGS'] = f'{given} {YNN_FLAG}='.strip()
+
+
+def flags_text() -> str:
+  """Returns all our flags, one per line, as --flagfile reads them."""
+  lines = {flag.name: flag.serialize() for flag in _own_flags()}
+  return ''.join(f'{lines[name]}\n' for name in sorted(lines) if lines[name])
+
+
+def read_flagfiles(words: Sequence[str]) -> list[str]:
+  """Replaces each --flagfile=FILE by the flags in that file.
+
+  A byte order mark at the start of a file is ignored.
+
+  Args:
+    words: the command line without the name of the program.
+
+  Raises:
+    UserError: a file is not UTF-8 text.
+  """
+  words = list(words)
+  while True:
+    try:
+      words = flags.FLAGS.read_flags_from_files(words, force_gnu=False)
+    except UnicodeDecodeError as error:
+      raise UserError('a flagfile is not UTF-8 text: '
+                      f'{error.reason}') from error
+    marked = [i for i, word in enumerate(words)
+              if word.startswith(_BYTE_ORDER_MARK)]
+    if not marked:
+      return words
+    for i in reversed(marked):
+      word = words[i].lstrip(_BYTE_ORDER_MARK).strip()
+      # The first line of a file may be empty, a comment or a --flagfile.
+      is_comment = not word or word.startswith(('#', '//'))
+      words[i:i + 1] = [] if is_comment else [word]
+
+
+def expand_home(text: str) -> str:
+  """Expands ~ in a path, folder:PATH, NAME=PATH, or a list of these."""
+  return _HOME.sub(
+      lambda found: (found[1] or '') + os.path.expanduser(found[2]), text)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+  try:
+    words = flags.FLAGS([argv[0], *read_flagfiles(argv[1:])])
+  except flags.Error as error:
+    message = ' '.join(str(error).split())
+    sys.exit(_refuse(f'{message} (--help lists the flags)'))
+  except UserError as error:
+    sys.exit(_refuse(str(error)))
+  _expand_flags()
+  return words
+
+
+def _own_flags() -> list[flags.Flag]:
+  """The flags that the scripts of experiments/ define."""
+  return [flag for module, defined
+          in flags.FLAGS.flags_by_module_dict().items()
+          # absl names the script that is run by its path.
+          if module.startswith('experiments.') or module.endswith('.py')
+          for flag in defined]
+
+
+def _expand_flags() -> None:
+  """Expands ~ in the values of our flags.
+
+  A shell does so only at the start of a word, not after --flag=.
+  """
+  for flag in _own_flags():
+    if isinstance(flag.value, str):
+      flag.value = expand_home(flag.value)
+    elif isinstance(flag.value, list):
+      flag.value = [expand_home(x) if isinstance(x, str) else x
+                    for x in flag.value]
+
+
+def _with_dashes(message: str) -> str:
+  """Turns names of arguments in an error, NAME=VALUE, into names of flags."""
+  return re.sub(
+      r'(?<![\w./=-])([a-z][a-z0-9_]*)(?==| was | is not set)',
+      lambda found: (f'--{found[1]}' if found[1] in flags.FLAGS
+                     else found[1]), message)
+
+
+def _refuse(message: str) -> int:
+  """Prints an error as one line and returns the exit code for it."""
+  print(f'error: {" ".join(message.splitlines())}', file=sys.stderr)
+  return EXIT_USAGE

@@ -1,0 +1,23 @@
+"""Differences that make results not comparable."""
+
+import pytest
+from example_results import make_record
+
+from colorjax.evaluation import protocol
+
+
+@pytest.mark.parametrize(('changes', 'said'), [
+    ({}, []), ({'data': 'folder:y', 'judged': 'z', 'seed': 1}, []),
+    ({'protocol': protocol.folder(32, 'crop')},
+     ['protocol image_size 16 and 32']),
+    ({'protocol': protocol.PROTOCOLS['imagenet_val5k']},
+     ['protocol name folder and imagenet_val5k',
+      'protocol image_size 16 and 256']),
+    ({'pixels': '01'}, ['other pixels']),
+    ({'photographs': ('a',), 'pixels': '01'}, ['60 and 1 photographs']),
+    ({'num_samples': 2}, ['num_samples 4 and 2']),
+    ({'weights': '12', 'networks': {'lpips_vgg': '2'}}, []),
+    ({'networks': {'lpips_alex': '2'}}, ['other weights of lpips_alex'])])
+def test_differences(changes, said):
+  record = make_record(networks={'lpips_alex': '1'})
+  assert protocol.differences(record, make_record(**changes)) == said
