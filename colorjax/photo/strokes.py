@@ -56,9 +56,9 @@ def random_points(key: jax.Array, ab: jax.Array, n: int, size: int = 1
   _, places = jax.lax.top_k(jax.random.uniform(key, (rows * columns,)), n)
   corners = jnp.zeros(rows * columns).at[places].set(1).reshape(rows, columns)
   grown = jnp.pad(corners, size - 1)
-  mask = jax.lax.reduce_window(
+  hint_mask = jax.lax.reduce_window(
       grown, 0.0, jax.lax.max, (size, size), (1, 1), 'VALID')[..., None]
-  return ab * mask, mask
+  return ab * hint_mask, hint_mask
 
 
 def random_points_of(seed: int, index: jax.Array, ab: jax.Array, n: int,
@@ -121,9 +121,9 @@ def of_strokes(strokes: photo.Photo, picture: photo.Photo, size: int
   cell = rows * size // shape[0] * size + columns * size // shape[1]
   count = np.bincount(cell, minlength=size**2)
   total = np.stack([np.bincount(cell, ab[:, i], size**2) for i in (0, 1)], -1)
-  mask = (count > 0).astype(np.float32)
+  hint_mask = (count > 0).astype(np.float32)
   mean = (total / np.maximum(count, 1)[:, None]).astype(np.float32)
-  return mean.reshape(size, size, 2), mask.reshape(size, size, 1)
+  return mean.reshape(size, size, 2), hint_mask.reshape(size, size, 1)
 
 
 @jax.jit
