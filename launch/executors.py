@@ -49,10 +49,10 @@ def run(tasks: Sequence[Task], options: Options, folder: pathlib.Path,
   """Runs the tasks that are not done, and waits.
 
   Args:
-    tasks: in the order in which they are begun.
+    tasks: the tasks, in the order in which they are started.
     options: where, and how.
     folder: for scripts and logs of SLURM.
-    say: is told what happens, a line at a time.
+    say: called with a line when something changes.
 
   Returns:
     The tasks that did not finish.

@@ -1,4 +1,4 @@
-"""Asks a script's own flag definitions whether the runs of a sweep are valid.
+"""Checks the runs of a sweep against the flag definitions of the script.
 
 Scripts are asked in a process of their own (`python -m launch.flag_check`), for
 absl's flags are global, and two scripts that define the same flag cannot be

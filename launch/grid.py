@@ -1,4 +1,4 @@
-"""Which runs a sweep has: sets of values of flags, multiplied with each other.
+"""The runs of a sweep: all combinations of sets of values of flags.
 
     4,8,16                 these values
     log:1e-4:1e-2:8        8 values from 1e-4 to 1e-2, evenly spaced in log

@@ -47,7 +47,7 @@ EVERYTHING = Slot()
 
 
 def gpus() -> list[str]:
-  """Numbers of the GPUs that may be used here; [] without a GPU."""
+  """Returns the numbers of the GPUs that may be used here, [] without one."""
   if os.environ.get('JAX_PLATFORMS') == 'cpu':
     return []
   visible = os.environ.get('CUDA_VISIBLE_DEVICES')
@@ -64,7 +64,7 @@ def gpus() -> list[str]:
 
 def gpu_slots(devices: Sequence[str], *, gpus_per_run: int = 1,
               runs_per_gpu: int = 1) -> list[Slot]:
-  """Slots on GPUs.
+  """Returns slots on GPUs.
 
   Args:
     devices: numbers of the GPUs.
@@ -98,7 +98,7 @@ def gpu_slots(devices: Sequence[str], *, gpus_per_run: int = 1,
 
 
 def cpu_slots(runs_at_once: int) -> list[Slot]:
-  """Slots on processors, which are shared out in equal parts.
+  """Returns slots that share the processors in equal parts.
 
   Raises:
     UserError: there are fewer processors than tasks at once.
@@ -138,18 +138,19 @@ def run(
 ) -> list[Task]:
   """Runs the tasks that are not done, as many at once as there are slots.
 
-  Ctrl-C, SIGTERM and SIGHUP are handed on: each running task is asked to save
-  and end, and is waited for, before KeyboardInterrupt is raised. A second one
-  kills the tasks. Whatever else ends this function ends them too. A stop file
-  that appears does what Ctrl-C does.
+  After Ctrl-C, SIGTERM, SIGHUP, or when the stop file of a task appears, each
+  running task receives SIGINT, so that it can save and end. When all have
+  ended, KeyboardInterrupt is raised. A second signal kills the tasks. If this
+  function ends by any other exception, the tasks are stopped in the same way.
 
   Args:
-    tasks: in the order in which they are begun.
-    slots: what they run on.
-    say: is told what begins, how it goes and what ends, a line at a time.
+    tasks: the tasks, in the order in which they are started.
+    slots: what the tasks run on; one task at a time runs on each.
+    say: called with a line when a task starts or ends, and from time to time
+      while it runs.
 
   Returns:
-    The tasks that did not finish: the others are not kept from running.
+    The tasks that did not finish. The other tasks are run nevertheless.
   """
   missing = [task for task in tasks if not task.is_finished()]
   free = list(slots)
@@ -305,7 +306,7 @@ def python(module: str, *arguments: str) -> list[str]:
 
 
 def compilation_cache(directory: pathlib.Path) -> dict[str, str]:
-  """Variables that have runs share compiled programs: seeds have the same."""
+  """Returns variables that let runs share compiled programs."""
   return {
       'JAX_COMPILATION_CACHE_DIR': os.environ.get(
           'JAX_COMPILATION_CACHE_DIR', str(directory.absolute())),

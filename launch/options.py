@@ -98,8 +98,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   """The fields of `Options`; those not given are None."""
   texts = {
       'executor': 'local, slurm, or dry_run, which prints the commands.',
-      'max_retries': 'How often a run starts again after a crash; one that '
-                     'failed for its own reasons never does.',
+      'max_retries': 'How often a run starts again after a crash; a run '
+                     'that failed with an error never does.',
       'backoff_seconds': 'Pause before the first of these, then doubled.',
       'gpus_per_run': 'GPUs of one run, over all its nodes.',
       'gpus': 'local: numbers of the GPUs, or none; all if not given.',

@@ -31,7 +31,7 @@ class Progress:
 
 
 def read(workdir: pathlib.Path) -> Progress:
-  """Progress of a run; of one that has no files yet, nothing."""
+  """Returns the progress of a run, which may have no files yet."""
   best, best_step = None, None
   for line in lines(workdir, 'validation'):
     loss = line.get('loss')
@@ -43,7 +43,10 @@ def read(workdir: pathlib.Path) -> Progress:
 
 def lines(workdir: pathlib.Path, split: str | None = None
           ) -> Iterator[Mapping[str, Any]]:
-  """Lines of metrics.jsonl, of one split or all; unfinished ones left out."""
+  """Yields the lines of metrics.jsonl, of one split or all.
+
+  A line that was not written to its end is left out.
+  """
   try:
     text = (pathlib.Path(workdir) / _METRICS).read_text(errors='replace')
   except OSError:
@@ -55,7 +58,7 @@ def lines(workdir: pathlib.Path, split: str | None = None
 
 
 def last_step(workdir: pathlib.Path) -> int:
-  """The last step in metrics.jsonl; only the end of the file is read."""
+  """Returns the last step in metrics.jsonl; reads only the end of the file."""
   try:
     with (pathlib.Path(workdir) / _METRICS).open('rb') as file:
       size = file.seek(0, 2)
@@ -90,14 +93,14 @@ def _num_steps(workdir: pathlib.Path) -> int | None:
 
 
 def seconds_left(progress: Progress, record: Record) -> float | None:
-  """Seconds until a running run ends, by its speed since it was started.
+  """Returns the seconds until a run ends, estimated from its speed so far.
 
   Args:
     progress: how far it has come.
     record: of the run.
 
   Returns:
-    None while there is nothing to judge by.
+    None before the first step is known.
   """
   made = progress.step - record.from_step
   if progress.num_steps is None or made <= 0:
@@ -107,7 +110,7 @@ def seconds_left(progress: Progress, record: Record) -> float | None:
 
 
 def duration(seconds: float) -> str:
-  """Seconds for people: 48 s, 12 min, 3 h 20 min, 2 d 4 h."""
+  """Formats seconds: 48 s, 12 min, 3 h 20 min, 2 d 4 h."""
   if seconds < 90:
     return f'{math.ceil(seconds)} s'
   minutes = round(seconds / 60)

@@ -1,8 +1,8 @@
-"""What a work directory says about its run: begun, alive, ended, and how.
+"""The record of a run in its work directory: started, alive, ended, and how.
 
 The supervisor of a run (`launch.supervisor`) writes one small file into the
 work directory. Every question about a run is answered from there. A batch
-system is asked only whether a run that has not begun is still in its queue.
+system is asked only whether a run that has not started is still in its queue.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ LOST_SECONDS = 60.0
 """A run of another machine without a sign of life for so long is lost."""
 
 EXIT_OWN_REASONS = 2
-"""A run ends with this code if starting it again would end the same way.
+"""Exit code of a run that would fail in the same way if it were started again.
 
 A wrong flag, a loss that is not finite, a full disk: `colorjax.errors`.
 """
@@ -36,12 +36,12 @@ A wrong flag, a loss that is not finite, a full disk: `colorjax.errors`.
 INTERRUPTIONS = frozenset({
     signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1,
     signal.SIGUSR2})
-"""Signals that ask a run to save and end: it is to be gone on with."""
+"""Signals that tell a run to save and end; it can be resumed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Record:
-  """How a run stands.
+  """The state of a run.
 
   Attributes:
     state: 'running'; 'retrying', waiting to start again after a crash;
@@ -77,7 +77,7 @@ class Record:
 
 
 def read(workdir: pathlib.Path) -> Record | None:
-  """The record of a work directory; None where there is none.
+  """Returns the record of a work directory, or None if there is none.
 
   Raises:
     UserError: the file is damaged.
@@ -110,7 +110,7 @@ def write(workdir: pathlib.Path, record: Record) -> None:
 
 
 def began(**fields: Any) -> Record:
-  """A record of a run that this process starts now."""
+  """Returns the record of a run that this process starts now."""
   now = time.time()
   return Record(
       state='running', started=now, heartbeat=now, host=platform.node(),
@@ -118,7 +118,7 @@ def began(**fields: Any) -> Record:
 
 
 def state(workdir: pathlib.Path) -> tuple[str, Record | None]:
-  """How a run stands, with what is known of it.
+  """Returns the state of a run and its record.
 
   Args:
     workdir: of the run.

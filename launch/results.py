@@ -1,4 +1,4 @@
-"""The figures of a sweep's finished runs: tables, and plots against each flag.
+"""The metrics of the finished runs of a sweep, as tables and plots.
 
     SWEEPDIR/results.csv    a line a run: swept flags, state, every metric
     SWEEPDIR/results.md     a line a setting: mean and interval over seeds

@@ -5,8 +5,8 @@ keeps its record. What is special here:
 
 * Before a time limit, and when a job is preempted, SLURM sends SIGUSR2. The run
   saves, and its job goes back into the queue. This costs no retry.
-* A run that failed for its own reasons, or crashed too often, ends its job with
-  its own exit code, and is not queued again.
+* A run that failed with an error, or crashed too often, ends its job with its
+  own exit code, and is not queued again.
 * SLURM is asked only which jobs are still in its queue (`squeue`); how a run
   ended is in its work directory. Accounting (`sacct`) is not needed.
 """
@@ -221,7 +221,7 @@ def wait(folder: pathlib.Path, workdirs: Mapping[str, pathlib.Path],
   Args:
     folder: see `submit`.
     workdirs: their work directories by name.
-    say: is told what changes, a line at a time.
+    say: called with a line when something changes.
   """
   known: Mapping[str, str] = {}
   while True:

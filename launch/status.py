@@ -1,4 +1,4 @@
-"""How each run of a sweep stands, as a table."""
+"""The states of all runs of a sweep, as a table."""
 
 import dataclasses
 import pathlib
@@ -26,7 +26,7 @@ _LONGEST_REASON = 80  # all of it is in launch.json
 _HEAD = ('run', 'state', 'step', 'left', 'best loss', 'on', 'reason')
 
 UNDER_WAY = ('queued', 'running', 'retrying')
-"""States that change without anybody's doing."""
+"""States that change by themselves."""
 
 RETRIED = ('failed', 'lost', 'interrupted')
 """States of runs that `retry` starts."""
@@ -34,7 +34,7 @@ RETRIED = ('failed', 'lost', 'interrupted')
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Standing:
-  """How one run stands.
+  """The state of one run.
 
   Attributes:
     name: of the run.
@@ -52,11 +52,11 @@ class Standing:
 
 def read(workdirs: Mapping[str, pathlib.Path],
          queue: Mapping[str, str] | None = None) -> list[Standing]:
-  """How all runs stand.
+  """Returns the states of all runs.
 
   Args:
     workdirs: their work directories by name.
-    queue: what a batch system says of the runs that were given to it, by name:
+    queue: what a batch system says about the runs that it received, by name:
       see `slurm.queue`.
   """
   return [_standing(name, workdir, (queue or {}).get(name))
@@ -81,7 +81,7 @@ def _standing(name: str, workdir: pathlib.Path, queued: str | None) -> Standing:
 
 
 def table(standings: Sequence[Standing]) -> str:
-  """A line for each run, and one that counts them."""
+  """Returns a table with a line for each run, and a line that counts them."""
   rows: list[tuple[str, ...]] = [_HEAD]
   rows += [_row(standing) for standing in standings]
   widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
@@ -92,7 +92,7 @@ def table(standings: Sequence[Standing]) -> str:
 
 
 def counts(standings: Sequence[Standing]) -> str:
-  """'12 runs: 3 running, 9 finished'."""
+  """Returns a summary such as '12 runs: 3 running, 9 finished'."""
   states = [standing.state for standing in standings]
   parts = [f'{states.count(state)} {state}' for state in dict.fromkeys(states)]
   return f'{len(states)} runs: {", ".join(parts)}'

@@ -1,14 +1,15 @@
-"""Runs one command in its work directory, and keeps the record of it there.
+"""Runs one command and keeps a record of it in its work directory.
 
 Every executor starts runs through this module, so a run is recorded, stopped
 and retried in the same way on a laptop and on a cluster:
 
 * The record (`launch.record`) is written at the start, at every heartbeat and
   at the end.
-* SIGINT, SIGTERM and SIGHUP are handed on once, so that the run saves and ends.
+* SIGINT, SIGTERM and SIGHUP are passed on once, so that the run saves and ends.
 * A stop file, which appears on the file system that all machines share, does
   the same.
-* A crash is retried after a pause. A run that ended for its own reasons is not.
+* A run that crashed is started again after a pause. A run that failed with an
+  error that would happen again is not.
 
 Nothing here imports JAX.
 """
@@ -103,8 +104,8 @@ class Supervisor:
     """Runs the task to its end.
 
     Returns:
-      0 for a finished run, 2 for one that failed for its own reasons, 128 +
-      signal for an interrupted one, and the code of the last crash otherwise.
+      0 for a finished run, 2 for an error that would happen again, 128 + signal
+      for an interrupted run, and otherwise the code of the last crash.
     """
     task = self._task
     state, before = self._others()

@@ -1,4 +1,4 @@
-"""Many runs of one experiment: started, watched, put into a table, ended.
+"""Starts, watches, compares and stops many runs of one experiment.
 
     python -m launch.sweep run --experiment=mbm \\
         --flagfile=launch/flags/quickstart.flags \\
@@ -8,8 +8,8 @@
     python -m launch.sweep results --sweepdir=runs/sweep
 
 `run` starts what is missing: the same command again goes on, and one with more
-values adds runs. `retry` runs what failed. `stop` ends a sweep so that each run
-saves. launch/README.md explains the sets and the executors.
+values adds runs. `retry` runs what failed. `stop` tells each run to save
+and end. launch/README.md explains the sets and the executors.
 
 Exit codes: 0 all is well, 1 a run did not finish, 2 wrong usage, 130 stopped.
 """
