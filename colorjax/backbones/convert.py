@@ -37,8 +37,7 @@ def load(
 
   Read are Keras's `.h5` (weights or a whole model) and `.weights.h5`, and
   state dicts of torchvision (VGG) and timm (`legacy_xception`,
-  `inception_resnet_v2`) as `.safetensors` or, where torch is installed,
-  `.pth`, weights only. The file must hold the network's tensors and no others.
+  `inception_resnet_v2`) as `.safetensors` or `.pth`. The file must hold the network's tensors and no others.
 
   torchvision's VGG was trained on standardized red, green and blue. For the
   variant 'keras' that is folded into `conv1_1`, and the result is the same but
@@ -90,8 +89,7 @@ def load_torch(
   The file must hold the network's tensors and no others but those excused.
 
   Args:
-    path: a `.safetensors` file or, where torch is installed, a `.pth`, which
-      is read as weights only.
+    path: a `.safetensors` or `.pth` file.
     layers: of the network, as `tensor_names.torch_layers` lists them.
     wanted: what the file should be, for people.
     passed_over: beginnings of names that the file may hold besides.

@@ -11,7 +11,6 @@ Tensors are read when they are asked for, where the format allows it.
 import contextlib
 import dataclasses
 import pathlib
-import pickle
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -20,10 +19,11 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from colorjax.backbones import torch_files
 from colorjax.errors import UserError
 
 PICKLES = ('.pth', '.pt', '.bin')
-"""Endings of checkpoints that torch itself must read."""
+"""Endings of PyTorch's own files."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,7 @@ def open_weights(path: pathlib.Path) -> Iterator[Contents]:
   elif path.suffix == '.safetensors':
     yield Contents('torch', _safetensors(path))
   elif path.suffix in PICKLES:
-    yield Contents('torch', _pickle(path))
+    yield Contents('torch', torch_files.read(path))
   elif path.suffix in ('.h5', '.hdf5'):
     raise UserError(f'{path} is not an HDF5 file, whatever its name says')
   else:
@@ -123,20 +123,3 @@ def _safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
           TypeError) as error:
     raise UserError(f'{path} is not a safetensors file that can be read: '
                     f'{_line(error)}') from error
-
-
-def _pickle(path: pathlib.Path) -> dict[str, np.ndarray]:
-  """A state dict by torch; weights only, for a pickle can run any code."""
-  try:
-    import torch
-  except ImportError as error:
-    raise UserError(f'{path}: reading it needs torch (pip install torch); or '
-                    'give the same weights as .safetensors') from error
-  try:
-    state = torch.load(path, map_location='cpu', weights_only=True)
-    state = state.get('state_dict', state)
-    return {key: tensor.float().numpy() for key, tensor in state.items()}
-  except (pickle.UnpicklingError, OSError, EOFError, RuntimeError, ValueError,
-          AttributeError) as error:
-    raise UserError(f'{path} holds no state dict that torch reads as weights '
-                    f'alone: {_line(error)}') from error
