@@ -59,6 +59,12 @@ a run writes it to disk once, not into each checkpoint.
 """
 
 
+PRETRAINED_ENCODER = 'pretrained_encoder'
+"""The entry below `params`, where it is trained, and below FROZEN that holds a
+pretrained encoder: it may have a learning rate of its own.
+"""
+
+
 class Aux(flax.struct.PyTreeNode):
   """What a loss returns beside its scalar.
 

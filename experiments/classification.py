@@ -15,11 +15,13 @@ from absl import flags
 from experiments import common
 
 common.define_training_flags()
+common.define_encoder_flags()
 common.define_rebalancing_flags()
 flags.adopt_module_key_flags(common)
 
 _NETWORK = flags.DEFINE_string(
-    'network', 'published', 'Architecture: published, or unet.')
+    'network', 'published', 'Architecture: published, unet, or encoder (a '
+    'pretrained one).')
 _FILTERS = flags.DEFINE_multi_integer(
     'filters', [64, 128, 256, 512], 'Channels: of conv1, conv2, conv3 and 8, '
     'conv4 to 7 of the published network, of each scale of the U-Net; repeat '
@@ -43,7 +45,7 @@ METHOD = 'colorjax.methods.classification'
 
 
 # Pixels of the photograph a side, for one of the network's output.
-_BLOCK_SIZES = {'published': 4, 'unet': 2}
+_BLOCK_SIZES = {'published': 4, 'unet': 2}  # an encoder's is a flag
 
 
 def main(argv: Sequence[str]) -> int:
@@ -55,14 +57,18 @@ def main(argv: Sequence[str]) -> int:
       'num_neighbors': _NUM_NEIGHBORS.value,
       'sigma': _SIGMA.value,
       'dtype': flags.FLAGS.dtype,
+      **common.encoder_settings(_NETWORK.value),
   }
   asking = {
       'readout': _READOUT.value,
       'temperature': _TEMPERATURE.value,
       'sampling': _SAMPLING.value,
   }
+  block_size = (int(flags.FLAGS.decoder_stride)
+                if _NETWORK.value == 'encoder'
+                else _BLOCK_SIZES.get(_NETWORK.value, 1))
   colors = common.rebalancing(
-      METHOD, settings, block_size=_BLOCK_SIZES.get(_NETWORK.value, 1),
+      METHOD, settings, block_size=block_size,
       num_neighbors=_NUM_NEIGHBORS.value, sigma=_SIGMA.value)
   return common.train(METHOD, {**colors, **settings}, asking=asking)
 

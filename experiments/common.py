@@ -352,6 +352,38 @@ def define_backbone_flags() -> None:
       'For a network without a file the public Keras file is downloaded once.')
 
 
+def define_encoder_flags() -> None:
+  """Defines the flags of --network=encoder; needs --network, --filters."""
+  define_backbone_flags()
+  flags.DEFINE_float(
+      'encoder_learning_rate', 0.0, 'With --network=encoder: peak learning '
+      'rate of the pretrained encoder; 0 leaves it as it is.', lower_bound=0)
+  flags.DEFINE_enum(
+      'decoder_stride', '4', ['2', '4'], 'With --network=encoder: how many '
+      "times smaller than the photograph the decoder's output is.")
+
+
+def encoder_settings(network: str) -> dict[str, Any]:
+  """The setting `trunk_settings` that the flags stand for; {} without one.
+
+  Args:
+    network: the network that was chosen.
+
+  Raises:
+    UserError: a flag of the encoder's where there is none.
+  """
+  rate = flags.FLAGS['encoder_learning_rate'].value
+  stride = flags.FLAGS['decoder_stride']
+  if network == 'encoder':
+    return {'trunk_settings': {'stride': int(stride.value or 0),
+                               'frozen': not rate}}
+  if rate or stride.value != stride.default:
+    name = 'encoder_learning_rate' if rate else 'decoder_stride'
+    raise UserError(f'{name}={flags.FLAGS[name].value}: network={network} has '
+                    'no pretrained encoder; give network=encoder')
+  return {}
+
+
 LOSS_HELP = (
     'What is minimized: mse, l1, huber, smooth (Charbonnier), edges, ssim, '
     'colorfulness, perceptual, one that you have added, or a sum of them with '

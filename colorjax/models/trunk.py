@@ -6,12 +6,14 @@ mixture, bins, one color) is a head of a few layers in `models.mbm`,
 `Trunk`, and its entry in TRUNKS: every method with `network=NAME` has it then.
 """
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
 
-from colorjax.models import unet
+from colorjax.errors import UserError
+from colorjax.models import encoder_trunk, unet
 
 
 class Trunk(Protocol):
@@ -64,11 +66,37 @@ class Trunk(Protocol):
     """
 
 
-TRUNKS: Mapping[str, Callable[[Sequence[int], Any], Trunk]] = {
+TRUNKS: Mapping[str, Callable[..., Trunk]] = {
     'unet': unet.build,
+    'encoder': encoder_trunk.build,
 }
-"""The trunks by name: `(filters, dtype) -> Trunk`.
+"""The trunks by name: `(filters, dtype, **settings) -> Trunk`.
 
 `filters` are the channels of its scales, however many it has; UserError if it
-cannot take them. `dtype` is the compute type.
+cannot take them. `dtype` is the compute type. Settings are keyword-only, with
+defaults.
 """
+
+
+def build(name: str, filters: Sequence[int], dtype: Any,
+          settings: Mapping[str, Any] | None = None) -> Trunk:
+  """A trunk by its name.
+
+  Args:
+    name: a key of TRUNKS.
+    filters: channels of its scales.
+    dtype: compute type.
+    settings: of this trunk alone, see its own `build`.
+
+  Returns:
+    The trunk; UserError for settings that it does not have.
+  """
+  settings = dict(settings or {})
+  known = {parameter.name for parameter
+           in inspect.signature(TRUNKS[name]).parameters.values()
+           if parameter.kind is inspect.Parameter.KEYWORD_ONLY}
+  if unknown := settings.keys() - known:
+    raise UserError(
+        f'trunk_settings: network={name} has no setting {min(unknown)!r}; it '
+        f'has {", ".join(sorted(known)) or "none"}')
+  return TRUNKS[name](filters, dtype, **settings)

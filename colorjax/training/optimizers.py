@@ -5,6 +5,7 @@ from typing import Literal
 import jax
 import optax
 
+from colorjax.colorizer import PRETRAINED_ENCODER
 from colorjax.errors import UserError
 
 ScheduleName = Literal['constant', 'cosine', 'halving']
@@ -108,3 +109,26 @@ def make_optimizer(
   if clip_norm is None:
     return update
   return optax.chain(optax.clip_by_global_norm(clip_norm), update)
+
+
+def with_encoder_rate(optimizer: optax.GradientTransformation, share: float
+                      ) -> optax.GradientTransformation:
+  """An optimizer whose updates of a pretrained encoder are smaller.
+
+  The updates of all optimizers here are proportional to the learning rate, so
+  this is a learning rate of the encoder's own, over the same schedule.
+
+  Args:
+    optimizer: of all parameters.
+    share: the encoder's learning rate as a multiple of that of the others.
+
+  Returns:
+    The optimizer; its state has no numbers besides those of the other's.
+  """
+  def scaled(path: tuple, update: jax.Array) -> jax.Array:
+    is_encoder = any(getattr(part, 'key', None) == PRETRAINED_ENCODER
+                     for part in path)
+    return update * share if is_encoder else update
+
+  return optax.chain(optimizer, optax.stateless(
+      lambda updates, _: jax.tree_util.tree_map_with_path(scaled, updates)))

@@ -139,10 +139,12 @@ def main(argv: Sequence[str]) -> int:
   def answers(images):
     """Classes in color and on lightness, [2, B]."""
     lightness, _ = color.split_lightness(images)
-    seen = [images / 255., color.grey_rgb(lightness)]
-    return jnp.stack([backbone.module.apply(
-        weights, backbone.preprocess(rgb))['logits'].argmax(-1)
-        for rgb in seen])
+    found = []
+    for rgb in (images / 255., color.grey_rgb(lightness)):
+      out = backbone.module.apply(weights, backbone.preprocess(rgb))
+      assert isinstance(out, dict)
+      found.append(out['logits'].argmax(-1))
+    return jnp.stack(found)
 
   right = []
   for start in range(0, source.size, _BATCH_SIZE.value):
