@@ -1,12 +1,11 @@
 """Trains the fusion network, which a pretrained backbone tells what it sees.
 
-    python -m experiments.fusion --backbone=xception \\
-        --flagfile=launch/flags/xception_fusion_small.flags \\
-        --workdir=runs/xception
+    python -m experiments.fusion --image_size=64 --optimizer=adamw \\
+        --ema_decay=0.99 --workdir=runs/fusion
 
 `experiments.xception_fusion` and `experiments.inception_fusion` are the two
-published systems: this script with the one backbone or the other. The defaults
-are as published.
+published systems: this script with the one backbone or the other. Beside the
+backbone, EfficientNet-Lite0, the defaults are as published.
 """
 
 import pathlib
@@ -27,8 +26,10 @@ for _name, _published in {
   flags.FLAGS.set_default(_name, _published)
 
 _BACKBONE = flags.DEFINE_enum(
-    'backbone', 'xception', ['xception', 'inception_resnet_v2'],
-    'The pretrained network, and with it the published system.')
+    'backbone', 'efficientnet_lite0',
+    ['efficientnet_lite0', 'xception', 'inception_resnet_v2'],
+    'The pretrained network. The last two are those of the published systems; '
+    'the weights of the first come with this package.')
 _LOSS = flags.DEFINE_string(
     'loss', 'mse', common.LOSS_HELP + ' As published: mse.')
 _WIDTH = flags.DEFINE_float(
@@ -43,7 +44,8 @@ _EMBEDDING = flags.DEFINE_enum(
     'with --backbone_weights=random, whose logits have any size.')
 _EMBEDDING_SIZE = flags.DEFINE_integer(
     'embedding_size', None, 'Side in pixels that the backbone sees '
-    'photographs at; 299, which it was trained on, if not given.')
+    'photographs at; if not given, what it was trained on: 224, or 299 for '
+    'the published two.')
 _EMBEDDINGS = flags.DEFINE_enum(
     'embeddings', 'cached', ['cached', 'computed'], 'cached: once a '
     'photograph, of the whole of it, kept on disk for later runs. computed: '

@@ -109,19 +109,19 @@ class _Machine:
   def run(self, file: BinaryIO) -> Any:
     try:
       for opcode, argument, _ in pickletools.genops(file):
-        if opcode.name == 'STOP':
-          result = self._pop()
-          if self._stack:
-            raise PickleError('the pickle is damaged: values are left over')
-          return result
-        self._step(opcode.name, argument)
+        # It ends at STOP, or complains that there is none.
+        if opcode.name != 'STOP':
+          self._step(opcode.name, argument)
     except PickleError:
       raise
     except (ValueError, IndexError, KeyError, TypeError, OverflowError,
             MemoryError) as error:
       line = (str(error).splitlines() or [type(error).__name__])[0]
       raise PickleError(f'the pickle is damaged: {line}') from error
-    raise PickleError('the pickle is damaged: it does not end')
+    result = self._pop()
+    if self._stack:
+      raise PickleError('the pickle is damaged: values are left over')
+    return result
 
   def _step(self, opcode: str, argument: Any) -> None:
     stack = self._stack

@@ -50,27 +50,30 @@ random weights are about 1e5, which saturates the output for good."""
 
 @dataclasses.dataclass(frozen=True)
 class System:
-  """In what the published systems differ.
+  """In what the systems differ.
 
   Attributes:
     decoder: as in `models.fusion.Fusion`.
     least_size: side in pixels of the smallest photograph that the backbone
-      takes, as Keras has it.
+      takes: as Keras has it, and of EfficientNet-Lite0 its largest stride.
   """
   decoder: tuple[tuple[int, ...], ...]
   least_size: int
 
 
 SYSTEMS = {
+    backbones.DEFAULT: System(((256, 128), (64, 64), (32,)), 32),
     'xception': System(((256, 128), (64, 64), (32,)), 71),
     'inception_resnet_v2': System(((128,), (64, 64), (32,)), 75),
 }
-"""The published systems by their backbone: S4 and S5."""
+"""The systems by their backbone. Xception (S4) and Inception-ResNet-v2 (S5) are
+the published ones; the first is S4 on the backbone whose weights are there.
+"""
 
 
 def build(
     *,
-    backbone: str = 'xception',
+    backbone: str = backbones.DEFAULT,
     backbone_variant: backbones.Variant = 'keras',
     embedding: str = 'logits',
     embedding_size: int | None = None,

@@ -293,7 +293,7 @@ def test_weights_are_cut_to_a_shorter_network(networks, tmp_path):
       backbones.restrict(loaded, {'params': wrong})
 
 
-@pytest.mark.parametrize('name', backbones.NAMES)
+@pytest.mark.parametrize('name', backbones.KERAS_NAMES)
 @pytest.mark.parametrize('top', [True, False])
 def test_download_asks_for_what_keras_asks_for(
     monkeypatch, tmp_path, name, top):
