@@ -125,7 +125,7 @@ def _read_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
 def _read_legacy(data: bytes) -> dict[str, np.ndarray]:
   # Other files are not worth the attempt.
   if data[:1] != b'\x80':
-    raise PickleError('it is neither a zip archive nor begins as the old format')
+    raise PickleError('it is neither a zip archive nor in the old format')
   file = io.BytesIO(data)
   if pickles.load(file).value != _MAGIC:
     raise PickleError('it does not begin as a file of torch.save')
