@@ -23,7 +23,7 @@ from colorjax.backbones import torch_files
 from colorjax.errors import UserError
 
 PICKLES = ('.pth', '.pt', '.bin')
-"""Endings of PyTorch's own files."""
+"""Endings of the files that PyTorch itself writes."""
 
 
 @dataclasses.dataclass(frozen=True)
