@@ -64,9 +64,8 @@ def main(argv: Sequence[str]) -> int:
       'temperature': _TEMPERATURE.value,
       'sampling': _SAMPLING.value,
   }
-  block_size = (int(flags.FLAGS.decoder_stride)
-                if _NETWORK.value == 'encoder'
-                else _BLOCK_SIZES.get(_NETWORK.value, 1))
+  encoder = settings.get('trunk_settings', {})
+  block_size = encoder.get('stride', _BLOCK_SIZES.get(_NETWORK.value, 1))
   colors = common.rebalancing(
       METHOD, settings, block_size=block_size,
       num_neighbors=_NUM_NEIGHBORS.value, sigma=_SIGMA.value)

@@ -356,11 +356,13 @@ def define_encoder_flags() -> None:
   """Defines the flags of --network=encoder; needs --network, --filters."""
   define_backbone_flags()
   flags.DEFINE_float(
-      'encoder_learning_rate', 0.0, 'With --network=encoder: peak learning '
-      'rate of the pretrained encoder; 0 leaves it as it is.', lower_bound=0)
+      'encoder_learning_rate', None, 'With --network=encoder: peak learning '
+      'rate of the pretrained encoder; if not given or 0, it is left as it '
+      'is.', lower_bound=0)
   flags.DEFINE_enum(
-      'decoder_stride', '4', ['2', '4'], 'With --network=encoder: how many '
-      "times smaller than the photograph the decoder's output is.")
+      'decoder_stride', None, ['2', '4'], 'With --network=encoder: how many '
+      "times smaller than the photograph the decoder's output is; 4 if not "
+      'given.')
 
 
 def encoder_settings(network: str) -> dict[str, Any]:
@@ -372,15 +374,16 @@ def encoder_settings(network: str) -> dict[str, Any]:
   Raises:
     UserError: a flag of the encoder's where there is none.
   """
-  rate = flags.FLAGS['encoder_learning_rate'].value
-  stride = flags.FLAGS['decoder_stride']
+  given = {name: flags.FLAGS[name].value
+           for name in ('encoder_learning_rate', 'decoder_stride')}
   if network == 'encoder':
-    return {'trunk_settings': {'stride': int(stride.value or 0),
-                               'frozen': not rate}}
-  if rate or stride.value != stride.default:
-    name = 'encoder_learning_rate' if rate else 'decoder_stride'
-    raise UserError(f'{name}={flags.FLAGS[name].value}: network={network} has '
-                    'no pretrained encoder; give network=encoder')
+    return {'trunk_settings': {
+        'stride': int(given['decoder_stride'] or 4),
+        'frozen': not given['encoder_learning_rate']}}
+  for name, value in given.items():
+    if value is not None:
+      raise UserError(f'{name}={value}: network={network} has no pretrained '
+                      'encoder; give network=encoder')
   return {}
 
 
