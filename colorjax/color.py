@@ -245,6 +245,21 @@ def split_lightness(images: jax.Array) -> tuple[jax.Array, jax.Array]:
   return lab[..., :1], lab[..., 1:]
 
 
+def grey_rgb(lightness: jax.Array) -> jax.Array:
+  """Converts lightness to a grey sRGB image.
+
+  Args:
+    lightness: L in [0, 100], [..., 1].
+
+  Returns:
+    sRGB in [0, 1] with three equal channels, [..., 3].
+  """
+  grey = lab_to_rgb(jnp.concatenate(
+      [lightness, jnp.zeros((*lightness.shape[:-1], 2))], axis=-1))
+  # The conversion makes the channels equal only up to rounding.
+  return jnp.broadcast_to(grey.mean(-1, keepdims=True), grey.shape)
+
+
 def normalize_lightness(lightness: jax.Array) -> jax.Array:
   """Converts L in [0, 100] to network lightness in [-1, 1], any shape."""
   return lightness / 50 - 1

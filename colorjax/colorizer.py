@@ -60,6 +60,13 @@ writes it to disk once and not in each checkpoint.
 """
 
 
+PRETRAINED_ENCODER = 'pretrained_encoder'
+"""Key of the variables of a pretrained encoder, in `params` and in FROZEN.
+
+The encoder may have its own learning rate.
+"""
+
+
 class Aux(flax.struct.PyTreeNode):
   """The auxiliary outputs of a loss.
 

@@ -16,12 +16,13 @@ from absl import flags
 from experiments import common, script
 
 common.define_training_flags()
+common.define_encoder_flags()
 common.define_rebalancing_flags()
 flags.adopt_module_key_flags(common)
 
 _NETWORK = flags.DEFINE_string(
-    'network', 'published', 'Architecture: published, unet, or one that you '
-    'have added.')
+    'network', 'published', 'Architecture: published, unet, encoder (a '
+    'pretrained one), or one that you have added.')
 _FILTERS = flags.DEFINE_multi_integer(
     'filters', [64, 128, 256, 512], 'Numbers of channels; repeat the flag for '
     'each. published: of conv1, conv2, conv3 and conv8, conv4 to conv7; unet: '
@@ -45,7 +46,8 @@ _SIGMA = flags.DEFINE_float(
 
 METHOD = 'colorjax.methods.classification'
 
-# Side, in pixels of the photograph, of one pixel of the network's output.
+# Side, in pixels of the photograph, of one pixel of the network's output. For
+# the encoder it is a flag.
 _BLOCK_SIZES = {'published': 4, 'unet': 2}
 
 
@@ -58,14 +60,17 @@ def main(argv: Sequence[str]) -> int:
       'num_neighbors': _NUM_NEIGHBORS.value,
       'sigma': _SIGMA.value,
       'dtype': flags.FLAGS.dtype,
+      **common.encoder_settings(_NETWORK.value),
   }
   asking = {
       'readout': _READOUT.value,
       'temperature': _TEMPERATURE.value,
       'sampling': _SAMPLING.value,
   }
+  encoder = settings.get('trunk_settings', {})
+  block_size = encoder.get('stride', _BLOCK_SIZES.get(_NETWORK.value, 1))
   colors = common.rebalancing(
-      METHOD, settings, block_size=_BLOCK_SIZES.get(_NETWORK.value, 1),
+      METHOD, settings, block_size=block_size,
       num_neighbors=_NUM_NEIGHBORS.value, sigma=_SIGMA.value)
   return common.train(METHOD, {**colors, **settings}, asking=asking)
 

@@ -1,12 +1,11 @@
 """Trains the fusion network, which uses the embedding of a pretrained backbone.
 
-    python -m experiments.fusion --backbone=xception \\
-        --flagfile=launch/flags/xception_fusion_small.flags \\
-        --workdir=runs/xception
+    python -m experiments.fusion --image_size=64 --optimizer=adamw \\
+        --ema_decay=0.99 --workdir=runs/fusion
 
 `experiments.xception_fusion` and `experiments.inception_fusion` are the two
 published systems: this script with one of the two backbones. The defaults are
-as published.
+as published, except for the backbone, which is EfficientNet-Lite0.
 """
 
 import pathlib
@@ -27,8 +26,11 @@ for _name, _published in {
   flags.FLAGS.set_default(_name, _published)
 
 _BACKBONE = flags.DEFINE_enum(
-    'backbone', 'xception', ['xception', 'inception_resnet_v2'],
-    'The pretrained network.')
+    'backbone', 'efficientnet_lite0',
+    ['efficientnet_lite0', 'xception', 'inception_resnet_v2'],
+    'The pretrained network. The published systems have xception and '
+    'inception_resnet_v2. The weights of efficientnet_lite0 are installed with '
+    'colorjax.')
 _LOSS = flags.DEFINE_string(
     'loss', 'mse', common.LOSS_HELP + ' As published: mse.')
 _WIDTH = flags.DEFINE_float(
@@ -44,7 +46,8 @@ _EMBEDDING = flags.DEFINE_enum(
     'random networks have logits of arbitrary scale.')
 _EMBEDDING_SIZE = flags.DEFINE_integer(
     'embedding_size', None, 'Side in pixels of the photographs that the '
-    'backbone sees; if not given, 299, the size it was trained with.')
+    'backbone sees; if not given, the size it was trained with: 224 for '
+    'efficientnet_lite0, 299 for the others.')
 _EMBEDDINGS = flags.DEFINE_enum(
     'embeddings', 'cached', ['cached', 'computed'], 'cached: computed once for '
     'each whole photograph and stored on disk for later runs. computed: '

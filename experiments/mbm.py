@@ -11,6 +11,7 @@ from absl import flags
 from experiments import common, script
 
 common.define_training_flags()
+common.define_encoder_flags()
 flags.adopt_module_key_flags(common)
 
 _NUM_COMPONENTS = flags.DEFINE_integer(
@@ -22,8 +23,8 @@ _FAMILY = flags.DEFINE_string(
     'bernoulli (as published), continuous_bernoulli, gaussian, '
     'discretized_logistic, or one that you have added.')
 _NETWORK = flags.DEFINE_string(
-    'network', 'unet', 'Architecture: published, unet, or one that you have '
-    'added.')
+    'network', 'unet', 'Architecture: published, unet, encoder (a pretrained '
+    'one), or one that you have added.')
 _FILTERS = flags.DEFINE_multi_integer(
     'filters', [32, 64, 128, 256], 'Channels of each stage; repeat the flag '
     'for each.')
@@ -50,6 +51,7 @@ def main(argv: Sequence[str]) -> int:
       'batch_norm': _BATCH_NORM.value,
       'dropout': _DROPOUT.value,
       'dtype': flags.FLAGS.dtype,
+      **common.encoder_settings(_NETWORK.value),
   })
 
 

@@ -11,12 +11,13 @@ from absl import flags
 from experiments import common, script
 
 common.define_training_flags()
-common.define_backbone_flags()
+common.define_encoder_flags()
 flags.adopt_module_key_flags(common)
 
 _LOSS = flags.DEFINE_string('loss', 'huber', common.LOSS_HELP)
 _NETWORK = flags.DEFINE_string(
-    'network', 'unet', 'Architecture: unet, or one that you have added.')
+    'network', 'unet', 'Architecture: unet, encoder (a pretrained one), or '
+    'one that you have added.')
 _FILTERS = flags.DEFINE_multi_integer(
     'filters', [32, 64, 128, 256], 'Channels of each scale; repeat the flag '
     'for each.')
@@ -32,6 +33,7 @@ def main(argv: Sequence[str]) -> int:
       'network': _NETWORK.value,
       'filters': _FILTERS.value,
       'dtype': flags.FLAGS.dtype,
+      **common.encoder_settings(_NETWORK.value),
   })
 
 

@@ -28,7 +28,8 @@ ALLOWED = {
     'colorjax.photo': {'color', 'errors'},
     'colorjax.backbones': {'errors', 'parallel'},
     'colorjax.losses': {'color', 'errors', 'similarity'},
-    'colorjax.models': {'backbones', 'errors', 'keys', 'parallel'},
+    'colorjax.models': {
+        'backbones', 'color', 'colorizer', 'errors', 'keys', 'parallel'},
     'colorjax.metrics': {
         'backbones', 'color', 'errors', 'quantize', 'similarity'},
     'colorjax.methods': {

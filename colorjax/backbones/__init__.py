@@ -1,6 +1,8 @@
 """Pretrained image classifiers: networks, weights files, preprocessing."""
 
 from colorjax.backbones.backbone import (
+  DEFAULT,
+  KERAS_NAMES,
   NAMES,
   Backbone,
   Variant,
@@ -11,6 +13,8 @@ from colorjax.backbones.convert import load, restrict, variant_of
 from colorjax.backbones.download import download
 
 __all__ = [
+  'DEFAULT',
+  'KERAS_NAMES',
   'NAMES',
   'Backbone',
   'Variant',

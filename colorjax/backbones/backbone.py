@@ -16,10 +16,21 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from colorjax.backbones import inception_resnet, vgg, xception
+from colorjax.backbones import (
+  efficientnet_lite,
+  inception_resnet,
+  vgg,
+  xception,
+)
 from colorjax.errors import UserError
 
-NAMES = ('vgg16', 'vgg19', 'xception', 'inception_resnet_v2')
+KERAS_NAMES = ('vgg16', 'vgg19', 'xception', 'inception_resnet_v2')
+"""Networks with public weights from Keras."""
+
+DEFAULT = 'efficientnet_lite0'
+"""The network whose weights are installed with colorjax."""
+
+NAMES = (*KERAS_NAMES, DEFAULT)
 """Names of the networks."""
 
 NUM_CLASSES = 1000
@@ -100,6 +111,13 @@ def build(
         module=xception.Xception(variant=variant, **options),
         preprocess=_rescale, variant=variant,
         intermediates=xception.intermediates(top=top))
+  elif name == 'efficientnet_lite0':
+    backbone = Backbone(
+        name=name, image_size=efficientnet_lite.IMAGE_SIZE,
+        num_features=efficientnet_lite.HEAD_WIDTH,
+        module=efficientnet_lite.EfficientNetLite0(**options),
+        preprocess=efficientnet_lite.preprocess, variant=variant,
+        intermediates=efficientnet_lite.intermediates(top=top))
   else:
     backbone = Backbone(
         name=name, image_size=inception_resnet.IMAGE_SIZE, num_features=1536,

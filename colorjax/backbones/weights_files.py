@@ -11,7 +11,6 @@ HDF5 files are read lazily, tensor by tensor.
 import contextlib
 import dataclasses
 import pathlib
-import pickle
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -20,10 +19,11 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from colorjax.backbones import torch_files
 from colorjax.errors import UserError
 
 PICKLES = ('.pth', '.pt', '.bin')
-"""Suffixes of checkpoints that only torch can read."""
+"""Suffixes of checkpoints that PyTorch writes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +63,7 @@ def open_weights(path: pathlib.Path) -> Iterator[Contents]:
   elif path.suffix == '.safetensors':
     yield Contents('torch', _safetensors(path))
   elif path.suffix in PICKLES:
-    yield Contents('torch', _pickle(path))
+    yield Contents('torch', torch_files.read(path))
   elif path.suffix in ('.h5', '.hdf5'):
     raise UserError(f'{path} is not an HDF5 file: give a file with weights '
                     'saved by Keras')
@@ -125,20 +125,3 @@ def _safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
           TypeError) as error:
     raise UserError(f'{path} is not a valid safetensors file: '
                     f'{_first_line(error)}') from error
-
-
-def _pickle(path: pathlib.Path) -> dict[str, np.ndarray]:
-  """Reads a state dict with torch; weights only, since pickles can run code."""
-  try:
-    import torch
-  except ImportError as error:
-    raise UserError(f'{path}: this file needs torch (pip install torch); or '
-                    'give the same weights as .safetensors') from error
-  try:
-    state = torch.load(path, map_location='cpu', weights_only=True)
-    state = state.get('state_dict', state)
-    return {key: tensor.float().numpy() for key, tensor in state.items()}
-  except (pickle.UnpicklingError, OSError, EOFError, RuntimeError, ValueError,
-          AttributeError) as error:
-    raise UserError(f'{path} is not a state dict that torch can load with '
-                    f'weights_only=True: {_first_line(error)}') from error

@@ -13,7 +13,7 @@ data.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -33,7 +33,7 @@ from colorjax.colorizer import (
 )
 from colorjax.errors import UserError
 from colorjax.losses import classification
-from colorjax.methods import rebalancing
+from colorjax.methods import encoders, rebalancing
 from colorjax.methods.checks import check_choice, check_sides
 from colorjax.models import classifier, trunk
 
@@ -50,6 +50,7 @@ def build(
     prior: Sequence[float] | None = None,
     rebalance: float | None = None,
     network: str = 'published',
+    trunk_settings: Mapping[str, Any] | None = None,
     filters: Sequence[int] = (64, 128, 256, 512),
     num_neighbors: int = quantize.NUM_NEIGHBORS,
     sigma: float = quantize.SIGMA,
@@ -89,6 +90,7 @@ def build(
     prior: see `rebalancing.weighted_bins`.
     rebalance: see `rebalancing.weighted_bins`.
     network: 'published', or a key of `models.trunk.TRUNKS`.
+    trunk_settings: further settings of the trunk, see its `build`.
     filters: channels of the blocks or scales, see `colorjax.models.classifier`.
     num_neighbors: number of nearest bins that a soft target is spread over.
     sigma: standard deviation of the soft target, ab units.
@@ -106,8 +108,8 @@ def build(
     raise UserError(f'num_neighbors={num_neighbors}: must be 1 to '
                     f'{len(centers)}, the number of bins')
   net, stride, divisor = _network(
-      network, num_bins=len(centers), filters=tuple(filters),
-      dtype=jnp.dtype(dtype))
+      network, trunk_settings=trunk_settings, num_bins=len(centers),
+      filters=tuple(filters), dtype=jnp.dtype(dtype))
 
   def init(key: jax.Array, image_shape: tuple[int, int]) -> Variables:
     check_sides(image_shape, divisor)
@@ -182,11 +184,14 @@ def build(
   # One proposal, but random samples.
   colorizer = deterministic(
       init=init, loss=loss, predict=predict, log_prob=log_prob,
-      event_shape=lambda shape: (shape[0] // stride, shape[1] // stride))
+      event_shape=lambda shape: (shape[0] // stride, shape[1] // stride),
+      backbones=encoders.pretrained(net.trunk)
+      if isinstance(net, classifier.TrunkClassifier) else {})
   return dataclasses.replace(colorizer, sample=sample, draw=draw)
 
 
-def _network(name: str, *, num_bins: int, filters: Sequence[int], dtype: Any
+def _network(name: str, *, num_bins: int, filters: Sequence[int], dtype: Any,
+             trunk_settings: Mapping[str, Any] | None
              ) -> tuple[nn.Module, int, int]:
   """Builds the network.
 
@@ -195,7 +200,7 @@ def _network(name: str, *, num_bins: int, filters: Sequence[int], dtype: Any
   """
   check_choice('network', name, ('published', *trunk.TRUNKS))
   if name != 'published':
-    body = trunk.TRUNKS[name](filters, dtype)
+    body = trunk.build(name, filters, dtype, trunk_settings)
     return (classifier.TrunkClassifier(num_bins, body, dtype), body.stride,
             body.divisor)
   if len(filters) != 4:

@@ -54,26 +54,32 @@ and saturate the output permanently.
 
 @dataclasses.dataclass(frozen=True)
 class System:
-  """Settings in which the published systems differ.
+  """Settings in which the systems differ.
 
   Attributes:
     decoder: as in `models.fusion.Fusion`.
-    min_size: smallest side in pixels of the backbone's input, as in Keras.
+    min_size: smallest side in pixels of the backbone's input: as in Keras, and
+      for EfficientNet-Lite0 its largest stride.
   """
   decoder: tuple[tuple[int, ...], ...]
   min_size: int
 
 
 SYSTEMS = {
+    backbones.DEFAULT: System(((256, 128), (64, 64), (32,)), 32),
     'xception': System(((256, 128), (64, 64), (32,)), 71),
     'inception_resnet_v2': System(((128,), (64, 64), (32,)), 75),
 }
-"""The published systems, by their backbone."""
+"""The systems, by their backbone.
+
+Those of Xception and Inception-ResNet-v2 are published. That of
+EfficientNet-Lite0 is the system of Xception with another backbone.
+"""
 
 
 def build(
     *,
-    backbone: str = 'xception',
+    backbone: str = backbones.DEFAULT,
     backbone_variant: backbones.Variant = 'keras',
     embedding: str = 'logits',
     embedding_size: int | None = None,

@@ -11,7 +11,7 @@ image: each component is a complete coloring, and its prior is the probability
 of that coloring.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -31,6 +31,7 @@ from colorjax.colorizer import (
 )
 from colorjax.errors import UserError
 from colorjax.losses import families, likelihood, readout
+from colorjax.methods import encoders
 from colorjax.methods.checks import check_choice, check_sides
 from colorjax.models import mbm, trunk
 
@@ -51,6 +52,7 @@ def build(
     num_components: int = 8,
     family: str = 'continuous_bernoulli',
     network: str = 'unet',
+    trunk_settings: Mapping[str, Any] | None = None,
     filters: Sequence[int] = (32, 64, 128, 256),
     prior_width: int = 128,
     batch_norm: bool = False,
@@ -60,9 +62,10 @@ def build(
   """Builds the mixture density network.
 
   `log_prob` is the density of the ab field at the network's output resolution
-  (`event_shape`: half the input's for 'unet', the input's for 'published'); the
-  photograph's ab is averaged to that resolution. For the Bernoulli family it is
-  the density of the continuous Bernoulli, its normalized form.
+  (`event_shape`: the input's for 'published', otherwise the input's divided by
+  the stride of the trunk, which is 2 for 'unet'); the photograph's ab is
+  averaged to that resolution. For the Bernoulli family it is the density of the
+  continuous Bernoulli, its normalized form.
 
   Metrics on held-out photographs: `best/k` is the share of photographs to which
   component k is nearest, `chosen/k` the share for which it has the largest
@@ -72,6 +75,7 @@ def build(
     num_components: K, the number of whole-image colorings.
     family: a key of FAMILIES.
     network: a key of `models.trunk.TRUNKS`, or 'published'.
+    trunk_settings: further settings of the trunk, see its `build`.
     filters: channels of the stages or scales.
     prior_width: units of the dense layer before the priors.
     batch_norm: whether to use batch normalization; only for 'published'.
@@ -92,7 +96,7 @@ def build(
   density_family = (families.continuous_bernoulli() if family == 'bernoulli'
                     else component_family)
   net, stride, divisor = _network(
-      network, num_components=num_components,
+      network, trunk_settings=trunk_settings, num_components=num_components,
       num_params=component_family.num_params, filters=tuple(filters),
       prior_width=prior_width, batch_norm=batch_norm, dropout=dropout,
       dtype=jnp.dtype(dtype))
@@ -188,13 +192,16 @@ def build(
 
   return Colorizer(
       init=init, loss=loss, predict=predict, sample=sample, log_prob=log_prob,
-      propose=propose, draw=draw, max_proposals=num_components,
+      propose=propose, draw=draw,
+      backbones=encoders.pretrained(net.trunk)
+      if isinstance(net, mbm.TrunkMBM) else {}, max_proposals=num_components,
       event_shape=lambda shape: (shape[0] // stride, shape[1] // stride))
 
 
 def _network(name: str, *, batch_norm: bool, dropout: float,
-             filters: Sequence[int], dtype: Any,
-             **settings) -> tuple[nn.Module, int, int]:
+             trunk_settings: Mapping[str, Any] | None,
+             filters: Sequence[int], dtype: Any, **settings
+             ) -> tuple[nn.Module, int, int]:
   """Builds the network.
 
   Returns:
@@ -205,7 +212,7 @@ def _network(name: str, *, batch_norm: bool, dropout: float,
     return mbm.PublishedMBM(
         batch_norm=batch_norm, filters=filters, dtype=dtype,
         **settings), 1, 2**len(filters)
-  body = trunk.TRUNKS[name](filters, dtype)
+  body = trunk.build(name, filters, dtype, trunk_settings)
   return (mbm.TrunkMBM(trunk=body, dropout=dropout, dtype=dtype, **settings),
           body.stride, body.divisor)
 

@@ -5,7 +5,8 @@ loss is given by a formula (`colorjax.losses.formula`) and the network by a name
 (`colorjax.models.trunk`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ from colorjax.colorizer import (
     masked_mean,
 )
 from colorjax.losses import formula
-from colorjax.methods import checks, perceptual
+from colorjax.methods import checks, encoders, perceptual
 from colorjax.models import regressor, trunk
 
 
@@ -31,6 +32,7 @@ def build(
     *,
     loss: str = 'huber',
     network: str = 'unet',
+    trunk_settings: Mapping[str, Any] | None = None,
     filters: Sequence[int] = (32, 64, 128, 256),
     dtype: str = 'float32',
 ) -> Colorizer:
@@ -44,6 +46,7 @@ def build(
     loss: see `colorjax.losses.formula`. Each of several terms is also a metric,
       `loss/NAME`.
     network: a key of `models.trunk.TRUNKS`.
+    trunk_settings: further settings of the trunk, see its `build`.
     filters: channels of the trunk's scales.
     dtype: compute type of the network, 'float32' or 'bfloat16'.
 
@@ -57,7 +60,7 @@ def build(
   checks.check_choice('network', network, trunk.TRUNKS)
   objective = formula.parse(loss)
   perceptual_network = perceptual.PerceptualNetwork(objective, dtype=dtype)
-  body = trunk.TRUNKS[network](filters, jnp.dtype(dtype))
+  body = trunk.build(network, filters, jnp.dtype(dtype), trunk_settings)
   net = regressor.TrunkRegressor(body, jnp.dtype(dtype))
 
   def init(key: jax.Array, image_shape: tuple[int, int]) -> Variables:
@@ -65,19 +68,20 @@ def build(
     variables = init_variables(
         net, key_lib.named(key, 'network'), jnp.zeros((1, *image_shape, 1)),
         train=False)
-    frozen = perceptual_network.init(key_lib.named(key, 'perceptual'))
+    state = variables['model_state']
+    frozen = {**state.get(FROZEN, {}),
+              **perceptual_network.init(key_lib.named(key, 'perceptual'))}
     return {'params': variables['params'], 'model_state': {
-        **variables['model_state'], **({FROZEN: frozen} if frozen else {})}}
+        **state, **({FROZEN: frozen} if frozen else {})}}
 
   def apply(variables: Variables, lightness: jax.Array, *, train: bool):
     """Network ab [B, H, W, 2], and the network's new state."""
     checks.check_sides(lightness.shape[1:3], body.divisor)
-    state = {name: value for name, value in variables['model_state'].items()
-             if name != FROZEN}
+    state = variables['model_state']
     field, new_state = net.apply(
         {'params': variables['params'], **state},
         color.normalize_lightness(lightness), train=train,
-        mutable=list(state))
+        mutable=[name for name in state if name != FROZEN])
     return resample.enlarge(field, lightness), new_state
 
   def measure(params, model_state, batch: Batch, keys: jax.Array, *,
@@ -97,4 +101,6 @@ def build(
         variables, inputs['lightness'], train=False)[0]
 
   return deterministic(init=init, loss=measure, predict=predict,
-                       backbones=perceptual_network.pretrained)
+                       backbones=perceptual.merge_backbones(
+                           encoders.pretrained(body),
+                           perceptual_network.pretrained))

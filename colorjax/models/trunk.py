@@ -6,12 +6,14 @@ colors. To add an architecture, write a module with the interface `Trunk` and
 add it to TRUNKS: every method with a `network` setting can then use it.
 """
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
 
-from colorjax.models import unet
+from colorjax.errors import UserError
+from colorjax.models import encoder_trunk, unet
 
 
 class Trunk(Protocol):
@@ -64,11 +66,41 @@ class Trunk(Protocol):
     """
 
 
-TRUNKS: Mapping[str, Callable[[Sequence[int], Any], Trunk]] = {
+TRUNKS: Mapping[str, Callable[..., Trunk]] = {
     'unet': unet.build,
+    'encoder': encoder_trunk.build,
 }
-"""All trunks by name: functions `(filters, dtype) -> Trunk`.
+"""All trunks by name: functions `(filters, dtype, **settings) -> Trunk`.
 
-`filters` are the channels of the trunk's scales, one for each; a function
-raises UserError if it cannot use them. `dtype` is the compute type.
+`filters` are the channels of the trunk's scales; a function raises UserError if
+it cannot use them. `dtype` is the compute type. Settings that only one trunk
+has are keyword-only, with defaults.
 """
+
+
+def build(name: str, filters: Sequence[int], dtype: Any,
+          settings: Mapping[str, Any] | None = None) -> Trunk:
+  """Builds a trunk by its name.
+
+  Args:
+    name: a key of TRUNKS.
+    filters: channels of the trunk's scales.
+    dtype: compute type.
+    settings: settings that only this trunk has, see its own `build`.
+
+  Returns:
+    The trunk.
+
+  Raises:
+    UserError: the trunk does not have one of the settings, or its value is
+      wrong.
+  """
+  settings = dict(settings or {})
+  known = {parameter.name for parameter
+           in inspect.signature(TRUNKS[name]).parameters.values()
+           if parameter.kind is inspect.Parameter.KEYWORD_ONLY}
+  if unknown := settings.keys() - known:
+    raise UserError(
+        f'trunk_settings: network={name} has no setting {min(unknown)!r}; it '
+        f'has {", ".join(sorted(known)) or "none"}')
+  return TRUNKS[name](filters, dtype, **settings)

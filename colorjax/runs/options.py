@@ -24,6 +24,8 @@ class Optimizing:
     momentum: momentum of SGD.
     adam_b1: decay rate of the first moment of AdamW and Adam.
     clip_norm: largest global norm of the gradient; 0 does not clip.
+    encoder_learning_rate: the peak learning rate of a pretrained encoder that
+      is trained; None or 0 for that of the other parameters.
   """
   optimizer: Literal['adamw', 'adam', 'sgd'] = 'adamw'
   learning_rate: float = 1e-3
@@ -34,6 +36,7 @@ class Optimizing:
   momentum: float = 0.9
   adam_b1: float = 0.9
   clip_norm: float = 1.0
+  encoder_learning_rate: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

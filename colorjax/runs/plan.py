@@ -91,7 +91,15 @@ def _optimizer(given: Optimizing, num_steps: int
   schedule = optimizers.make_schedule(
       given.schedule, learning_rate=given.learning_rate, num_steps=num_steps,
       warmup_steps=given.warmup_steps, halve_every=given.halve_every)
-  return optimizers.make_optimizer(
+  optimizer = optimizers.make_optimizer(
       given.optimizer, learning_rate=schedule,
       clip_norm=given.clip_norm or None, weight_decay=given.weight_decay,
-      momentum=given.momentum, b1=given.adam_b1), schedule
+      momentum=given.momentum, b1=given.adam_b1)
+  if given.encoder_learning_rate:
+    if not given.learning_rate:
+      raise UserError(
+          f'encoder_learning_rate={given.encoder_learning_rate}: needs a '
+          'learning_rate above 0')
+    optimizer = optimizers.with_encoder_rate(
+        optimizer, given.encoder_learning_rate / given.learning_rate)
+  return optimizer, schedule

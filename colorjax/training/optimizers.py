@@ -5,6 +5,7 @@ from typing import Literal
 import jax
 import optax
 
+from colorjax.colorizer import PRETRAINED_ENCODER
 from colorjax.errors import UserError
 
 ScheduleName = Literal['constant', 'cosine', 'halving']
@@ -112,3 +113,27 @@ def make_optimizer(
   if clip_norm is None:
     return update
   return optax.chain(optax.clip_by_global_norm(clip_norm), update)
+
+
+def with_encoder_rate(optimizer: optax.GradientTransformation, ratio: float
+                      ) -> optax.GradientTransformation:
+  """Gives a pretrained encoder its own learning rate.
+
+  The updates of the encoder are multiplied by a constant. The updates of all
+  optimizers here are proportional to the learning rate, so this is the same as
+  another learning rate with the same schedule.
+
+  Args:
+    optimizer: optimizer of all parameters.
+    ratio: learning rate of the encoder divided by that of other parameters.
+
+  Returns:
+    The optimizer. It has no state in addition to that of `optimizer`.
+  """
+  def scaled(path: tuple, update: jax.Array) -> jax.Array:
+    is_encoder = any(getattr(part, 'key', None) == PRETRAINED_ENCODER
+                     for part in path)
+    return update * ratio if is_encoder else update
+
+  return optax.chain(optimizer, optax.stateless(
+      lambda updates, _: jax.tree_util.tree_map_with_path(scaled, updates)))

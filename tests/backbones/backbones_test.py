@@ -26,7 +26,8 @@ def _shapes(backbone, shape):
 
 @pytest.mark.parametrize(('name', 'count'), [
     ('vgg16', 138_357_544), ('vgg19', 143_667_240),
-    ('xception', 22_910_480), ('inception_resnet_v2', 55_873_736)])
+    ('xception', 22_910_480), ('inception_resnet_v2', 55_873_736),
+    ('efficientnet_lite0', 4_694_024)])
 def test_numbers_of_parameters_are_as_published(name, count):
   backbone = backbones.build(name)
   side = backbone.image_size
@@ -39,7 +40,7 @@ def test_numbers_of_parameters_are_as_published(name, count):
   assert ('batch_stats' in variables) == (not name.startswith('vgg'))
 
 
-@pytest.mark.parametrize('name', backbones.NAMES)
+@pytest.mark.parametrize('name', backbones.KERAS_NAMES)
 def test_preprocessing_equals_keras(name):
   module = getattr(keras.applications, name)
   rgb = np.random.default_rng(0).uniform(size=(2, 5, 4, 3)).astype(np.float32)

@@ -71,7 +71,7 @@ def _randomize(model, rng):
     w.assign(value)
 
 
-@pytest.fixture(scope='module', params=backbones.NAMES)
+@pytest.fixture(scope='module', params=backbones.KERAS_NAMES)
 def case(request, tmp_path_factory):
   model = _keras_network(request.param)
   _randomize(model, np.random.default_rng(len(request.param)))

@@ -294,7 +294,7 @@ def test_weights_are_restricted_to_a_shorter_network(networks, tmp_path):
       backbones.restrict(loaded, {'params': wrong})
 
 
-@pytest.mark.parametrize('name', backbones.NAMES)
+@pytest.mark.parametrize('name', backbones.KERAS_NAMES)
 @pytest.mark.parametrize('top', [True, False])
 def test_urls_and_hashes_equal_those_of_keras(
     monkeypatch, tmp_path, name, top):

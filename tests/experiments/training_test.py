@@ -163,3 +163,19 @@ def test_the_xla_flag_is_set_if_jaxlib_has_it(
   monkeypatch.setattr(script.importlib.metadata, 'version', lambda _: version)
   script.prepare_xla()
   assert os.environ['XLA_FLAGS'] == expected
+
+
+@pytest.mark.parametrize(('flags', 'message'), [
+    (['--decoder_stride=2'], 'error: --decoder_stride=2: --network=unet has'),
+    (['--encoder_learning_rate=0.1'], 'error: --encoder_learning_rate=0.1: '),
+    (['--network=encoder', '--image_size=48', '--backbone_weights=random'],
+     'image_size=48 x 48: this network needs sides divisible by 32'),
+    (['--network=encoder', '--decoder_stride=8'], 'one of <2|4>'),
+    (['--network=encoder', '--filters=24'], 'error: --filters=24: channels')])
+def test_flags_of_the_encoder(folder, tmp_path, flags, message):
+  done = _run('experiments.mbm', f'--data=folder:{folder}',
+              f'--eval_data=folder:{folder}', '--image_size=32', *flags,
+              f'--workdir={tmp_path / "run"}')
+  assert done.returncode == 2
+  assert message in done.stderr
+  assert len(done.stderr.strip().splitlines()) == 1

@@ -47,7 +47,8 @@ def build(**settings):
   """The method with the small backbone and few channels."""
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(fusion.backbones, 'build', lambda name, **_: SMALL_BACKBONE)
-    return fusion.build(**{'width': 1 / 16} | settings)
+    return fusion.build(**{
+        'backbone': 'xception', 'width': 1 / 16} | settings)
 
 
 def photographs():
@@ -270,7 +271,8 @@ def test_a_perceptual_loss_adds_a_second_pretrained_network(plain):
     patch.setattr(
         fusion.backbones, 'build', lambda name, **options: SMALL_BACKBONE
         if name == 'xception' else whole(name, **options))
-    method = fusion.build(width=1 / 16, loss=f'l1+0.2*{stage}',
+    method = fusion.build(backbone='xception', width=1 / 16,
+                          loss=f'l1+0.2*{stage}',
                           prior=prior.tolist(), rebalance=0.25)
   assert set(method.backbones) == {'xception', 'vgg16'}
   shapes = jax.eval_shape(
@@ -296,10 +298,12 @@ PRIOR = [1 / 313] * 313
 
 
 @pytest.mark.parametrize(('settings', 'message'), [
-    ({'backbone': 'vgg19'}, 'backbone=vgg19: choose one of xception'),
+    ({'backbone': 'vgg19'}, 'backbone=vgg19: choose one of efficien'),
     ({'embedding': 'pool'}, 'embedding=pool: choose one of logits'),
     ({'loss': 'l2'}, 'loss=l2: there is no loss l2: choose one of mse'),
-    ({'embedding_size': 70}, 'xception needs at least 71'),
+    ({'backbone': 'xception', 'embedding_size': 70},
+     'xception needs at least 71'),
+    ({'embedding_size': 31}, 'efficientnet_lite0 needs at least 32'),
     ({'backbone': 'inception_resnet_v2', 'embedding_size': 74},
      'needs at least 75'),
     ({'rebalance': 0.5}, 'rebalance=0.5: also give the prior'),
@@ -321,7 +325,8 @@ def test_sides_must_be_divisible_by_eight(plain):
 
 
 @pytest.mark.parametrize(
-    ('name', 'features'), [('xception', 2048), ('inception_resnet_v2', 1536)])
+    ('name', 'features'), [('xception', 2048), ('inception_resnet_v2', 1536),
+                           ('efficientnet_lite0', 1280)])
 def test_real_backbones_have_a_thousand_classes(name, features):
   method = fusion.build(backbone=name, embedding_size=75, width=1 / 16)
 

@@ -101,3 +101,35 @@ def test_weight_decay_spares_vectors():
 def test_unknown_optimizer_is_refused():
   with pytest.raises(UserError, match='optimizer=lion'):
     optimizers.make_optimizer('lion', learning_rate=1.0)
+
+
+@pytest.mark.parametrize(('name', 'others'), [
+    ('adamw', {'weight_decay': 0.1}), ('adam', {}), ('sgd', {'momentum': 0.9})])
+def test_a_pretrained_encoder_has_its_own_learning_rate(name, others):
+  """Two steps equal those of two optimizers, each on its own parameters."""
+  def tree(scale):
+    return {'head': jnp.full((2, 2), scale), 'trunk': {
+        'pretrained_encoder': {'stem': {'kernel': jnp.full((2, 2), -scale)}},
+        'decoder': jnp.full((3,), 2 * scale)}}
+
+  def after_two_steps(optimizer):
+    params = tree(1.0)
+    state = optimizer.init(params)
+    for scale in (0.3, -0.1):
+      updates, state = optimizer.update(tree(scale), state, params)
+      params = optax.apply_updates(params, updates)
+    return params
+
+  def made(rate):
+    return optimizers.make_optimizer(name, learning_rate=rate, **others)
+
+  found = after_two_steps(optimizers.with_encoder_rate(made(0.1), 0.05))
+  rest, encoder = after_two_steps(made(0.1)), after_two_steps(made(0.005))
+  np.testing.assert_array_equal(found['head'], rest['head'])
+  np.testing.assert_array_equal(
+      found['trunk']['decoder'], rest['trunk']['decoder'])
+  place = 'trunk', 'pretrained_encoder', 'stem', 'kernel'
+  for part in place:
+    found, encoder, rest = found[part], encoder[part], rest[part]
+  np.testing.assert_allclose(found, encoder, rtol=1e-6)
+  assert np.abs(found - rest).max() > 1e-3
