@@ -156,9 +156,9 @@ def _answer(module: str, words: list[str], axes: list[list[dict[str, Any]]]
 def _expanded(defined: Any, words: list[str]) -> list[str]:
   """Words with flagfiles read in their place."""
   # That of the scripts passes over byte order marks.
-  common = sys.modules.get('experiments.common')
+  script = sys.modules.get('experiments.script')
   try:
-    words = (common.read_flagfiles(words) if common else
+    words = (script.read_flagfiles(words) if script else
              defined.read_flags_from_files(words, force_gnu=False))
   except (OSError, ValueError) as error:
     raise _Refused(f'--flagfile: {error}') from None

@@ -31,7 +31,7 @@ _SHOWN = ('validation_loss', 'ab_distance', 'psnr', 'ssim', 'ciede2000',
           'best_of_k', 'bits_per_dim', 'fid_pytorch_fid', 'coverage_90')
 _MOST_NAMED_LINES = 8
 _MOST_NAMED_TICKS = 6
-_LOG_RATIO = 20
+_LOG_RATIO = 10
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

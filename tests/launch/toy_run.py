@@ -56,8 +56,7 @@ def main(argv):
     if _MODE.value == 'long':
       time.sleep(0.05)
     if asked:
-      time.sleep(0.3)
-      (workdir / 'saved').write_text(' '.join(map(str, asked)))
+      (workdir / 'saved').touch()
       print('saved at step', step)
       return 128 + asked[0]
   (workdir / 'report').mkdir(exist_ok=True)
