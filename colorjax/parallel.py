@@ -42,17 +42,65 @@ def replicate(tree: Tree) -> Tree:
 def shard_batch(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   """Splits host arrays [B, ...] into [devices, B / devices, ...].
 
+  With several processes, B is the share of this one.
+
   Raises:
     UserError: B is not divisible by the number of local devices.
   """
   devices = jax.local_device_count()
   size = len(batch['padding_mask'])
   if size % devices:
-    raise UserError(
-        f'batch_size={size} cannot be shared by the {devices} devices of '
-        f'this machine: choose a multiple of {devices}')
+    check_batch_size(size * jax.process_count())
   return {name: np.asarray(x).reshape(devices, size // devices, *x.shape[1:])
           for name, x in batch.items()}
+
+
+def check_batch_size(batch_size: int) -> None:
+  """Refuses a global batch that the devices of all processes cannot share.
+
+  Args:
+    batch_size: photographs in the global batch.
+
+  Raises:
+    UserError: it is no multiple of the number of devices.
+  """
+  processes = jax.process_count()
+  devices = jax.local_device_count() * processes
+  if batch_size % devices:
+    whose = f'{processes} processes' if processes > 1 else 'this machine'
+    raise UserError(
+        f'batch_size={batch_size} cannot be shared by the {devices} devices '
+        f'of {whose}: choose a multiple of {devices}')
+
+
+class Vote:
+  """One number that all processes agree on at each step.
+
+  What a process casts at a step, all know one step later: no device has to
+  wait for the hosts. With one process it is known at once.
+  """
+
+  def __init__(self):
+    """Nothing has been cast yet."""
+    self._largest = jax.pmap(
+        lambda x: jax.lax.pmax(x, AXIS), axis_name=AXIS, out_axes=None)
+    self._last: jax.Array | None = None
+
+  def __call__(self, value: int) -> int:
+    """Casts a number; every process has to call it at every step.
+
+    Args:
+      value: of this process, at least 0.
+
+    Returns:
+      The largest number that any process has cast at the step before, 0 at
+      the first; with one process, `value`.
+    """
+    if jax.process_count() == 1:
+      return value
+    last, self._last = self._last, self._largest(
+        np.full(jax.local_device_count(), value, np.int32))
+    return 0 if last is None else int(last)
 
 
 def pmap_step(

@@ -5,6 +5,7 @@ XLA flags have to be in the environment before JAX is first imported.
 """
 
 import ast
+import contextlib
 import dataclasses
 import errno
 import importlib.metadata
@@ -40,6 +41,11 @@ EXIT_INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
 
 
+_HOST_FLAGS = ('coordinator_address', 'num_processes', 'process_id')
+
+# More than one task: this process is one of several.
+_NUM_TASKS = ('SLURM_STEP_NUM_TASKS', 'OMPI_COMM_WORLD_SIZE')
+
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 _BYTE_ORDER_MARK = '\ufeff'
@@ -60,8 +66,23 @@ def define_training_flags() -> None:
   _define_run_flags()
 
 
+def define_host_flags() -> None:
+  """Which of several processes this is; srun and Open MPI say it themselves.
+
+  They are no settings of a run: it may go on with other values.
+  """
+  flags.DEFINE_string(
+      'coordinator_address', None, 'HOST:PORT of process 0, where the '
+      'processes of a run meet.')
+  flags.DEFINE_integer('num_processes', None, 'Processes of the run.',
+                       lower_bound=1)
+  flags.DEFINE_integer('process_id', None, 'Which one this is, from 0.',
+                       lower_bound=0)
+
+
 def define_measuring_flags() -> None:
   """Those of a run that measures a method and does not train it."""
+  define_host_flags()
   flags.DEFINE_string(
       'workdir', None, 'Directory of the run: checkpoints, metrics.jsonl, '
       'flags.txt and report/. A killed run started again with the same flags '
@@ -362,7 +383,8 @@ LOSS_HELP = (
 
 def flags_text() -> str:
   """All flags of our scripts, one a line, as --flagfile reads them."""
-  lines = {flag.name: flag.serialize() for flag in _own_flags()}
+  lines = {flag.name: flag.serialize() for flag in _own_flags()
+           if flag.name not in _HOST_FLAGS}
   return ''.join(f'{lines[name]}\n' for name in sorted(lines) if lines[name])
 
 
@@ -412,7 +434,8 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
       if hasattr(stream, 'reconfigure'):
         stream.reconfigure(errors='backslashreplace')
     try:
-      return main(argv)
+      with _together():
+        return main(argv)
     except UserError as error:
       return _refuse(_with_dashes(str(error)))
     except OSError as error:
@@ -426,6 +449,35 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
       return EXIT_INTERRUPTED
 
   app.run(guarded, flags_parser=_parse)
+
+
+def _together() -> contextlib.AbstractContextManager[None]:
+  """Connects this process with the others of its run, if there are any."""
+  if 'coordinator_address' not in flags.FLAGS:
+    return contextlib.nullcontext()
+  given: Any = {name: flags.FLAGS[name].value for name in _HOST_FLAGS}
+  if all(value is None for value in given.values()) and all(
+      os.environ.get(name, '1') == '1' for name in _NUM_TASKS):
+    return contextlib.nullcontext()
+  from colorjax import hosts
+
+  where = hosts.meeting(**given)
+  if where is None:
+    return contextlib.nullcontext()
+  return hosts.connected(where, judge=_judge)
+
+
+def _judge(error: BaseException) -> tuple[str, int] | None:
+  """The line and the exit code for an exception; None for a bug."""
+  if isinstance(error, UserError):
+    return f'error: {_with_dashes(str(error))}', EXIT_USAGE
+  if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+    what = f'{error.filename}: ' if error.filename else ''
+    return (f'error: {what}{error.strerror}; the same command goes on',
+            EXIT_USAGE)
+  if isinstance(error, KeyboardInterrupt):
+    return 'interrupted; the same command goes on', EXIT_INTERRUPTED
+  return None
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

@@ -21,6 +21,7 @@ from absl import flags
 from experiments import common
 
 common.define_photo_flags()
+common.define_host_flags()
 flags.adopt_module_key_flags(common)
 
 flags.DEFINE_string(

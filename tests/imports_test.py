@@ -19,6 +19,7 @@ ALLOWED = {
     'colorjax.keys': set(),
     'colorjax.files': {'errors'},
     'colorjax.parallel': {'errors'},
+    'colorjax.hosts': {'errors'},
     'colorjax.quantize': {'color'},
     'colorjax.resample': set(),
     'colorjax.propagation': set(),
@@ -35,10 +36,11 @@ ALLOWED = {
         'backbones', 'color', 'colorizer', 'errors', 'keys', 'losses',
         'metrics', 'models', 'propagation', 'quantize', 'resample'},
     'colorjax.data': {'errors', 'photo'},
-    'colorjax.training': {'colorizer', 'errors', 'keys', 'parallel'},
+    'colorjax.training': {
+        'colorizer', 'errors', 'hosts', 'keys', 'parallel'},
     'colorjax.evaluation': {
-        'color', 'colorizer', 'data', 'errors', 'fallbacks', 'keys', 'metrics',
-        'parallel', 'photo', 'resample'},
+        'color', 'colorizer', 'data', 'errors', 'fallbacks', 'hosts', 'keys',
+        'metrics', 'parallel', 'photo', 'resample'},
     'colorjax.inference': {
         'color', 'colorizer', 'errors', 'fallbacks', 'photo', 'resample',
         'saved'},
@@ -46,7 +48,7 @@ ALLOWED = {
     'colorjax.saved': {'colorizer', 'training'},
     'colorjax.runs': {
         'backbones', 'color', 'colorizer', 'data', 'errors', 'evaluation',
-        'inference', 'keys', 'methods', 'metrics', 'parallel', 'photo',
+        'hosts', 'inference', 'keys', 'methods', 'metrics', 'parallel', 'photo',
         'quantize', 'report',
         'resample', 'saved', 'training'},
     'colorjax.report': {'color', 'colorizer', 'errors', 'photo'},
@@ -134,7 +136,7 @@ def test_core_imports_without_tensorflow():
 # where the table above allows it.
 FLOORS = [
     {'errors', 'files'},
-    {'color', 'quantize', 'resample', 'parallel'},
+    {'color', 'quantize', 'resample', 'parallel', 'hosts'},
     {'colorizer', 'photo', 'backbones', 'losses'},
     {'models', 'metrics', 'data'},
     {'methods', 'training', 'inference', 'report', 'evaluation', 'saved'},

@@ -13,13 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from colorjax import color, parallel
+from colorjax import color, hosts, parallel
 from colorjax.colorizer import Batch, Variables
 from colorjax.errors import UserError
 from colorjax.evaluation import catalogue
 from colorjax.evaluation.answers import AnswerFn
 
 _FEW = 2
+_BATCH = 'number of the batch'
 
 Measure = Callable[[Batch], Mapping[str, jax.Array]]
 """`batch -> {name: [B, ...]}`."""
@@ -60,25 +61,34 @@ def compiled(answer: AnswerFn, variables: Variables,
   return lambda batch: mapped(both, batch)
 
 
-def collect(measure: Measure, batches: Iterable[Batch]
-            ) -> dict[str, np.ndarray]:
+def collect(measure: Measure, batches: Iterable[Batch], *,
+            shared: bool = False) -> dict[str, np.ndarray]:
   """Measures every photograph once; padding is left out.
 
   Args:
     measure: `batch -> {name: [B, ...]}`.
     batches: host batches with 'mask'.
+    shared: each process has a share of every batch; all have to call this.
 
   Returns:
-    {name: [N, ...]} in the order of the photographs. Empty if there are none.
+    {name: [N, ...]} in the order of the photographs, those of all processes if
+    they share. Empty if there are none.
   """
   parts: list[dict[str, np.ndarray]] = []
   for batch in batches:
     keep = np.asarray(batch['padding_mask']) > 0
     measured = jax.device_get(measure(batch))
-    parts.append({name: value[keep] for name, value in measured.items()})
-  names = parts[0] if parts else {}
-  return {name: np.concatenate([part[name] for part in parts])
-          for name in names}
+    parts.append({name: value[keep] for name, value in measured.items()} | {
+        _BATCH: np.full(keep.sum(), len(parts))})
+  if not parts:
+    return {}
+  rows = {name: np.concatenate([part[name] for part in parts])
+          for name in parts[0]}
+  if shared:
+    rows = hosts.gather_rows(rows)
+  # Each process has a share of every batch.
+  order = np.argsort(rows.pop(_BATCH), kind='stable')
+  return {name: value[order] for name, value in rows.items()}
 
 
 def mean_of(statistic: Callable[[jax.Array], jax.Array],

@@ -11,10 +11,11 @@ from typing import Literal
 import jax
 import numpy as np
 
+from colorjax import hosts
 from colorjax.colorizer import Batch, Colorizer, Variables
 from colorjax.data import augment, embeddings, pipeline, region_sources, sources
 from colorjax.data.engines import BatchStream
-from colorjax.data.screening import Screen
+from colorjax.data.screening import Exclusion, Screen
 from colorjax.evaluation import catalogue, measuring, region_metrics
 from colorjax.evaluation.answers import AnswerFn
 from colorjax.metrics.bootstrap import Interval
@@ -65,7 +66,15 @@ def open_photos(text: str, options: PhotoOptions, *, train: bool) -> Screen:
 
 
 def say_exclusions(photos: Screen, name: str) -> None:
-  """Prints how many of the photographs were left out, and which."""
+  """Prints how many of the photographs were left out, and which.
+
+  Those of all processes; each knows of those that it has read.
+  """
+  found = hosts.gather([
+      [number, dataclasses.astuple(one)]
+      for number, one in photos.exclusions.by_index().items()])
+  for number, values in (pair for one in found for pair in one):
+    photos.exclusions.add(number, Exclusion(*values))
   if photos.exclusions:
     print(f'{name}: {len(photos.exclusions)} photographs left out')
     print('\n'.join(photos.exclusions.lines(most=20)))
@@ -83,6 +92,8 @@ class Feed:
     seed: of the order and the crops of training batches.
     crop_scale: least share of the area that a random training crop takes.
     regions: where batch['region'] comes from, None for batches without it.
+    shard: (which, of how many): the part of each batch that this process
+      reads.
     embeddings: a row for each of the photographs, float32 [N, E], where
       batch['embedding'] comes from; None for batches without it.
   """
@@ -94,6 +105,11 @@ class Feed:
   crop_scale: float = 0.5
   regions: region_sources.RegionSource | None = None
   embeddings: np.ndarray | None = None
+  shard: tuple[int, int] = (0, 1)
+
+  def whole(self) -> 'Feed':
+    """The same with whole batches on this process."""
+    return dataclasses.replace(self, shard=(0, 1))
 
   def train(self, start: int, num_steps: int) -> BatchStream:
     """Augmented batches of step `start` and those after it; to be closed."""
@@ -103,14 +119,15 @@ class Feed:
         regions=self.regions)
     return self._with_embeddings(pipeline.train_stream(
         self.photos, spec, self.seed, start_step=start, num_steps=num_steps,
-        engine=self.options.engine, num_threads=self.options.num_threads))
+        shard=self.shard, engine=self.options.engine,
+        num_threads=self.options.num_threads))
 
   def held_out(self) -> BatchStream:
     """Every photograph once, the last batch padded; to be closed."""
     return self._with_embeddings(pipeline.eval_stream(
         self.photos, batch_size=self.batch_size,
         image_size=self.image_size, fit=self.options.fit,
-        regions=self.regions, engine=self.options.engine,
+        regions=self.regions, shard=self.shard, engine=self.options.engine,
         num_threads=self.options.num_threads))
 
   def _with_embeddings(self, stream: BatchStream) -> BatchStream:
@@ -128,7 +145,7 @@ class Feed:
 
   def _some(self) -> Iterator[Batch]:
     some = min(self.photos.source.size, _SOME_PHOTOS)
-    with self.train(0, -(-some // self.batch_size)) as stream:
+    with self.whole().train(0, -(-some // self.batch_size)) as stream:
       yield from stream
 
 
@@ -148,7 +165,7 @@ def measure(answer: AnswerFn, variables: Variables, feed: Feed
   with feed.held_out() as stream:
     return catalogue.summarize(measuring.collect(run, (
         {name: batch[name] for name in ('image', 'padding_mask', 'index')}
-        for batch in stream)))
+        for batch in stream), shared=feed.shard[1] > 1))
 
 
 def measure_regions(colorizer: Colorizer, variables: Variables, feed: Feed,

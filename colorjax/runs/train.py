@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import optax
 
-from colorjax import files, keys, parallel, saved
+from colorjax import files, hosts, keys, parallel, saved
 from colorjax.colorizer import Colorizer, Variables
 from colorjax.data import region_sources
 from colorjax.data.engines import BatchStream
@@ -224,20 +224,23 @@ def _run(
     told = _told(record, options, feeds)
   with claim_workdir(workdir, told, harmless=harmless):
     figures_path = workdir / run_report.FIGURES_FILE
-    is_begun = bool(steps(workdir / DIRECTORY))
-    if not figures_path.exists():
-      photo_stamps.check(workdir, {
-          'data': feeds.train.photos.source,
-          'eval_data': feeds.validation.photos.source}, is_begun=is_begun)
-    _write_record(workdir / saved.FILE, record, is_begun=is_begun)
-    if embed_photos is not None and not figures_path.exists():
+    is_reported = hosts.on_main(figures_path.exists)
+    sources = {'data': feeds.train.photos.source,
+               'eval_data': feeds.validation.photos.source}
+    photo_stamps.check_agreed(sources)
+    if hosts.is_main():
+      is_begun = bool(steps(workdir / DIRECTORY))
+      if not is_reported:
+        photo_stamps.check(workdir, sources, is_begun=is_begun)
+      _write_record(workdir / saved.FILE, record, is_begun=is_begun)
+    if embed_photos is not None and not is_reported:
       feeds = _embedded(feeds, embed_photos, colorizer, plan, options)
     result = _timed_fit(colorizer, feeds, options, plan)
     outcome = Outcome(workdir=workdir, step=int(result.state.step),
                       status=result.status, exit_code=result.exit_code)
     if result.signal is not None:
       return outcome
-    if result.status == 'was_finished' and figures_path.exists():
+    if result.status == 'was_finished' and is_reported:
       print(f'{workdir}: this run is finished at step {outcome.step}; a new '
             'work directory starts another')
       return outcome
@@ -255,16 +258,19 @@ def _run(
 def _report(workdir: pathlib.Path, record: saved.Record, colorizer: Colorizer,
             feed: Feed, options: TrainOptions, *, mean_color: np.ndarray,
             row_titles: run_report.RowTitles | None, command: str) -> None:
-  """Measures the checkpoint that stands for the run and reports it."""
+  """Measures the checkpoint that stands for the run and reports it.
+
+  All processes measure, the main one writes.
+  """
   variables = restore_variables(workdir, which=record.checkpoint)
   summary = measure(answers.of_colorizer(
       colorizer, image_size=options.image_size,
       num_proposals=options.num_proposals, mean_color=mean_color),
       variables, feed)
-  run_report.write(
-      workdir, colorizer, variables, feed, summary,
+  hosts.on_main(lambda: run_report.write(
+      workdir, colorizer, variables, feed.whole(), summary,
       num_proposals=options.num_proposals, num_photos=options.report_photos,
-      row_titles=row_titles, command=command)
+      row_titles=row_titles, command=command))
 
 
 def _say_all_exclusions(feeds: _Feeds) -> None:
@@ -334,7 +340,7 @@ def _timed_fit(colorizer: Colorizer, feeds: _Feeds, options: TrainOptions,
 
   first, begin, cpu = last(), time.monotonic(), time.process_time()
   result = _fit(colorizer, feeds, options, plan)
-  if last() > first:
+  if last() > first and hosts.is_main():
     path = workdir / SESSIONS_FILE
     before = files.read_text(path) if path.exists() else ''
     line = json.dumps({
@@ -363,6 +369,8 @@ def _open_feeds(options: TrainOptions,
                 regions: region_sources.RegionSource | None,
                 eval_regions: region_sources.RegionSource | None) -> _Feeds:
   """All photographs of a run; UserError where one set has none to show."""
+  parallel.check_batch_size(options.batch_size)
+
   def opened(name: str, *, train: bool) -> Screen:
     photos = open_photos(getattr(options, name), options.photos, train=train)
     try:
@@ -374,7 +382,8 @@ def _open_feeds(options: TrainOptions,
   def feed(photos: Screen, regions: region_sources.RegionSource | None) -> Feed:
     return Feed(photos=photos, options=options.photos, regions=regions,
                 batch_size=options.batch_size, image_size=options.image_size,
-                seed=options.seed, crop_scale=options.crop_scale)
+                seed=options.seed, crop_scale=options.crop_scale,
+                shard=hosts.shard())
 
   train = feed(opened('data', train=True), regions)
   validation = feed(opened('eval_data', train=False), eval_regions or regions)
@@ -397,8 +406,9 @@ def _embedded(feeds: _Feeds, embed_photos: EmbedPhotos, colorizer: Colorizer,
                if steps(workdir / DIRECTORY) else plan.variables)
 
   def embedded(feed: Feed, data: str) -> Feed:
-    return dataclasses.replace(feed, embeddings=embed_photos(
-        colorizer, variables, feed.photos, data, workdir))
+    return dataclasses.replace(feed, embeddings=hosts.main_first(
+        lambda: embed_photos(colorizer, variables, feed.photos, data,
+                             workdir)))
 
   return dataclasses.replace(
       feeds, train=embedded(feeds.train, options.data),

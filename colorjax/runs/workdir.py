@@ -10,10 +10,12 @@ import errno
 import fcntl
 import os
 import pathlib
+import secrets
+import time
 from collections.abc import Collection, Iterator
 from typing import IO
 
-from colorjax import files
+from colorjax import files, hosts
 from colorjax.errors import UserError
 from colorjax.training import checkpoint
 
@@ -24,6 +26,7 @@ METRICS = 'metrics.jsonl'
 """Name of the file of figures inside a work directory."""
 
 _LOCK = '.lock'
+_SHOWN_SECONDS = 30.0  # what a network file system may take to show a file
 
 
 class WorkdirError(UserError):
@@ -39,7 +42,9 @@ def claim_workdir(
 ) -> Iterator[pathlib.Path]:
   """Holds a work directory for this process and this configuration.
 
-  The lock is the kernel's: it ends with the process, however that dies.
+  The lock is the kernel's: it ends with the process, however that dies. Of
+  several connected processes, all of which have to call this, the main one
+  holds the directory and writes `flags.txt`.
 
   Args:
     workdir: made if it does not exist.
@@ -53,9 +58,26 @@ def claim_workdir(
 
   Raises:
     WorkdirError: another process is training there, the values recorded there
-      differ (nothing is changed then), or it cannot be written.
+      differ (nothing is changed then), it cannot be written, or the processes
+      do not see the same directory.
+    UserError: the processes were told different values.
   """
   workdir = pathlib.Path(workdir)
+  if hosts.count() > 1:
+    hosts.check_agreed(
+        {name: value for name, value in _parse(text)[0].items()
+         if name not in harmless or name == 'workdir'},
+        'start all processes of a run with the same values')
+  with (_claimed(workdir, text, harmless) if hosts.is_main()
+        else contextlib.nullcontext()):
+    _check_shared(workdir)
+    yield workdir
+
+
+@contextlib.contextmanager
+def _claimed(workdir: pathlib.Path, text: str, harmless: Collection[str]
+             ) -> Iterator[None]:
+  """Holds the directory for this process, with `flags.txt` written."""
   try:
     workdir.mkdir(parents=True, exist_ok=True)
     lock = (workdir / _LOCK).open('a+')
@@ -68,7 +90,30 @@ def claim_workdir(
     except OSError as error:
       raise _cannot_write(workdir, error) from error
     files.write_text(workdir / FLAGS, text)
-    yield workdir
+    yield
+
+
+def _check_shared(workdir: pathlib.Path) -> None:
+  """WorkdirError where a process does not see what the main one writes."""
+  if hosts.count() == 1:
+    return
+  token = hosts.on_main(lambda: secrets.token_hex(8))
+  path = workdir / f'.{token}.shared'
+  if hosts.is_main():
+    files.write_text(path, token)
+  hosts.barrier('a file to be seen')
+  end = time.monotonic() + _SHOWN_SECONDS
+  while not (is_seen := path.exists()) and time.monotonic() < end:
+    time.sleep(0.1)
+  blind = [str(number) for number, sees in enumerate(hosts.gather(is_seen))
+           if not sees]
+  if hosts.is_main():
+    path.unlink(missing_ok=True)
+  if blind:
+    raise WorkdirError(
+        f'workdir={workdir} is not one directory for all processes: what '
+        f'process 0 writes there, process {", ".join(blind)} does not see; '
+        'choose one on a file system that all share')
 
 
 def _acquire(lock: IO[str], workdir: pathlib.Path) -> None:
@@ -78,7 +123,9 @@ def _acquire(lock: IO[str], workdir: pathlib.Path) -> None:
     lock.seek(0)
     raise WorkdirError(
         f'process {lock.read().strip() or "unknown"} is training in {workdir}: '
-        'wait for it, or choose another work directory') from None
+        'wait for it, or choose another work directory; processes of one run '
+        'are told of each other by coordinator_address, num_processes and '
+        'process_id') from None
   except OSError as error:
     if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
       raise _cannot_write(workdir, error) from error

@@ -95,7 +95,7 @@ class Checkpoints:
       host: Mapping[str, Any],
       *,
       value: float | None = None,
-  ) -> pathlib.Path:
+  ) -> pathlib.Path | None:
     """Copies a state to the host and begins to write it; returns at once.
 
     Args:
@@ -222,6 +222,21 @@ class Checkpoints:
     for step in self._values.keys() - {*last, _best(self._values)}:
       shutil.rmtree(self._delete(self._path(step)))
       del self._values[step]
+
+
+class NoCheckpoints(Checkpoints):
+  """The checkpoints of a process that writes none."""
+
+  def __init__(self):
+    """Touches no file."""
+    self._thread = self._error = None
+
+  def save(self, step: int, state: Any, host: Mapping[str, Any], *,
+           value: float | None = None) -> None:
+    """Nothing."""
+
+  def restore_latest(self, like: Tree) -> None:
+    """None: the main process has them."""
 
 
 def steps(directory: pathlib.Path) -> list[int]:

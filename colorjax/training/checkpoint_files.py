@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from colorjax import hosts
 from colorjax.errors import UserError
 
 Tree = TypeVar('Tree')
@@ -191,7 +192,15 @@ def _checkpointer() -> ocp.Checkpointer:
   # Orbax tells some forty lines a checkpoint to absl's logger, which scripts
   # under absl.app print. What matters it raises.
   logging.getLogger('absl').addFilter(_is_not_of_orbax)
-  return ocp.Checkpointer(ocp.CompositeCheckpointHandler())
+  # With several processes Orbax would have all of them save together.
+  alone = ocp.options.MultiprocessingOptions(
+      primary_host=hosts.index(), active_processes={hosts.index()},
+      barrier_sync_key_prefix=f'process{hosts.index()}')
+  return ocp.Checkpointer(
+      ocp.CompositeCheckpointHandler(
+          composite_options=ocp.CompositeOptions(
+              multiprocessing_options=alone)),
+      multiprocessing_options=alone)
 
 
 def _is_not_of_orbax(record: logging.LogRecord) -> bool:

@@ -231,3 +231,27 @@ class RunLog:
     self._away += away
     if self._since is not None:
       self._since += away
+
+
+class NoLog(RunLog):
+  """The log of a process that writes nothing; it knows the speed."""
+
+  def __init__(self):
+    """Opens nothing."""
+    self._stack = contextlib.ExitStack()
+    self._since = None
+    self._stepping = self._last = self._away = 0.0
+    self._recent = collections.deque(maxlen=_RECENT)
+
+  def advance(self, step: int, num_images: int) -> None:
+    """Nothing."""
+
+  def train(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Nothing."""
+
+  def evaluation(
+      self, step: int, split: str, metrics: Mapping[str, float]) -> None:
+    """Nothing."""
+
+  def images(self, step: int, grids: Mapping[str, np.ndarray]) -> None:
+    """Nothing."""

@@ -1,0 +1,581 @@
+"""Several processes that train or measure as one, on one machine or on many.
+
+Each process has devices of its own and reads its own share of every batch.
+Process 0, the main process, writes all files and prints what there is to say.
+Without a connection there is one process, and everything here is a plain call.
+
+JAX's distributed runtime connects the processes. When one of them is gone it
+ends the others, some by an exception and some by an abort inside XLA. Here both
+become one line and an exit code that says whether the same command would do.
+"""
+
+import contextlib
+import ctypes
+import dataclasses
+import io
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn, TypeVar
+
+import jax
+import numpy as np
+from jax._src import distributed
+from jax.experimental import multihost_utils
+
+from colorjax.errors import UserError
+
+EXIT_LOST = 75
+"""Exit code where another process was lost: EX_TEMPFAIL of sysexits.h.
+
+The run itself has done nothing wrong: the same command goes on."""
+
+HEARTBEAT_SECONDS = 25
+"""A process that is silent for so long counts as lost."""
+
+CONNECT_SECONDS = 300
+"""How long processes wait for each other at the start."""
+
+_ENDED = 'colorjax/ended'  # of JAX's key-value store: who ended first, and why
+_LOOK_SECONDS = 0.5  # between two looks at it
+
+Value = TypeVar('Value')
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Meeting:
+  """Which process this is, and where the processes of a run meet.
+
+  Attributes:
+    num_processes: how many there are.
+    process_id: which one this is, from 0.
+    coordinator_address: 'HOST:PORT' of process 0, where it listens; None lets
+      JAX find it out from SLURM or Open MPI.
+    local_devices: numbers of the GPUs of this process; none for all that it
+      sees.
+  """
+  num_processes: int
+  process_id: int
+  coordinator_address: str | None = None
+  local_devices: Sequence[int] = ()
+
+  def __str__(self) -> str:
+    """As errors name it."""
+    return f'process {self.process_id} of {self.num_processes}'
+
+
+def index() -> int:
+  """The number of this process, from 0."""
+  return jax.process_index()
+
+
+def count() -> int:
+  """The number of processes."""
+  return jax.process_count()
+
+
+def shard() -> tuple[int, int]:
+  """The part of each global batch that this process reads: (which, of)."""
+  return index(), count()
+
+
+def is_main() -> bool:
+  """Whether this is the process that writes files and prints."""
+  return index() == 0
+
+
+def barrier(name: str) -> None:
+  """Waits until all processes are here.
+
+  Args:
+    name: the same on all processes.
+  """
+  if count() > 1:
+    multihost_utils.sync_global_devices(name)
+
+
+def gather_bytes(content: bytes) -> list[bytes]:
+  """What each process gives, on all processes; all have to call it.
+
+  Args:
+    content: of any length, which may differ between processes.
+
+  Returns:
+    The contents in the order of the processes.
+  """
+  if count() == 1:
+    return [content]
+  lengths = multihost_utils.process_allgather(np.array([len(content)], np.uint32))[:, 0]
+  padded = np.zeros(_rounded(int(lengths.max())), np.uint8)
+  padded[:len(content)] = np.frombuffer(content, np.uint8)
+  return [row[:length].tobytes() for row, length in zip(
+      multihost_utils.process_allgather(padded), lengths, strict=True)]
+
+
+def gather(value: Any) -> list[Any]:
+  """The JSON value of each process, on all processes; all have to call it."""
+  return [json.loads(text) for text in gather_bytes(json.dumps(value).encode())]
+
+
+def on_main(call: Callable[[], Any]) -> Any:
+  """Calls something on the main process; the others wait for it.
+
+  Args:
+    call: returns a JSON value.
+
+  Returns:
+    That value, on all processes. What `call` raises ends all processes, see
+    `connected`.
+  """
+  value = call() if is_main() else None
+  return value if count() == 1 else gather(value)[0]
+
+
+def main_first(call: Callable[[], Value]) -> Value:
+  """Calls something on the main process, then on the others.
+
+  For what the main process keeps in a file, where the others find it.
+  """
+  if is_main():
+    value = call()
+    barrier('main first')
+    return value
+  barrier('main first')
+  return call()
+
+
+def gather_rows(arrays: Arrays) -> dict[str, np.ndarray]:
+  """Arrays of all processes put together; all have to call it.
+
+  Args:
+    arrays: [N, ...] by name, the same names on all processes; N may differ.
+
+  Returns:
+    Arrays [sum of N, ...] by name, those of process 0 first.
+  """
+  if count() == 1:
+    return dict(arrays)
+  with io.BytesIO() as file:
+    np.savez(file, allow_pickle=False, **arrays)
+    packed = gather_bytes(file.getvalue())
+  parts = []
+  for content in packed:
+    with np.load(io.BytesIO(content)) as part:
+      parts.append(dict(part))
+  return {name: np.concatenate([part[name] for part in parts])
+          for name in arrays}
+
+
+def from_main(arrays: Arrays) -> dict[str, np.ndarray]:
+  """The arrays of the main process, on all processes, to the last bit.
+
+  Args:
+    arrays: by name. Names, shapes and types are the same on all processes; the
+      numbers of the others do not matter.
+  """
+  if count() == 1:
+    return dict(arrays)
+  whole = b''.join(np.ascontiguousarray(x).tobytes() for x in arrays.values())
+  chunk = _rounded(min(len(whole), _CHUNK))
+  received = b''.join(
+      np.asarray(multihost_utils.broadcast_one_to_all(np.pad(part, (
+          0, chunk - len(part))))).tobytes()[:len(part)]
+      for part in (np.frombuffer(whole[i:i + chunk], np.uint8)
+                   for i in range(0, len(whole), chunk)))
+  found, place = {}, 0
+  for name, x in arrays.items():
+    found[name] = np.frombuffer(
+        received, x.dtype, x.size, place).reshape(x.shape).copy()
+    place += x.nbytes
+  return found
+
+
+_CHUNK = 1 << 26  # bytes broadcast at a time
+
+
+def _rounded(length: int) -> int:
+  """A power of two, so that few sizes are compiled."""
+  return max(1 << 10, 1 << max(length - 1, 0).bit_length())
+
+
+def check_agreed(value: Mapping[str, Any], advice: str) -> None:
+  """Refuses processes that were told different things.
+
+  Args:
+    value: JSON values by name, of this process.
+    advice: what to do, for the message.
+
+  Raises:
+    UserError: on all processes, naming what differs.
+  """
+  everyone = gather(dict(value))
+  for number, other in enumerate(everyone):
+    differing = [
+        f'{name} is {everyone[0].get(name, "not set")} for process 0 and '
+        f'{other.get(name, "not set")} for process {number}'
+        for name in sorted(everyone[0].keys() | other.keys())
+        if everyone[0].get(name) != other.get(name)]
+    if differing:
+      raise UserError(f'{"; ".join(differing)}: {advice}')
+
+
+def meeting(
+    coordinator_address: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    *,
+    environment: Mapping[str, str] = os.environ,
+) -> Meeting | None:
+  """Which process this is, as flags or a launcher say.
+
+  srun and Open MPI say it themselves, where they have started more than one
+  task; what is given here comes before what they say.
+
+  Args:
+    coordinator_address: 'HOST:PORT' of process 0.
+    num_processes: how many there are.
+    process_id: which one this is, from 0.
+    environment: variables by name.
+
+  Returns:
+    None for a process that is alone.
+
+  Raises:
+    UserError: something is missing, or the numbers do not fit.
+  """
+  launched = _launched(environment)
+  given = (coordinator_address, num_processes, process_id)
+  if launched is None and given == (None, None, None):
+    return None
+  if launched is not None:
+    size = launched.num_processes if num_processes is None else num_processes
+    number = launched.process_id if process_id is None else process_id
+  elif num_processes == 1:
+    return None
+  else:
+    missing = [name for name, value in (
+        ('coordinator_address', coordinator_address),
+        ('num_processes', num_processes), ('process_id', process_id))
+               if value is None]
+    if missing:
+      raise UserError(
+          f'{" and ".join(missing)} is missing: a process that is one of '
+          'several needs coordinator_address=HOST:PORT (where process 0 '
+          'listens), num_processes=N and process_id=0 to N - 1')
+    assert num_processes is not None
+    assert process_id is not None
+    size, number = num_processes, process_id
+  if not 0 <= number < size:
+    raise UserError(f'process_id={number}: with num_processes={size} it is '
+                    f'0 to {size - 1}')
+  if size == 1:
+    return None
+  if coordinator_address is not None:
+    _split(coordinator_address)
+  elif 'OMPI_COMM_WORLD_SIZE' in environment and (
+      'OMPI_MCA_orte_hnp_uri' not in environment):
+    raise UserError(
+        'coordinator_address is missing: this Open MPI does not say where '
+        'process 0 runs; give coordinator_address=HOST:PORT')
+  return Meeting(num_processes=size, process_id=number,
+                 coordinator_address=coordinator_address,
+                 local_devices=_own_gpus(environment))
+
+
+def _launched(environment: Mapping[str, str]) -> Meeting | None:
+  """What srun or Open MPI say about a process that is one of several."""
+  for number, size in (('SLURM_PROCID', 'SLURM_STEP_NUM_TASKS'),
+                       ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE')):
+    if int(environment.get(size, 1)) > 1 and number in environment:
+      return Meeting(num_processes=int(environment[size]),
+                     process_id=int(environment[number]))
+  return None
+
+
+def _own_gpus(environment: Mapping[str, str]) -> Sequence[int]:
+  """The GPUs of a task among those that all tasks of its machine see.
+
+  None, which stands for all, where each task sees its own.
+  """
+  if int(environment.get('SLURM_STEP_NUM_TASKS', 1)) > 1:
+    number = int(environment.get('SLURM_LOCALID', 0))
+    tasks = _tasks_on_node(environment)
+    if any(name in environment for name in (
+        'SLURM_GPUS_PER_TASK', 'SLURM_TRES_PER_TASK')):
+      return ()
+  elif int(environment.get('OMPI_COMM_WORLD_SIZE', 1)) > 1:
+    number = int(environment.get('OMPI_COMM_WORLD_LOCAL_RANK', 0))
+    tasks = int(environment.get('OMPI_COMM_WORLD_LOCAL_SIZE', 1))
+  else:
+    return ()
+  gpus = _num_gpus(environment)
+  if tasks < 2 or gpus < 2:
+    return ()
+  if gpus % tasks:
+    raise UserError(
+        f'{tasks} tasks of one machine cannot share its {gpus} GPUs evenly: '
+        'start as many tasks as there are GPUs, or one')
+  share = gpus // tasks
+  return range(number * share, (number + 1) * share)
+
+
+def _tasks_on_node(environment: Mapping[str, str]) -> int:
+  """How many tasks srun has started on this machine.
+
+  SLURM_STEP_TASKS_PER_NODE is '4', '4(x2)' or '4(x2),3': a number a machine.
+  """
+  counts: list[int] = []
+  for part in environment.get('SLURM_STEP_TASKS_PER_NODE', '1').split(','):
+    tasks, _, times = part.rstrip(')').partition('(x')
+    counts += [int(tasks)] * int(times or 1)
+  return counts[int(environment.get('SLURM_NODEID', 0)) % len(counts)]
+
+
+def _num_gpus(environment: Mapping[str, str]) -> int:
+  """NVIDIA GPUs that this process sees, without a driver being asked."""
+  visible = environment.get('CUDA_VISIBLE_DEVICES')
+  if visible is not None:
+    return len([x for x in visible.split(',') if x])
+  try:
+    return len(os.listdir('/proc/driver/nvidia/gpus'))
+  except OSError:
+    return 0
+
+
+def _split(address: str) -> tuple[str, int]:
+  """Host and port; UserError for what is no HOST:PORT."""
+  host, colon, port = address.rpartition(':')
+  if not colon or not host or not port.isdecimal() or (
+      not 0 < int(port) < 1 << 16):
+    raise UserError(f'coordinator_address={address}: HOST:PORT is meant, the '
+                    'machine of process 0 and a free port there')
+  return host.strip('[]'), int(port)
+
+
+Judge = Callable[[BaseException], tuple[str, int] | None]
+"""An exception to its line for people and the exit code, None for a bug."""
+
+
+def judge_user_errors(error: BaseException) -> tuple[str, int] | None:
+  """A `UserError` is its message and exit code 2."""
+  return (f'error: {error}', 2) if isinstance(error, UserError) else None
+
+
+@contextlib.contextmanager
+def connected(where: Meeting, *, judge: Judge = judge_user_errors,
+              seconds: int = CONNECT_SECONDS) -> Iterator[None]:
+  """Runs the block as one of several processes that end together.
+
+  It has to begin before JAX uses a device. On processes other than the main
+  one nothing is printed to stdout.
+
+  Whatever the block raises ends this process here, and soon all others: waiting
+  for them would be in vain, they may be in the middle of a step. They end with
+  the same line and exit code, and with EXIT_LOST where a process has been
+  killed or cannot be reached any more.
+
+  Args:
+    where: which process this is.
+    judge: what an exception of the block means.
+    seconds: how long to wait for the other processes at the start.
+  """
+  watch = _Watch(where, judge)
+  try:
+    _connect(where, watch, seconds)
+    with contextlib.ExitStack() as stack:
+      if where.process_id:
+        stack.enter_context(contextlib.redirect_stdout(
+            stack.enter_context(open(os.devnull, 'w'))))
+      yield
+    barrier('the end')
+  except BaseException as error:
+    watch.leave(error)
+  watch.close()
+  jax.distributed.shutdown()
+
+
+def _connect(where: Meeting, watch: '_Watch', seconds: int) -> None:
+  """Connects the processes; UserError where they cannot be."""
+  jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+  # It would catch SIGTERM, which ends training in a way of its own.
+  jax.config.update('jax_enable_preemption_service', False)
+  address = where.coordinator_address
+  if address is not None:
+    _try_address(address, where, seconds)
+  watch.phase = (
+      f'{where}: not all processes came together within {seconds} s at '
+      f'{address or "the coordinator"}: start all {where.num_processes}, with '
+      'the same coordinator_address and num_processes and a process_id each')
+  jax.distributed.initialize(
+      address, where.num_processes, where.process_id,
+      local_device_ids=list(where.local_devices),
+      cluster_detection_method='deactivate' if address else None,
+      initialization_timeout=seconds,
+      heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+  watch.start()
+  devices = gather(jax.local_device_count())
+  if len(set(devices)) > 1:
+    raise UserError(
+        f'the processes have {", ".join(map(str, devices))} devices: each '
+        'needs the same number')
+
+
+def _try_address(address: str, where: Meeting, seconds: int) -> None:
+  """Waits for the coordinator; UserError where it does not come.
+
+  JAX itself would abort the process.
+  """
+  host, port = _split(address)
+  if not where.process_id:
+    try:
+      family = socket.AF_INET6 if socket.has_ipv6 else socket.AF_INET
+      with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(('', port))
+    except OSError as error:
+      raise UserError(
+          f'coordinator_address={address}: process 0 cannot listen at port '
+          f'{port}: {error.strerror}; choose a free one') from error
+    return
+  end, reason = time.monotonic() + seconds, ''
+  while time.monotonic() < end:
+    try:
+      socket.create_connection((host, port), timeout=5).close()
+      return
+    except OSError as error:
+      reason = error.strerror or str(error)
+    time.sleep(0.2)
+  raise UserError(
+      f'coordinator_address={address}: {where} found no process 0 there within '
+      f'{seconds} s ({reason}): start it, and look at host and port')
+
+
+class _Watch:
+  """Ends this process when another one has ended."""
+
+  def __init__(self, where: Meeting, judge: Judge):
+    """Nothing is watched before `start`.
+
+    Args:
+      where: which process this is.
+      judge: what an exception means.
+    """
+    self._where = where
+    self._judge = judge
+    self._over = threading.Event()
+    self._thread = threading.Thread(
+        target=self._look, name='hosts', daemon=True)
+    self._leaving = threading.Lock()
+    self.phase = ''
+    # XLA ends a process that has lost the others by abort(), from a thread of
+    # its own; Python's signal handlers would not run.
+    self._handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(self._aborted)
+    self._set_handler = ctypes.CDLL(None).signal
+    self._set_handler.argtypes = [ctypes.c_int, ctypes.c_void_p]
+    self._set_handler.restype = ctypes.c_void_p
+    self._before = self._set_handler(
+        signal.SIGABRT, ctypes.cast(self._handler, ctypes.c_void_p))
+
+  def start(self) -> None:
+    """Begins to watch, once the processes are connected."""
+    self.phase = (
+        f'{self._where}: another process has been killed or cannot be reached; '
+        'the same command on all goes on from the last checkpoint')
+    self._thread.start()
+
+  def close(self) -> None:
+    """Ends watching."""
+    self._over.set()
+    self._thread.join()
+    self._set_handler(signal.SIGABRT, self._before)
+
+  def leave(self, error: BaseException) -> NoReturn:
+    """Ends this process because of an exception, and all others with it."""
+    self._over.set()
+    if isinstance(error, SystemExit) and not error.code:
+      self._exit(0)
+    judged = self._judge(error)
+    if judged is None and _is_of_connection(error):
+      # The one that ended first may have said why.
+      ended = self._ended(seconds=3.0)
+      judged = ended or (f'error: {self.phase}', EXIT_LOST)
+    elif judged is None:
+      traceback.print_exception(error)
+      judged = (f'{type(error).__name__}: {error}'.splitlines()[0], 1)
+      self._publish(judged)
+      self._exit(judged[1])
+    else:
+      self._publish(judged)
+    self._say_and_exit(*judged)
+
+  def _publish(self, judged: tuple[str, int]) -> None:
+    """Tells the others why this process ends, and lets them hear it."""
+    client = distributed.global_state.client
+    if client is None:
+      return
+    with contextlib.suppress(Exception):  # Another one has ended before.
+      client.key_value_set(_ENDED, json.dumps(
+          {'process': self._where.process_id, 'line': judged[0],
+           'code': judged[1]}))
+    if not self._where.process_id:
+      time.sleep(4 * _LOOK_SECONDS)  # What they ask ends with this process.
+
+  def _ended(self, seconds: float = 0.0) -> tuple[str, int] | None:
+    """Line and exit code of the process that ended first; None if none has."""
+    end = time.monotonic() + seconds
+    while True:
+      client = distributed.global_state.client
+      found = dict(client.key_value_dir_get('colorjax')) if client else {}
+      if _ENDED in found:
+        told = json.loads(found[_ENDED])
+        if told['process'] == self._where.process_id:
+          return told['line'], told['code']
+        return (f'process {told["process"]} of {self._where.num_processes} '
+                f'ended: {told["line"]}', told['code'])
+      if time.monotonic() >= end:
+        return None
+      time.sleep(_LOOK_SECONDS)
+
+  def _look(self) -> None:
+    while not self._over.wait(_LOOK_SECONDS):
+      try:
+        ended = self._ended()
+      except Exception:  # The coordinator does not answer.
+        ended = f'error: {self.phase}', EXIT_LOST
+      if ended and not self._over.is_set():
+        self._say_and_exit(*ended)
+
+  def _aborted(self, number: int) -> None:
+    del number
+    self._say_and_exit(f'error: {self.phase}', EXIT_LOST)
+
+  def _say_and_exit(self, line: str, code: int) -> NoReturn:
+    with self._leaving:  # One line, whichever way it is noticed.
+      with contextlib.suppress(OSError, ValueError):
+        print(' '.join(line.splitlines()), file=sys.stderr, flush=True)
+      self._exit(code)
+
+  def _exit(self, code: int) -> NoReturn:
+    """Without clean-up, which would wait for the other processes."""
+    for stream in (sys.stdout, sys.stderr):
+      with contextlib.suppress(OSError, ValueError):
+        stream.flush()
+    os._exit(code)
+
+
+def _is_of_connection(error: BaseException) -> bool:
+  """Whether an exception of JAX says that another process is gone."""
+  if not isinstance(error, jax.errors.JaxRuntimeError):
+    return False
+  text = str(error)
+  return any(word in text for word in (
+      'Gloo', 'gloo', 'NCCL', 'UNAVAILABLE', 'DEADLINE_EXCEEDED', 'ABORTED',
+      'CANCELLED', 'coordination', 'onnection'))
