@@ -113,7 +113,8 @@ def gather_bytes(content: bytes) -> list[bytes]:
   """
   if count() == 1:
     return [content]
-  lengths = multihost_utils.process_allgather(np.array([len(content)], np.uint32))[:, 0]
+  lengths = multihost_utils.process_allgather(
+      np.array(len(content), np.uint32))
   padded = np.zeros(_rounded(int(lengths.max())), np.uint8)
   padded[:len(content)] = np.frombuffer(content, np.uint8)
   return [row[:length].tobytes() for row, length in zip(
