@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from colorjax import files
+from colorjax import files, hosts, parallel
 from colorjax.data import embeddings, screening
 from colorjax.data.progress import Progress
 from colorjax.data.screening import Screen
@@ -75,12 +75,13 @@ def evaluate(options: EvaluateOptions, *, settings: str | None = None,
       to another evaluation, or cannot be written; a finished evaluation is of
       photographs, pictures or weights that have changed since.
   """
+  parallel.check_batch_size(options.batch_size)
   judged = subject.judged(options)
   networks = subject.networks(options)
   photos = subject.photographs(options, judged)
   train = _train_photographs(options)
   workdir = pathlib.Path(options.workdir).expanduser()
-  is_finished = (workdir / result.METRICS_FILE).exists()
+  is_finished = hosts.on_main((workdir / result.METRICS_FILE).exists)
   harmless = _HARMLESS if is_finished else _HARMLESS | _APPLIED_LAST
   if settings is None:
     settings = ''.join(_lines(options))
@@ -93,8 +94,12 @@ def evaluate(options: EvaluateOptions, *, settings: str | None = None,
       print(f'{workdir}: this evaluation is finished; a new workdir starts '
             'another')
       return result.load(workdir)
-    _begin(workdir, weights)
+    if hosts.is_main():
+      _begin(workdir, weights)
     measured = _measure(workdir / _PARTS, judged, photos, networks, options)
+    if not hosts.is_main():
+      hosts.barrier('reported')
+      return result.load(workdir)
     pairs = None if train is None else near_duplicates.find(
         photos.photos, train, num_threads=options.photos.num_threads)
     if options.drop_near_duplicates:
@@ -111,6 +116,7 @@ def evaluate(options: EvaluateOptions, *, settings: str | None = None,
     result.write(workdir, finished)
     evaluation_report.say(workdir, finished, written)
     _say_missing_networks(networks)
+    hosts.barrier('reported')
   return finished
 
 
@@ -195,11 +201,17 @@ def _ranges(photos: Photographs) -> list[range]:
 def _measure(folder: pathlib.Path, judged: Judged, photos: Photographs,
              networks: Mapping[str, Any], options: EvaluateOptions
              ) -> dict[str, np.ndarray]:
-  """Statistics of all photographs, 'index', 'digest' and 'source_chroma'."""
+  """Statistics of all photographs, 'index', 'digest' and 'source_chroma'.
+
+  Of several processes, the main one; the others return {}.
+  """
   size = photos.photos.source.size
+  writes = hosts.is_main()
   parts = {indices: _kept(folder, photos, indices)
-           for indices in _ranges(photos)}
-  missing = [indices for indices, part in parts.items() if part is None]
+           for indices in _ranges(photos)} if writes else {}
+  missing = [range(*bounds) for bounds in hosts.on_main(
+      lambda: [(indices.start, indices.stop)
+               for indices, part in parts.items() if part is None])]
   if missing:
     measure = measuring.compiled(
         judged.answer, judged.variables, networks,
@@ -208,9 +220,14 @@ def _measure(folder: pathlib.Path, judged: Judged, photos: Photographs,
                         done=size - sum(map(len, missing)))
     for indices in missing:
       stamp = photos.stamp(indices)
-      with photos.batches(indices, options.batch_size) as stream:
+      with photos.batches(indices, options.batch_size,
+                          shard=hosts.shard()) as stream:
         part = measuring.collect(
-            lambda batch: _measured(measure, batch, progress), stream)
+            lambda batch: _measured(measure, batch, progress), stream,
+            shared=hosts.count() > 1)
+      photographs.gather_exclusions(photos.photos)
+      if not writes:
+        continue
       excluded = photos.photos.exclusions.by_index()
       part[_LEFT_OUT] = np.array(
           [excluded[i].reason for i in indices if i in excluded], str)
@@ -219,7 +236,7 @@ def _measure(folder: pathlib.Path, judged: Judged, photos: Photographs,
       parts[indices] = part
     progress.finish(size)
   return _joined([part for part in parts.values() if part is not None],
-                 options.data)
+                 options.data) if writes else {}
 
 
 def _kept(folder: pathlib.Path, photos: Photographs, indices: range
@@ -258,7 +275,7 @@ def _joined(parts: Sequence[Mapping[str, np.ndarray]], data: str
 
 def _measured(measure: measuring.Measure, batch: Mapping[str, np.ndarray],
               progress: Progress) -> dict[str, Any]:
-  progress.add(int(batch['padding_mask'].sum()))
+  progress.add(int(batch['padding_mask'].sum()) * hosts.count())
   measured = dict(jax.device_get(measure(batch)))
   if 'picture' in batch:
     measured[_LIGHTNESS] = jax.device_get(

@@ -66,18 +66,22 @@ def open_photos(text: str, options: PhotoOptions, *, train: bool) -> Screen:
 
 
 def say_exclusions(photos: Screen, name: str) -> None:
-  """Prints how many of the photographs were left out, and which.
-
-  Those of all processes; each knows of those that it has read.
-  """
-  found = hosts.gather([
-      [number, dataclasses.astuple(one)]
-      for number, one in photos.exclusions.by_index().items()])
-  for number, values in (pair for one in found for pair in one):
-    photos.exclusions.add(number, Exclusion(*values))
+  """Prints how many of the photographs were left out, and which."""
   if photos.exclusions:
     print(f'{name}: {len(photos.exclusions)} photographs left out')
     print('\n'.join(photos.exclusions.lines(most=20)))
+
+
+def gather_exclusions(photos: Screen) -> None:
+  """Tells each process what the others have left out; all have to call it.
+
+  Each has read only its share.
+  """
+  for found in hosts.gather([
+      [number, dataclasses.astuple(one)]
+      for number, one in photos.exclusions.by_index().items()]):
+    for number, values in found:
+      photos.exclusions.add(number, Exclusion(*values))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

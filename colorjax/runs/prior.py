@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import tqdm
 
-from colorjax import color, files, quantize, resample
+from colorjax import color, files, hosts, quantize, resample
 from colorjax.data.screening import Screen
 from colorjax.errors import UserError
 from colorjax.runs import photographs
@@ -142,6 +142,8 @@ def kept(path: pathlib.Path, data: str, photos: PhotoOptions, **how: Any
          ) -> Prior:
   """The prior in a file; it is measured and written where it is not there.
 
+  Several processes all have to call it; the main one measures.
+
   Args:
     path: the file.
     data: see `measure`.
@@ -151,6 +153,12 @@ def kept(path: pathlib.Path, data: str, photos: PhotoOptions, **how: Any
   Raises:
     UserError: as `measure`; or the file is there and was measured otherwise.
   """
+  return Prior(**hosts.on_main(
+      lambda: dataclasses.asdict(_kept(path, data, photos, **how))))
+
+
+def _kept(path: pathlib.Path, data: str, photos: PhotoOptions, **how: Any
+          ) -> Prior:
   if path.exists():
     found = read(path)
     differing = differences(found, data=data, **how)

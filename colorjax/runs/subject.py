@@ -134,11 +134,17 @@ class Photographs:
   options: PhotoOptions
   paired: pairing.PairedOutputs | None = None
 
-  def batches(self, indices: range | list[int], batch_size: int
-              ) -> BatchStream:
-    """Some photographs in batches, with 'picture' where pictures are judged."""
+  def batches(self, indices: range | list[int], batch_size: int, *,
+              shard: tuple[int, int] = (0, 1)) -> BatchStream:
+    """Some photographs in batches, with 'picture' where pictures are judged.
+
+    Args:
+      indices: which photographs.
+      batch_size: photographs in a batch, over all shards.
+      shard: (which, of how many): the part of each batch that is wanted.
+    """
     stream = pipeline.eval_stream(
-        self.photos, batch_size=batch_size, indices=indices,
+        self.photos, batch_size=batch_size, indices=indices, shard=shard,
         image_size=self.protocol.image_size, fit=self.protocol.fit,
         engine=self.options.engine, num_threads=self.options.num_threads)
     if self.paired is None:

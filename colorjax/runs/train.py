@@ -27,6 +27,7 @@ from colorjax.runs import photo_stamps, pretrained, run_report
 from colorjax.runs.options import HARMLESS, Optimizing, TrainOptions, text_of
 from colorjax.runs.photographs import (
   Feed,
+  gather_exclusions,
   measure,
   open_photos,
   say_exclusions,
@@ -279,6 +280,7 @@ def _say_all_exclusions(feeds: _Feeds) -> None:
   for field in dataclasses.fields(feeds):
     photos = getattr(feeds, field.name).photos
     if not any(photos is other for other in said):
+      gather_exclusions(photos)
       say_exclusions(photos, field.name)
       said.append(photos)
 

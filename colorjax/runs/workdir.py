@@ -25,6 +25,10 @@ FLAGS = 'flags.txt'
 METRICS = 'metrics.jsonl'
 """Name of the file of figures inside a work directory."""
 
+# Values that may differ between the processes of one run.
+_OF_A_MACHINE = frozenset({
+    'data_dir', 'embedding_dir', 'engine', 'num_threads'})
+
 _LOCK = '.lock'
 _SHOWN_SECONDS = 30.0  # what a network file system may take to show a file
 
@@ -66,7 +70,7 @@ def claim_workdir(
   if hosts.count() > 1:
     hosts.check_agreed(
         {name: value for name, value in _parse(text)[0].items()
-         if name not in harmless or name == 'workdir'},
+         if name not in _OF_A_MACHINE},
         'start all processes of a run with the same values')
   with (_claimed(workdir, text, harmless) if hosts.is_main()
         else contextlib.nullcontext()):
