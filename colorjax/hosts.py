@@ -475,7 +475,7 @@ class _Watch:
     self._thread = threading.Thread(
         target=self._look, name='hosts', daemon=True)
     self._leaving = threading.Lock()
-    self.phase = ''
+    self.phase, self._code = '', 2
     # XLA ends a process that has lost the others by abort(), from a thread of
     # its own; Python's signal handlers would not run.
     self._handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(self._aborted)
@@ -490,6 +490,7 @@ class _Watch:
     self.phase = (
         f'{self._where}: another process has been killed or cannot be reached; '
         'the same command on all goes on from the last checkpoint')
+    self._code = EXIT_LOST
     self._thread.start()
 
   def close(self) -> None:
@@ -506,8 +507,9 @@ class _Watch:
     judged = self._judge(error)
     if judged is None and _is_of_connection(error):
       # The one that ended first may have said why.
-      ended = self._ended(seconds=3.0)
-      judged = ended or (f'error: {self.phase}', EXIT_LOST)
+      judged = f'error: {self.phase}', self._code
+      with contextlib.suppress(Exception):  # It may be out of reach.
+        judged = self._ended(seconds=3.0) or judged
     elif judged is None:
       traceback.print_exception(error)
       judged = (f'{type(error).__name__}: {error}'.splitlines()[0], 1)
@@ -556,7 +558,7 @@ class _Watch:
 
   def _aborted(self, number: int) -> None:
     del number
-    self._say_and_exit(f'error: {self.phase}', EXIT_LOST)
+    self._say_and_exit(f'error: {self.phase}', self._code)
 
   def _say_and_exit(self, line: str, code: int) -> NoReturn:
     with self._leaving:  # One line, whichever way it is noticed.

@@ -27,7 +27,7 @@ NUM_STEPS = 40
 # The default mixture, its dropout included, in small.
 TINY = [
     f'--num_steps={NUM_STEPS}', '--batch_size=8', '--image_size=16',
-    '--filters=16', '--filters=16', '--prior_width=8', '--num_components=2',
+    '--filters=16', '--prior_width=8', '--num_components=2',
     '--num_proposals=2', '--report_photos=2', '--optimizer=sgd',
     '--learning_rate=0.01', '--warmup_steps=1', '--log_every=1',
     '--eval_every=20', '--checkpoint_every=5', '--keep_checkpoints=20']
@@ -62,7 +62,9 @@ class Run:
       *command: the script and its flags.
     """
     port = _free_port()
-    self.files = [tempfile.TemporaryFile('w+') for _ in range(count)]
+    self.files = [
+        tempfile.TemporaryFile('w+')  # noqa: SIM115
+        for _ in range(count)]
     self.processes = []
     devices = 2 if count > 1 else 1
     for i, file in enumerate(self.files):
@@ -233,6 +235,66 @@ def test_a_run_survives_signals_kills_and_other_numbers_of_processes(
   assert codes == [0], said
   assert 'going on from step' in said[0]
   _assert_same_run(workdir, trained[1])
+
+
+def _meet(folder, what, process_ids=(0, 1)):
+  """Processes of `hosts_problem.py`, each in a directory of its own."""
+  address = f'127.0.0.1:{_free_port()}'
+  processes = {}
+  for i in process_ids:
+    (folder / f'{what}{i}').mkdir()
+    processes[i] = subprocess.Popen(
+        [sys.executable, '-u', str(ROOT / 'tests/hosts_problem.py'), address,
+         str(i), what], cwd=folder / f'{what}{i}', text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, 'PYTHONPATH': str(ROOT), 'JAX_PLATFORMS': 'cpu'})
+  return processes
+
+
+def test_what_processes_say_to_each_other_and_how_one_ends_all(tmp_path):
+  processes = _meet(tmp_path, 'exchange')
+  said = {i: process.communicate(timeout=100)
+          for i, process in processes.items()}
+  assert [p.returncode for p in processes.values()] == [2, 2], said
+  assert said[0][1].splitlines()[-1] == (
+      'process 1 of 2 ended: error: the disk is full')
+  assert said[1][1].splitlines()[-1] == 'error: the disk is full'
+  assert 'said by 0' in said[0][0]
+  assert 'said by' not in said[1][0]  # Only the main process speaks.
+
+
+def test_processes_that_do_not_meet_say_so(tmp_path):
+  """A coordinator that is not there, and a process that never arrives."""
+  processes = _meet(tmp_path, 'alone', [1])
+  _, said = processes[1].communicate(timeout=100)
+  assert processes[1].returncode == 2, said
+  assert 'found no process 0 there within 5 s' in said
+  assert len(said.splitlines()) == 1
+
+  (tmp_path / 'alone1').rmdir()
+  processes = _meet(tmp_path, 'alone', [0])
+  _, said = processes[0].communicate(timeout=100)
+  assert processes[0].returncode == 2, said
+  assert said.splitlines()[-1].startswith(
+      'error: process 0 of 2: not all processes came together within 5 s')
+
+
+@pytest.mark.parametrize('stopped', [0, 1])
+def test_a_machine_that_falls_silent_ends_the_others(tmp_path, stopped):
+  processes = _meet(tmp_path, 'wait')
+  assert 'begun' in processes[0].stdout.read(200)
+  processes[stopped].send_signal(signal.SIGSTOP)
+  begin = time.monotonic()
+  other = processes[1 - stopped]
+  try:
+    _, said = other.communicate(timeout=100)
+  finally:
+    processes[stopped].kill()
+    processes[stopped].communicate()
+  assert time.monotonic() - begin < 60
+  assert other.returncode == hosts.EXIT_LOST, said
+  assert 'another process has been killed or cannot be reached' in (
+      said.splitlines()[-1])
 
 
 @pytest.mark.parametrize('count', [2, 4])
