@@ -15,6 +15,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -575,10 +576,14 @@ class _Watch:
 
 
 def _is_of_connection(error: BaseException) -> bool:
-  """Whether an exception of JAX says that another process is gone."""
-  if not isinstance(error, jax.errors.JaxRuntimeError):
-    return False
-  text = str(error)
-  return any(word in text for word in (
-      'Gloo', 'gloo', 'NCCL', 'UNAVAILABLE', 'DEADLINE_EXCEEDED', 'ABORTED',
-      'CANCELLED', 'coordination', 'onnection'))
+  """Whether an exception of JAX says that another process is gone.
+
+  XLA raises a JaxRuntimeError where it waits for a step, and a ValueError where
+  it begins one.
+  """
+  return isinstance(error, RuntimeError | ValueError) and bool(
+      _CONNECTION.search(str(error)))
+
+
+_CONNECTION = re.compile(
+    r'Gloo|NCCL|oordination|^(UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED)')
