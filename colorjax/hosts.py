@@ -30,6 +30,7 @@ import numpy as np
 from jax._src import distributed
 from jax.experimental import multihost_utils
 
+from colorjax import parallel
 from colorjax.errors import UserError
 
 EXIT_LOST = 75
@@ -423,7 +424,7 @@ def _connect(where: Meeting, watch: '_Watch', seconds: int) -> None:
       initialization_timeout=seconds,
       heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
   watch.start()
-  devices = gather(jax.local_device_count())
+  devices = gather(parallel.num_local_devices())
   if len(set(devices)) > 1:
     raise UserError(
         f'the processes have {", ".join(map(str, devices))} devices: each '

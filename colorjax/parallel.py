@@ -55,6 +55,11 @@ def shard_batch(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
           for name, x in batch.items()}
 
 
+def num_local_devices() -> int:
+  """Number of devices of this process."""
+  return jax.local_device_count()
+
+
 def check_batch_size(batch_size: int) -> None:
   """Refuses a global batch that the devices of all processes cannot share.
 

@@ -19,7 +19,7 @@ ALLOWED = {
     'colorjax.keys': set(),
     'colorjax.files': {'errors'},
     'colorjax.parallel': {'errors'},
-    'colorjax.hosts': {'errors'},
+    'colorjax.hosts': {'errors', 'parallel'},
     'colorjax.quantize': {'color'},
     'colorjax.resample': set(),
     'colorjax.propagation': set(),
