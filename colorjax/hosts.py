@@ -61,13 +61,13 @@ class Meeting:
     process_id: which one this is, from 0.
     coordinator_address: 'HOST:PORT' of process 0, where it listens; None lets
       JAX find it out from SLURM or Open MPI.
-    local_devices: numbers of the GPUs of this process; none for all that it
+    gpus: numbers of the GPUs of this process; none for all that it
       sees.
   """
   num_processes: int
   process_id: int
   coordinator_address: str | None = None
-  local_devices: Sequence[int] = ()
+  gpus: Sequence[int] = ()
 
   def __str__(self) -> str:
     """As errors name it."""
@@ -290,7 +290,7 @@ def meeting(
         'process 0 runs; give coordinator_address=HOST:PORT')
   return Meeting(num_processes=size, process_id=number,
                  coordinator_address=coordinator_address,
-                 local_devices=_own_gpus(environment))
+                 gpus=_own_gpus(environment))
 
 
 def _launched(environment: Mapping[str, str]) -> Meeting | None:
@@ -419,7 +419,7 @@ def _connect(where: Meeting, watch: '_Watch', seconds: int) -> None:
       'the same coordinator_address and num_processes and a process_id each')
   jax.distributed.initialize(
       address, where.num_processes, where.process_id,
-      local_device_ids=list(where.local_devices),
+      local_device_ids=list(where.gpus),
       cluster_detection_method='deactivate' if address else None,
       initialization_timeout=seconds,
       heartbeat_timeout_seconds=HEARTBEAT_SECONDS)

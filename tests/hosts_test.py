@@ -360,7 +360,7 @@ def test_who_a_process_is():
 ])
 def test_which_gpus_a_task_has(environment, expected):
   where = hosts.meeting(environment=environment)
-  assert list(where.local_devices) == expected
+  assert list(where.gpus) == expected
 
 
 @pytest.mark.parametrize(('given', 'environment', 'message'), [
