@@ -111,12 +111,13 @@ def _train(count, folder, workdir, *flags):
 @pytest.fixture(scope='module')
 def trained(folder, tmp_path_factory):
   """Work directories of the whole run by the number of processes."""
-  workdirs = {}
-  for count in (1, 2, 4):
-    workdirs[count] = tmp_path_factory.mktemp('trained') / str(count)
-    codes, said = _train(
-        count, folder, workdirs[count],
-        '--noreport' if count == 4 else '--report').wait()
+  workdirs = {count: tmp_path_factory.mktemp('trained') / str(count)
+              for count in (1, 2, 4)}
+  runs = {count: _train(count, folder, workdir,
+                        '--noreport' if count == 4 else '--report')
+          for count, workdir in workdirs.items()}
+  for count, run in runs.items():
+    codes, said = run.wait()
     assert codes == [0] * count, said
     # Only the main process speaks.
     for text in said[1:]:
@@ -178,16 +179,16 @@ def test_the_report_of_two_processes_is_that_of_one(trained):
   assert (trained[2] / 'report/proposals.png').exists()
 
 
-def test_an_evaluation_by_two_processes_is_that_of_one(
-    trained, folder, tmp_path):
+def test_an_evaluation_by_two_processes_is_that_of_one(folder, tmp_path):
+  runs = {count: Run(
+      count, 'experiments.evaluate', '--reference=grey',
+      f'--data=folder:{folder}', f'--workdir={tmp_path / str(count)}',
+      '--batch_size=8', '--report_photos=2', '--image_size=16')
+          for count in (1, 2)}
   figures = []
-  for count in (1, 2):
+  for count, run in runs.items():
     workdir = tmp_path / str(count)
-    codes, said = Run(
-        count, 'experiments.evaluate', f'--checkpoint={trained[1]}',
-        f'--data=folder:{folder}', f'--workdir={workdir}', '--batch_size=8',
-        '--num_proposals=2', '--num_samples=2', '--num_draws=2',
-        '--report_photos=2', '--image_size=16').wait()
+    codes, said = run.wait()
     assert codes == [0] * count, said
     figures.append(json.loads((workdir / 'metrics.json').read_text()))
     protocol = json.loads((workdir / 'protocol.json').read_text())
@@ -279,23 +280,28 @@ def test_processes_that_do_not_meet_say_so(tmp_path):
       'error: process 0 of 2: not all processes came together within 5 s')
 
 
-@pytest.mark.parametrize('stopped', [0, 1])
-def test_a_machine_that_falls_silent_ends_the_others(tmp_path, stopped):
-  processes = _meet(tmp_path, 'wait')
-  while 'begun' not in processes[0].stdout.readline():
-    assert processes[0].poll() is None
-  processes[stopped].send_signal(signal.SIGSTOP)
+def test_a_machine_that_falls_silent_ends_the_others(tmp_path):
+  """The main one, or another one; both take half a minute, hence together."""
+  pairs = {}
+  for stopped in (0, 1):
+    (tmp_path / str(stopped)).mkdir()
+    pairs[stopped] = _meet(tmp_path / str(stopped), 'wait')
+  for stopped, processes in pairs.items():
+    while 'begun' not in processes[0].stdout.readline():
+      assert processes[0].poll() is None
+    processes[stopped].send_signal(signal.SIGSTOP)
   begin = time.monotonic()
-  other = processes[1 - stopped]
-  try:
-    _, said = other.communicate(timeout=100)
-  finally:
-    processes[stopped].kill()
-    processes[stopped].communicate()
-  assert time.monotonic() - begin < 60
-  assert other.returncode == hosts.EXIT_LOST, said
-  assert 'another process has been killed or cannot be reached' in (
-      said.splitlines()[-1])
+  for stopped, processes in pairs.items():
+    other = processes[1 - stopped]
+    try:
+      _, said = other.communicate(timeout=100)
+    finally:
+      processes[stopped].kill()
+      processes[stopped].communicate()
+    assert time.monotonic() - begin < 60
+    assert other.returncode == hosts.EXIT_LOST, said
+    assert 'another process has been killed or cannot be reached' in (
+        said.splitlines()[-1])
 
 
 @pytest.mark.parametrize('count', [2, 4])
