@@ -349,6 +349,7 @@ def test_who_a_process_is():
   assert hosts.meeting(environment=OPEN_MPI) == hosts.Meeting(
       num_processes=2, process_id=1)
   # Flags come first.
+  assert hosts.meeting(None, 1, 0, environment=SLURM) is None
   assert hosts.meeting('a:1', environment=SLURM) == hosts.Meeting(
       coordinator_address='a:1', num_processes=4, process_id=3)
 
@@ -362,6 +363,8 @@ def test_who_a_process_is():
     # One task a machine has all.
     ({'CUDA_VISIBLE_DEVICES': '0,1', **SLURM,
       'SLURM_STEP_TASKS_PER_NODE': '3,1'}, []),
+    ({'CUDA_VISIBLE_DEVICES': '0,1', **SLURM, 'SLURM_NODEID': '2',
+      'SLURM_STEP_TASKS_PER_NODE': '2(x2),1'}, []),
     ({'CUDA_VISIBLE_DEVICES': '', **SLURM}, []),
 ])
 def test_which_gpus_a_task_has(environment, expected):
