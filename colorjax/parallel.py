@@ -49,6 +49,8 @@ def replicate(tree: Tree) -> Tree:
 def shard_batch(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   """Splits host arrays [B, ...] into [devices, B / devices, ...].
 
+  With several processes, B is the share of this process.
+
   Args:
     batch: arrays by name, with 'padding_mask'.
 
@@ -58,11 +60,63 @@ def shard_batch(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   devices = jax.local_device_count()
   size = len(batch['padding_mask'])
   if size % devices:
-    raise UserError(
-        f'batch_size={size} cannot be divided among the {devices} devices of '
-        f'this machine: use a multiple of {devices}')
+    check_batch_size(size * jax.process_count())
   return {name: np.asarray(x).reshape(devices, size // devices, *x.shape[1:])
           for name, x in batch.items()}
+
+
+def num_local_devices() -> int:
+  """Number of devices of this process."""
+  return jax.local_device_count()
+
+
+def check_batch_size(batch_size: int) -> None:
+  """Checks that a global batch can be divided among all devices.
+
+  Args:
+    batch_size: photographs in the global batch.
+
+  Raises:
+    UserError: it is not a multiple of the number of devices.
+  """
+  processes = jax.process_count()
+  devices = jax.local_device_count() * processes
+  if batch_size % devices:
+    whose = f'{processes} processes' if processes > 1 else 'this machine'
+    raise UserError(
+        f'batch_size={batch_size} cannot be divided among the {devices} '
+        f'devices of {whose}: use a multiple of {devices}')
+
+
+class Vote:
+  """Lets all processes agree on one number at each step.
+
+  The number that a process casts at one step is known to all processes one step
+  later, so no device has to wait for the hosts. With one process it is known at
+  once.
+  """
+
+  def __init__(self):
+    """Starts without any cast number."""
+    self._largest = jax.pmap(
+        lambda x: jax.lax.pmax(x, AXIS), axis_name=AXIS, out_axes=None)
+    self._last: jax.Array | None = None
+
+  def __call__(self, value: int) -> int:
+    """Casts a number; every process must call it at every step.
+
+    Args:
+      value: number of this process, at least 0.
+
+    Returns:
+      The largest number that any process cast at the previous step, 0 at the
+      first step. With one process, `value`.
+    """
+    if jax.process_count() == 1:
+      return value
+    last, self._last = self._last, self._largest(
+        np.full(jax.local_device_count(), value, np.int32))
+    return 0 if last is None else int(last)
 
 
 def pmap_step(

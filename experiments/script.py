@@ -4,6 +4,7 @@ Nothing here imports JAX at import time: `--help` must print at once, and the
 XLA flags have to be in the environment before JAX is first imported.
 """
 
+import contextlib
 import errno
 import importlib.metadata
 import io
@@ -11,6 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import app, flags, logging
 
@@ -24,6 +26,11 @@ EXIT_USAGE = 2
 
 EXIT_INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as in shells."""
+
+_HOST_FLAGS = ('coordinator_address', 'num_processes', 'process_id')
+
+# If one of these is above 1, this process is one of several.
+_NUM_TASKS = ('SLURM_STEP_NUM_TASKS', 'OMPI_COMM_WORLD_SIZE')
 
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -60,22 +67,48 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.WARNING)  # Orbax logs every file.
     try:
-      return main(argv)
-    except UserError as error:
-      return _refuse(_with_dashes(str(error)))
-    except OSError as error:
-      if error.errno not in _DISK_ERRORS:
+      with _connected():
+        return main(argv)
+    except BaseException as error:
+      # Training catches Ctrl-C and saves. Other scripts keep what is done.
+      found = _line_and_code(error)
+      if found is None:
         raise
-      file = f'{error.filename}: ' if error.filename else ''
-      return _refuse(f'{file}{error.strerror}; fix this and run the same '
-                     'command again to resume')
-    except KeyboardInterrupt:
-      # Training catches the signal and saves. Other scripts keep what is done.
-      print('interrupted; run the same command again to resume',
-            file=sys.stderr)
-      return EXIT_INTERRUPTED
+      line, code = found
+      print(line, file=sys.stderr)
+      return code
 
   app.run(guarded, flags_parser=_parse)
+
+
+def _connected() -> contextlib.AbstractContextManager[None]:
+  """Connects this process with the other processes of its run, if any."""
+  if 'coordinator_address' not in flags.FLAGS:
+    return contextlib.nullcontext()
+  given: Any = {name: flags.FLAGS[name].value for name in _HOST_FLAGS}
+  if all(value is None for value in given.values()) and all(
+      os.environ.get(name, '1') == '1' for name in _NUM_TASKS):
+    return contextlib.nullcontext()
+  from colorjax import connection
+
+  where = connection.meeting(**given)
+  if where is None:
+    return contextlib.nullcontext()
+  return connection.connected(where, judge=_line_and_code)
+
+
+def _line_and_code(error: BaseException) -> tuple[str, int] | None:
+  """Returns the line to print and the exit code; None for a bug."""
+  if isinstance(error, UserError):
+    return _error_line(_with_dashes(str(error))), EXIT_USAGE
+  if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+    file = f'{error.filename}: ' if error.filename else ''
+    return _error_line(f'{file}{error.strerror}; fix this and run the same '
+                       'command again to resume'), EXIT_USAGE
+  if isinstance(error, KeyboardInterrupt):
+    return ('interrupted; run the same command again to resume',
+            EXIT_INTERRUPTED)
+  return None
 
 
 def prepare_xla() -> None:
@@ -93,7 +126,8 @@ def prepare_xla() -> None:
 
 def flags_text() -> str:
   """Returns all our flags, one per line, as --flagfile reads them."""
-  lines = {flag.name: flag.serialize() for flag in _own_flags()}
+  lines = {flag.name: flag.serialize() for flag in _own_flags()
+           if flag.name not in _HOST_FLAGS}
   return ''.join(f'{lines[name]}\n' for name in sorted(lines) if lines[name])
 
 
@@ -176,5 +210,9 @@ def _with_dashes(message: str) -> str:
 
 def _refuse(message: str) -> int:
   """Prints an error as one line and returns the exit code for it."""
-  print(f'error: {" ".join(message.splitlines())}', file=sys.stderr)
+  print(_error_line(message), file=sys.stderr)
   return EXIT_USAGE
+
+
+def _error_line(message: str) -> str:
+  return f'error: {" ".join(message.splitlines())}'

@@ -19,6 +19,8 @@ ALLOWED = {
     'colorjax.keys': set(),
     'colorjax.files': {'errors'},
     'colorjax.parallel': {'errors'},
+    'colorjax.connection': {'hosts', 'parallel'},
+    'colorjax.hosts': set(),
     'colorjax.quantize': {'color'},
     'colorjax.resample': set(),
     'colorjax.propagation': set(),
@@ -36,10 +38,11 @@ ALLOWED = {
         'backbones', 'color', 'colorizer', 'errors', 'keys', 'losses',
         'metrics', 'models', 'propagation', 'quantize', 'resample'},
     'colorjax.data': {'errors', 'photo'},
-    'colorjax.training': {'colorizer', 'errors', 'keys', 'parallel'},
+    'colorjax.training': {
+        'colorizer', 'errors', 'hosts', 'keys', 'parallel'},
     'colorjax.evaluation': {
-        'color', 'colorizer', 'data', 'errors', 'fallbacks', 'keys', 'metrics',
-        'parallel', 'photo', 'resample'},
+        'color', 'colorizer', 'data', 'errors', 'fallbacks', 'hosts', 'keys',
+        'metrics', 'parallel', 'photo', 'resample'},
     'colorjax.inference': {
         'color', 'colorizer', 'errors', 'fallbacks', 'photo', 'resample',
         'saved'},
@@ -47,7 +50,7 @@ ALLOWED = {
     'colorjax.saved': {'colorizer', 'training'},
     'colorjax.runs': {
         'backbones', 'color', 'colorizer', 'data', 'errors', 'evaluation',
-        'inference', 'keys', 'methods', 'metrics', 'parallel', 'photo',
+        'hosts', 'inference', 'keys', 'methods', 'metrics', 'parallel', 'photo',
         'quantize', 'report',
         'resample', 'saved', 'training'},
     'colorjax.report': {'color', 'colorizer', 'errors', 'photo'},
@@ -135,8 +138,8 @@ def test_core_imports_without_tensorflow():
 # if the table above allows it.
 LAYERS = [
     {'errors', 'files'},
-    {'color', 'keys', 'parallel', 'propagation', 'quantize', 'resample',
-     'similarity'},
+    {'color', 'connection', 'hosts', 'keys', 'parallel', 'propagation',
+     'quantize', 'resample', 'similarity'},
     {'colorizer', 'fallbacks', 'photo', 'backbones', 'losses'},
     {'models', 'metrics', 'data'},
     {'methods', 'training', 'inference', 'report', 'evaluation', 'saved'},

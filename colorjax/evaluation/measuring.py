@@ -12,13 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from colorjax import color, parallel
+from colorjax import color, hosts, parallel
 from colorjax.colorizer import Batch, Variables
 from colorjax.errors import UserError
 from colorjax.evaluation import catalogue
 from colorjax.evaluation.answers import AnswerFn
 
 _PHOTOS_AT_A_TIME = 2
+_BATCH = 'batch number'
 
 Measure = Callable[[Batch], Mapping[str, jax.Array]]
 """`batch -> {name: [B, ...]}`: statistics of each photograph."""
@@ -59,25 +60,35 @@ def compiled(answer: AnswerFn, variables: Variables,
   return lambda batch: mapped(both, batch)
 
 
-def collect(measure: Measure, batches: Iterable[Batch]
-            ) -> dict[str, np.ndarray]:
+def collect(measure: Measure, batches: Iterable[Batch], *,
+            shared: bool = False) -> dict[str, np.ndarray]:
   """Measures all photographs and leaves out padding.
 
   Args:
     measure: `batch -> {name: [B, ...]}`.
     batches: host batches with 'padding_mask'.
+    shared: whether each process has a share of every batch; then all processes
+      must call this function.
 
   Returns:
-    {name: [N, ...]} in the order of the photographs; empty without batches.
+    {name: [N, ...]} in the order of the photographs, with those of all
+    processes if they share batches; empty without batches.
   """
   parts: list[dict[str, np.ndarray]] = []
   for batch in batches:
     keep = np.asarray(batch['padding_mask']) > 0
     measured = jax.device_get(measure(batch))
-    parts.append({name: value[keep] for name, value in measured.items()})
-  names = parts[0] if parts else {}
-  return {name: np.concatenate([part[name] for part in parts])
-          for name in names}
+    parts.append({name: value[keep] for name, value in measured.items()} | {
+        _BATCH: np.full(keep.sum(), len(parts))})
+  if not parts:
+    return {}
+  rows = {name: np.concatenate([part[name] for part in parts])
+          for name in parts[0]}
+  if shared:
+    rows = hosts.gather_rows(rows)
+  # Gathered rows are sorted by process. Each batch is divided among them.
+  order = np.argsort(rows.pop(_BATCH), kind='stable')
+  return {name: value[order] for name, value in rows.items()}
 
 
 def mean_of(statistic: Callable[[jax.Array], jax.Array],

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from colorjax import files
+from colorjax import files, hosts, parallel
 from colorjax.data import embeddings, screening
 from colorjax.data.progress import Progress
 from colorjax.data.screening import Screen
@@ -82,12 +82,13 @@ def evaluate(options: EvaluateOptions, *, configuration: str | None = None,
       work directory holds another evaluation or cannot be written; or the
       photographs, pictures or weights of a finished evaluation have changed.
   """
+  parallel.check_batch_size(options.batch_size)
   subject = open_subject(options)
   networks = load_networks(options)
   photos = open_photographs(options, subject)
   train = _train_photographs(options)
   workdir = options.directory
-  is_finished = (workdir / result.METRICS_FILE).exists()
+  is_finished = hosts.on_main((workdir / result.METRICS_FILE).exists)
   harmless = _HARMLESS if is_finished else _HARMLESS | _APPLIED_LAST
   if configuration is None:
     configuration = ''.join(_lines(options))
@@ -100,8 +101,12 @@ def evaluate(options: EvaluateOptions, *, configuration: str | None = None,
       print(f'{workdir}: this evaluation is already finished; choose another '
             'workdir to start a new one')
       return result.load(workdir)
-    _write_weights(workdir, weights)
+    if hosts.is_main():
+      _write_weights(workdir, weights)
     measured = _measure(workdir / _PARTS, subject, photos, networks, options)
+    if not hosts.is_main():
+      hosts.barrier('reported')
+      return result.load(workdir)
     pairs = None if train is None else near_duplicates.find(
         photos.photos, train, num_threads=options.photos.num_threads)
     if options.drop_near_duplicates:
@@ -118,6 +123,7 @@ def evaluate(options: EvaluateOptions, *, configuration: str | None = None,
     result.write(workdir, finished)
     evaluation_report.say(workdir, finished, written)
     _say_missing_networks(networks)
+    hosts.barrier('reported')
   return finished
 
 
@@ -212,14 +218,20 @@ def _measure(folder: pathlib.Path, subject: Subject, photos: Photographs,
              ) -> dict[str, np.ndarray]:
   """Measures all photographs, or reads what has been measured already.
 
+  If several processes measure, all must call this function.
+
   Returns:
     The statistics of all metrics, and 'index', 'digest' and 'source_chroma',
     with a row for each photograph; _LEFT_OUT, the reasons for those left out.
+    {} if this is not the main process.
   """
   size = photos.photos.source.size
+  writes = hosts.is_main()
   parts = {indices: _read_part(folder, photos, indices)
-           for indices in _ranges(photos)}
-  missing = [indices for indices, part in parts.items() if part is None]
+           for indices in _ranges(photos)} if writes else {}
+  missing = [range(*bounds) for bounds in hosts.on_main(
+      lambda: [(indices.start, indices.stop)
+               for indices, part in parts.items() if part is None])]
   if missing:
     measure = measuring.compiled(
         subject.answer, subject.variables, networks,
@@ -228,9 +240,14 @@ def _measure(folder: pathlib.Path, subject: Subject, photos: Photographs,
                         done=size - sum(map(len, missing)))
     for indices in missing:
       stamp = photos.stamp(indices)
-      with photos.batches(indices, options.batch_size) as stream:
+      with photos.batches(indices, options.batch_size,
+                          shard=hosts.shard()) as stream:
         part = measuring.collect(
-            lambda batch: _measured(measure, batch, progress), stream)
+            lambda batch: _measured(measure, batch, progress), stream,
+            shared=hosts.count() > 1)
+      photographs.gather_exclusions(photos.photos)
+      if not writes:
+        continue
       excluded = photos.photos.exclusions.by_index()
       part[_LEFT_OUT] = np.array(
           [excluded[i].reason for i in indices if i in excluded], str)
@@ -239,7 +256,7 @@ def _measure(folder: pathlib.Path, subject: Subject, photos: Photographs,
       parts[indices] = part
     progress.finish(size)
   return _joined([part for part in parts.values() if part is not None],
-                 options.data)
+                 options.data) if writes else {}
 
 
 def _read_part(folder: pathlib.Path, photos: Photographs, indices: range
@@ -279,7 +296,7 @@ def _joined(parts: Sequence[Mapping[str, np.ndarray]], data: str
 
 def _measured(measure: measuring.Measure, batch: Mapping[str, np.ndarray],
               progress: Progress) -> dict[str, Any]:
-  progress.add(int(batch['padding_mask'].sum()))
+  progress.add(int(batch['padding_mask'].sum()) * hosts.count())
   measured = dict(jax.device_get(measure(batch)))
   if 'picture' in batch:
     measured[_LIGHTNESS] = jax.device_get(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from colorjax import hosts, parallel
 from colorjax.colorizer import Colorizer, Variables
 from colorjax.data import region_sources
 from colorjax.data.screening import Screen
@@ -46,9 +47,12 @@ def open_feeds(options: TrainOptions,
     eval_regions: the same for held-out batches; None for `regions`.
 
   Raises:
-    UserError: a set of photographs cannot be opened, or none of its
-      photographs can be used; the message names the option.
+    UserError: the batch cannot be divided among the devices, a set of
+      photographs cannot be opened, or none of its photographs can be used;
+      the message names the option.
   """
+  parallel.check_batch_size(options.batch_size)
+
   def opened(name: str, *, train: bool) -> Screen:
     photos = photographs.open_photos(
         getattr(options, name), options.photos, train=train)
@@ -61,7 +65,8 @@ def open_feeds(options: TrainOptions,
   def feed(photos: Screen, regions: region_sources.RegionSource | None) -> Feed:
     return Feed(photos=photos, options=options.photos, regions=regions,
                 batch_size=options.batch_size, image_size=options.image_size,
-                seed=options.seed, crop_scale=options.crop_scale)
+                seed=options.seed, crop_scale=options.crop_scale,
+                shard=hosts.shard())
 
   train = feed(opened('data', train=True), regions)
   validation = feed(opened('eval_data', train=False), eval_regions or regions)
@@ -85,8 +90,9 @@ def with_embeddings(feeds: RunFeeds, embed_photos: EmbedPhotos,
     options: of the run.
   """
   def embedded(feed: Feed, data: str) -> Feed:
-    return dataclasses.replace(feed, embeddings=embed_photos(
-        colorizer, variables, feed.photos, data, options.directory))
+    return dataclasses.replace(feed, embeddings=hosts.main_first(
+        lambda: embed_photos(colorizer, variables, feed.photos, data,
+                             options.directory)))
 
   return dataclasses.replace(
       feeds, train=embedded(feeds.train, options.data),
@@ -99,5 +105,6 @@ def say_exclusions(feeds: RunFeeds) -> None:
   for field in dataclasses.fields(feeds):
     photos = getattr(feeds, field.name).photos
     if not any(photos is other for other in done):
+      photographs.gather_exclusions(photos)
       photographs.say_exclusions(photos, field.name)
       done.append(photos)

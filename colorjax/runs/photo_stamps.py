@@ -10,7 +10,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from colorjax import files
+from colorjax import files, hosts
 from colorjax.data.source import Source
 from colorjax.errors import UserError
 
@@ -46,6 +46,30 @@ def check(workdir: pathlib.Path, sources: Mapping[str, Source], *,
           f'{name}={source.name}: the photographs have changed since the run '
           f'in {workdir} was started ({_changes(before[name], found[name])}): '
           'restore them, or choose another work directory')
+
+
+def check_agreed(sources: Mapping[str, Source]) -> None:
+  """Refuses processes that do not have the same photographs.
+
+  Only names are compared: copies on the disks of several machines have times
+  of their own.
+
+  Args:
+    sources: by what they are for.
+
+  Raises:
+    UserError: on all processes.
+  """
+  if hosts.count() == 1:
+    return
+  found = {}
+  for name, source in sources.items():
+    digest = hashlib.sha256()
+    for i in range(1 if source.prefers_tf_data else source.size):
+      digest.update(source.label(i).encode('utf-8', 'surrogateescape') + b'\n')
+    found[name] = f'{source.size} photographs ({digest.hexdigest()[:8]})'
+  hosts.check_agreed(
+      found, 'give all processes the same photographs, under the same names')
 
 
 def _describe(source: Source) -> dict[str, Any]:

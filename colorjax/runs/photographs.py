@@ -11,10 +11,11 @@ from typing import Literal
 import jax
 import numpy as np
 
+from colorjax import hosts
 from colorjax.colorizer import Batch, Colorizer, Variables
 from colorjax.data import augment, embeddings, pipeline, region_sources, sources
 from colorjax.data.engines import BatchStream
-from colorjax.data.screening import Screen
+from colorjax.data.screening import Exclusion, Screen
 from colorjax.evaluation import catalogue, measuring, region_metrics
 from colorjax.evaluation.answers import AnswerFn
 from colorjax.metrics.bootstrap import Interval
@@ -72,6 +73,18 @@ def say_exclusions(photos: Screen, name: str) -> None:
     print('\n'.join(photos.exclusions.lines(most=20)))
 
 
+def gather_exclusions(photos: Screen) -> None:
+  """Tells each process which photographs the others left out.
+
+  Each process has read only its own share. All processes must call this.
+  """
+  for found in hosts.gather([
+      [number, dataclasses.astuple(one)]
+      for number, one in photos.exclusions.by_index().items()]):
+    for number, values in found:
+      photos.exclusions.add(number, Exclusion(*values))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Feed:
   """Batches of one set of photographs, with the inputs that a method accepts.
@@ -85,6 +98,8 @@ class Feed:
     crop_scale: smallest fraction of the area that a random training crop
       covers.
     regions: source of batch['region']; None for batches without it.
+    shard: (index, count) of the shares of a batch; this process reads share
+      `index`.
     embeddings: source of batch['embedding'], a row for each photograph,
       float32 [N, E]; None for batches without it.
   """
@@ -96,6 +111,11 @@ class Feed:
   crop_scale: float = 0.5
   regions: region_sources.RegionSource | None = None
   embeddings: np.ndarray | None = None
+  shard: tuple[int, int] = (0, 1)
+
+  def whole(self) -> 'Feed':
+    """The same feed, with whole batches in this process."""
+    return dataclasses.replace(self, shard=(0, 1))
 
   def train(self, start: int, num_steps: int) -> BatchStream:
     """Returns a stream of augmented training batches; the caller closes it.
@@ -110,7 +130,8 @@ class Feed:
         regions=self.regions)
     return self._with_embeddings(pipeline.train_stream(
         self.photos, spec, self.seed, start_step=start, num_steps=num_steps,
-        engine=self.options.engine, num_threads=self.options.num_threads))
+        shard=self.shard, engine=self.options.engine,
+        num_threads=self.options.num_threads))
 
   def held_out(self) -> BatchStream:
     """Returns a stream with every photograph once; the caller closes it.
@@ -120,7 +141,7 @@ class Feed:
     return self._with_embeddings(pipeline.eval_stream(
         self.photos, batch_size=self.batch_size,
         image_size=self.image_size, fit=self.options.fit,
-        regions=self.regions, engine=self.options.engine,
+        regions=self.regions, shard=self.shard, engine=self.options.engine,
         num_threads=self.options.num_threads))
 
   def _with_embeddings(self, stream: BatchStream) -> BatchStream:
@@ -142,7 +163,7 @@ class Feed:
 
   def _sample(self) -> Iterator[Batch]:
     size = min(self.photos.source.size, _SAMPLE_SIZE)
-    with self.train(0, -(-size // self.batch_size)) as stream:
+    with self.whole().train(0, -(-size // self.batch_size)) as stream:
       yield from stream
 
 
@@ -162,7 +183,7 @@ def measure(answer: AnswerFn, variables: Variables, feed: Feed
   with feed.held_out() as stream:
     return catalogue.summarize(measuring.collect(run, (
         {name: batch[name] for name in ('image', 'padding_mask', 'index')}
-        for batch in stream)))
+        for batch in stream), shared=feed.shard[1] > 1))
 
 
 def measure_regions(colorizer: Colorizer, variables: Variables, feed: Feed,

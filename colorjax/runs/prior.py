@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import tqdm
 
-from colorjax import color, files, quantize, resample
+from colorjax import color, files, hosts, quantize, resample
 from colorjax.data.screening import Screen
 from colorjax.errors import UserError
 from colorjax.runs import photographs
@@ -148,6 +148,9 @@ def read_or_measure(path: pathlib.Path, data: str, photos: PhotoOptions,
                     **arguments: Any) -> Prior:
   """Reads a prior from a file; measures and writes it if there is no file.
 
+  If several processes are connected, all must call this function; the main one
+  measures.
+
   Args:
     path: the file.
     data: as in `measure`.
@@ -158,6 +161,12 @@ def read_or_measure(path: pathlib.Path, data: str, photos: PhotoOptions,
     UserError: as `measure`; or the file exists and was measured with other
       arguments.
   """
+  return Prior(**hosts.on_main(
+      lambda: dataclasses.asdict(_kept(path, data, photos, **arguments))))
+
+
+def _kept(path: pathlib.Path, data: str, photos: PhotoOptions,
+          **arguments: Any) -> Prior:
   if path.exists():
     found = read(path)
     differing = differences(found, data=data, **arguments)

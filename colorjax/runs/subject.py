@@ -146,18 +146,19 @@ class Photographs:
   options: PhotoOptions
   paired: pairing.PairedOutputs | None = None
 
-  def batches(self, indices: range | list[int], batch_size: int
-              ) -> BatchStream:
+  def batches(self, indices: range | list[int], batch_size: int, *,
+              shard: tuple[int, int] = (0, 1)) -> BatchStream:
     """Returns a stream of batches of some photographs; the caller closes it.
 
     If the subject is pictures of a program, batches have them as 'picture'.
 
     Args:
       indices: numbers of the photographs in their source.
-      batch_size: photographs per batch, over all devices.
+      batch_size: photographs per batch, over all shards and devices.
+      shard: (index, count): which share of each batch to read.
     """
     stream = pipeline.eval_stream(
-        self.photos, batch_size=batch_size, indices=indices,
+        self.photos, batch_size=batch_size, indices=indices, shard=shard,
         image_size=self.protocol.image_size, fit=self.protocol.fit,
         engine=self.options.engine, num_threads=self.options.num_threads)
     if self.paired is None:

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import optax
 
-from colorjax import files, parallel, saved
+from colorjax import files, hosts, parallel, saved
 from colorjax.colorizer import Colorizer, Variables
 from colorjax.data import region_sources
 from colorjax.data.engines import BatchStream
@@ -211,13 +211,15 @@ def _run(
     configuration = _configuration(record, options, feeds)
   with claim_workdir(workdir, configuration, harmless=harmless):
     has_checkpoint = bool(steps(workdir / DIRECTORY))
-    is_reported = (workdir / run_report.METRICS_FILE).exists()
-    if not is_reported:
-      photo_stamps.check(workdir, {
-          'data': feeds.train.photos.source,
-          'eval_data': feeds.validation.photos.source},
-                         has_checkpoint=has_checkpoint)
-    _write_record(workdir / saved.FILE, record, has_checkpoint=has_checkpoint)
+    is_reported = hosts.on_main((workdir / run_report.METRICS_FILE).exists)
+    sources = {'data': feeds.train.photos.source,
+               'eval_data': feeds.validation.photos.source}
+    photo_stamps.check_agreed(sources)
+    if hosts.is_main():
+      if not is_reported:
+        photo_stamps.check(workdir, sources, has_checkpoint=has_checkpoint)
+      _write_record(workdir / saved.FILE, record,
+                    has_checkpoint=has_checkpoint)
     if embed_photos is not None and not is_reported:
       # A run that is resumed has its frozen network in its checkpoints only.
       variables = (restore_variables(workdir, which='latest') if has_checkpoint
@@ -246,16 +248,19 @@ def _run(
 def _report(workdir: pathlib.Path, record: saved.Record, colorizer: Colorizer,
             feed: Feed, options: TrainOptions, *, mean_color: np.ndarray,
             row_titles: run_report.RowTitles | None, command: str) -> None:
-  """Measures the checkpoint that represents the run and writes the report."""
+  """Measures the checkpoint that represents the run and writes the report.
+
+  All processes measure; the main process writes.
+  """
   variables = restore_variables(workdir, which=record.checkpoint)
   summary = measure(answers.of_colorizer(
       colorizer, image_size=options.image_size,
       num_proposals=options.num_proposals, mean_color=mean_color),
       variables, feed)
-  run_report.write(
-      workdir, colorizer, variables, feed, summary,
+  hosts.on_main(lambda: run_report.write(
+      workdir, colorizer, variables, feed.whole(), summary,
       num_proposals=options.num_proposals, num_photos=options.report_photos,
-      row_titles=row_titles, command=command)
+      row_titles=row_titles, command=command))
 
 
 def _configuration(record: saved.Record, options: TrainOptions,
@@ -321,7 +326,7 @@ def _timed_fit(colorizer: Colorizer, feeds: RunFeeds, options: TrainOptions,
   first, start, cpu = last_step(), time.monotonic(), time.process_time()
   result = _fit(colorizer, feeds, options, plan)
   last = last_step()
-  if last > first:
+  if last > first and hosts.is_main():
     path = workdir / SESSIONS
     before = files.read_text(path) if path.exists() else ''
     line = json.dumps({

@@ -11,10 +11,12 @@ import errno
 import fcntl
 import os
 import pathlib
+import secrets
+import time
 from collections.abc import Collection, Iterator
 from typing import IO
 
-from colorjax import files
+from colorjax import files, hosts
 from colorjax.errors import UserError
 from colorjax.training import checkpoint
 
@@ -30,7 +32,12 @@ SESSIONS = 'sessions.jsonl'
 It has one line for each time that training was started and ended normally.
 """
 
+# Values that may differ between the processes of one run.
+_OF_A_MACHINE = frozenset({
+    'data_dir', 'embedding_dir', 'engine', 'num_threads'})
+
 _LOCK = '.lock'
+_SHOWN_SECONDS = 30.0  # what a network file system may take to show a file
 
 
 class WorkdirError(UserError):
@@ -47,7 +54,8 @@ def claim_workdir(
   """Holds a work directory for this process and this configuration.
 
   The kernel holds the lock, so it is released when the process ends for
-  whatever reason.
+  whatever reason. If several processes are connected, all must call this
+  function; the main process holds the lock and writes `flags.txt`.
 
   Args:
     workdir: the directory; made if it does not exist.
@@ -61,9 +69,26 @@ def claim_workdir(
 
   Raises:
     WorkdirError: another process holds the directory, the configuration stored
-      there differs (then nothing is changed), or it cannot be written.
+      there differs (then nothing is changed), it cannot be written, or the
+      processes do not see the same directory.
+    UserError: the processes have different configurations.
   """
   workdir = pathlib.Path(workdir)
+  if hosts.count() > 1:
+    hosts.check_agreed(
+        {name: value for name, value in _parse(configuration)[0].items()
+         if name not in _OF_A_MACHINE},
+        'start all processes of a run with the same values')
+  with (_claimed(workdir, configuration, harmless) if hosts.is_main()
+        else contextlib.nullcontext()):
+    _check_shared(workdir)
+    yield workdir
+
+
+@contextlib.contextmanager
+def _claimed(workdir: pathlib.Path, configuration: str,
+             harmless: Collection[str]) -> Iterator[None]:
+  """Holds the directory for this process and writes `flags.txt`."""
   try:
     workdir.mkdir(parents=True, exist_ok=True)
     lock = (workdir / _LOCK).open('a+')
@@ -76,7 +101,30 @@ def claim_workdir(
     except OSError as error:
       raise _cannot_write(workdir, error) from error
     files.write_text(workdir / FLAGS, configuration)
-    yield workdir
+    yield
+
+
+def _check_shared(workdir: pathlib.Path) -> None:
+  """Raises WorkdirError if a process does not see files of the main process."""
+  if hosts.count() == 1:
+    return
+  token = hosts.on_main(lambda: secrets.token_hex(8))
+  path = workdir / f'.{token}.shared'
+  if hosts.is_main():
+    files.write_text(path, token)
+  hosts.barrier('a shared file')
+  end = time.monotonic() + _SHOWN_SECONDS
+  while not (is_seen := path.exists()) and time.monotonic() < end:
+    time.sleep(0.1)
+  blind = [str(number) for number, sees in enumerate(hosts.gather(is_seen))
+           if not sees]
+  if hosts.is_main():
+    path.unlink(missing_ok=True)
+  if blind:
+    raise WorkdirError(
+        f'workdir={workdir} is not the same directory for all processes: '
+        f'process {", ".join(blind)} does not see the files of process 0; '
+        'choose a directory on a file system that all processes share')
 
 
 def _acquire(lock: IO[str], workdir: pathlib.Path) -> None:
@@ -86,7 +134,9 @@ def _acquire(lock: IO[str], workdir: pathlib.Path) -> None:
     lock.seek(0)
     raise WorkdirError(
         f'process {lock.read().strip() or "unknown"} is using {workdir}: wait '
-        'until it has ended, or choose another work directory') from None
+        'until it has ended, or choose another work directory; to train with '
+        'several processes, set coordinator_address, num_processes and '
+        'process_id') from None
   except OSError as error:
     if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
       raise _cannot_write(workdir, error) from error

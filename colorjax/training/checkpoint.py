@@ -100,7 +100,7 @@ class Checkpoints:
       host: Mapping[str, Any],
       *,
       value: float | None = None,
-  ) -> pathlib.Path:
+  ) -> pathlib.Path | None:
     """Copies a state to the host and writes it in the background.
 
     Args:
@@ -239,6 +239,21 @@ class Checkpoints:
     for step in self._values.keys() - {*last, _best(self._values)}:
       shutil.rmtree(self._delete(self._path(step)))
       del self._values[step]
+
+
+class NoCheckpoints(Checkpoints):
+  """Checkpoints of a process that writes none, because another one does."""
+
+  def __init__(self):
+    """Opens no file."""
+    self._thread = self._error = None
+
+  def save(self, step: int, state: Any, host: Mapping[str, Any], *,
+           value: float | None = None) -> None:
+    """Does nothing."""
+
+  def restore_latest(self, like: Tree) -> None:
+    """Returns None: only the main process reads checkpoints."""
 
 
 def steps(directory: pathlib.Path) -> list[int]:

@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from colorjax import hosts
 from colorjax.errors import UserError
 
 Tree = TypeVar('Tree')
@@ -196,7 +197,15 @@ def _checkpointer() -> ocp.Checkpointer:
   # Orbax logs about forty lines for each checkpoint to absl's logger, and
   # scripts that use absl.app print them. Errors are raised anyway.
   logging.getLogger('absl').addFilter(_is_not_from_orbax)
-  return ocp.Checkpointer(ocp.CompositeCheckpointHandler())
+  # By default, Orbax makes all connected processes save together.
+  alone = ocp.options.MultiprocessingOptions(
+      primary_host=hosts.index(), active_processes={hosts.index()},
+      barrier_sync_key_prefix=f'process{hosts.index()}')
+  return ocp.Checkpointer(
+      ocp.CompositeCheckpointHandler(
+          composite_options=ocp.CompositeOptions(
+              multiprocessing_options=alone)),
+      multiprocessing_options=alone)
 
 
 def _is_not_from_orbax(record: logging.LogRecord) -> bool:

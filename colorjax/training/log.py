@@ -265,3 +265,27 @@ class RunLog:
     self._paused += seconds
     if self._since is not None:
       self._since += seconds
+
+
+class NoLog(RunLog):
+  """Log of a process that writes nothing; it still measures the speed."""
+
+  def __init__(self):
+    """Opens no file."""
+    self._stack = contextlib.ExitStack()
+    self._since = None
+    self._stepping = self._last = self._paused = 0.0
+    self._recent = collections.deque(maxlen=_RECENT)
+
+  def advance(self, step: int, num_images: int) -> None:
+    """Does nothing."""
+
+  def train(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Does nothing."""
+
+  def evaluation(
+      self, step: int, split: str, metrics: Mapping[str, float]) -> None:
+    """Does nothing."""
+
+  def images(self, step: int, grids: Mapping[str, np.ndarray]) -> None:
+    """Does nothing."""

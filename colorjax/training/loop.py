@@ -23,12 +23,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from colorjax import parallel
+from colorjax import hosts, parallel
 from colorjax.colorizer import Batch
 from colorjax.errors import UserError
-from colorjax.training import checkpoint, failure, signals
+from colorjax.training import checkpoint, checkpoint_files, failure, signals
 from colorjax.training.console import say
-from colorjax.training.log import RunLog
+from colorjax.training.log import NoLog, RunLog
 from colorjax.training.run_state import Cadence, HostState, TrainingResult
 from colorjax.training.state import TrainState
 from colorjax.training.steps import NON_FINITE
@@ -78,9 +78,12 @@ def train(
     UserError: another problem that the user can fix.
   """
   workdir = pathlib.Path(workdir)
+  writes = hosts.is_main()
   with contextlib.ExitStack() as stack:
-    checkpoints = stack.enter_context(checkpoint.Checkpoints(
-        workdir / checkpoint.DIRECTORY, keep=cadence.keep, say=say))
+    checkpoints = stack.enter_context(
+        checkpoint.Checkpoints(workdir / checkpoint.DIRECTORY,
+                               keep=cadence.keep, say=say)
+        if writes else checkpoint.NoCheckpoints())
     state, host, start = _restore(checkpoints, state)
     if host.stopped or start >= cadence.num_steps:
       return _result('was_finished', state, host)
@@ -90,8 +93,9 @@ def train(
         evaluations=evaluations or {}, monitor=monitor, say=say,
         notice=stack.enter_context(signals.noticed()),
         log=stack.enter_context(RunLog(
-            workdir, step=start, num_steps=cadence.num_steps)))
-    if start:
+            workdir, step=start, num_steps=cadence.num_steps)
+                                if writes else NoLog()))
+    if start and writes:
       say(f'resuming from step {start} in {workdir}')
     result = run.train(start, stack.enter_context(_closing(batches(start))))
     return dataclasses.replace(
@@ -101,12 +105,23 @@ def train(
 
 def _restore(checkpoints: checkpoint.Checkpoints, state: TrainState
              ) -> tuple[TrainState, HostState, int]:
-  """The state to start or resume from, on the devices, and its step."""
+  """The state to start or resume from, on the devices, and its step.
+
+  All processes get the state of the main process, because initial states may
+  differ in their last bits between machines.
+  """
   restored = checkpoints.restore_latest(state)
-  if restored is None:
-    return parallel.replicate(state), HostState(), 0
-  state, host = restored
+  state, host = restored or (state, {})
+  host = hosts.on_main(lambda: host)
+  if hosts.count() > 1:
+    state = checkpoint_files.fill(
+        state, hosts.from_main(checkpoint_files.snapshot(state)),
+        pathlib.Path(checkpoint.DIRECTORY))
   return parallel.replicate(state), HostState(**host), int(state.step)
+
+
+def _say_nothing(line: str) -> None:
+  """The `say` of all processes but the main one."""
 
 
 def _result(status, state: TrainState, host: HostState, signal=None
@@ -145,6 +160,8 @@ class _Run:
   notice: signals.Notice
   log: RunLog
   pending: tuple[int, Batch, Any] | None = None
+  received: int = 0  # number of the signal that all processes know of, or 0
+  vote: parallel.Vote = dataclasses.field(default_factory=parallel.Vote)
 
   def train(self, start: int, batches: Iterator[Batch]) -> TrainingResult:
     """Makes steps until the run ends; metrics are read one step late."""
@@ -156,6 +173,7 @@ class _Run:
             f'the batches ended at step {n - 1} of num_steps='
             f'{self.cadence.num_steps}: batches(start) has to yield them all')
       self.state, metrics = self.step(self.state, batch)
+      self.received = self.vote(self.notice.received or 0)
       # The device is busy with step n while the host reads step n - 1.
       self._read(window)
       self.pending = (n, batch, metrics)
@@ -169,7 +187,7 @@ class _Run:
     """Whether the state of step n itself is needed on the host."""
     cadence = self.cadence
     return bool(
-        self.notice.received
+        self.received
         or cadence.due(n, cadence.eval_every)
         or cadence.due(n, cadence.checkpoint_every))
 
@@ -183,7 +201,7 @@ class _Run:
     if metrics.pop(NON_FINITE)[0]:
       self._fail(n, batch, metrics)
     window.add(metrics)
-    self.log.advance(n, len(batch['padding_mask']))
+    self.log.advance(n, len(batch['padding_mask']) * hosts.count())
     if self.cadence.due(n, self.cadence.log_every):
       self.log.train(n, window.means())
       window.clear()
@@ -197,7 +215,7 @@ class _Run:
       if value is not None:
         is_best = self.host.judge(n, value, self.cadence.patience)
       # Read once: a signal that arrives later is handled after the next step.
-      ends = self.host.stopped or self.notice.received is not None
+      ends = self.host.stopped or bool(self.received)
       if ends or is_best or self.cadence.due(n, self.cadence.checkpoint_every):
         self.host.window = window.pairs()
         finite = value is not None and math.isfinite(value)
@@ -213,8 +231,9 @@ class _Run:
       metrics = evaluation(self.state)
       self.log.evaluation(n, split, metrics)
       if split == self.monitor:
-        value = float(metrics['loss'])
-    if self.images:
+        # All processes must decide by the same number, to the last bit.
+        value = hosts.gather(float(metrics['loss']))[0]
+    if self.images and hosts.is_main():
       self.log.images(n, self.images(self.state))
     return value
 
@@ -224,22 +243,25 @@ class _Run:
       value, count = metrics[name]
       return float(value) / max(float(count), 1)
 
-    raise failure.keep_failure(
+    batch = hosts.gather_rows(batch)
+    raise failure.NonFiniteLoss(hosts.on_main(lambda: str(failure.keep_failure(
         self.workdir, step=n, state=self.state, batch=batch,
         names=self.describe(batch) if self.describe else [],
-        loss=mean('loss'), grad_norm=mean('grad_norm'))
+        loss=mean('loss'), grad_norm=mean('grad_norm')))))
 
   def _end(self, n: int) -> TrainingResult:
     """Waits for the last save and reports how the run ended."""
     self.checkpoints.wait()
-    host, received = self.host, self.notice.received
+    hosts.barrier('saved')
+    host, received = self.host, self.received
+    say = self.say if hosts.is_main() else _say_nothing
     if host.stopped:
-      self.say(f'stopped early at step {n}: the last {host.stale} evaluations '
-               f'did not improve on the loss of step {host.best_step}')
+      say(f'stopped early at step {n}: the last {host.stale} evaluations '
+          f'did not improve on the loss of step {host.best_step}')
       return _result('stopped', self.state, host)
     if n == self.cadence.num_steps:
       return _result('finished', self.state, host)
-    assert received is not None  # Nothing else ends the loop early.
-    self.say(f'{signal.Signals(received).name} at step {n}: saved in '
-             f'{self.workdir}; run the same command again to resume')
+    assert received  # Nothing else ends the loop early.
+    say(f'{signal.Signals(received).name} at step {n}: saved in '
+        f'{self.workdir}; run the same command again to resume')
     return _result('interrupted', self.state, host, received)
