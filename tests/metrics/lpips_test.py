@@ -179,7 +179,7 @@ def test_smallest_picture(net):
   with pytest.raises(UserError, match=f'x 99 .* {metric.min_side} pixels'):
     jax.eval_shape(metric.distance, variables, small, small)
   # Below that the network itself has no last layer.
-  with pytest.raises(UserError, match='nothing is left'):
+  with pytest.raises(UserError, match='too small for this'):
     jax.eval_shape(network.apply, variables['backbone'],
                    picture(metric.min_side - 1, 'float32'))
 
