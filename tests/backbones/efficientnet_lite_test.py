@@ -165,9 +165,9 @@ def test_files_with_other_tensors_are_refused(state, tmp_path):
   del lacking['_blocks.7._bn1.running_var']
   fails(lacking, '1 missing', '_blocks.7._bn1.running_var')
   fails(state | {'_blocks.16._bn0.bias': np.zeros(3, np.float32)},
-        '1 too many', '_blocks.16._bn0.bias')
-  fails(state | {'_fc.bias': np.zeros(9, np.float32)}, 'another shape',
-        '_fc.bias is [9] and not [1000]')
+        '1 unexpected', '_blocks.16._bn0.bias')
+  fails(state | {'_fc.bias': np.zeros(9, np.float32)}, 'of the wrong shape',
+        '_fc.bias is [9] instead of [1000]')
   fails({'conv1.weight': np.zeros(1, np.float32)}, 'another network')
 
 
