@@ -45,7 +45,7 @@ def folder(path: str | os.PathLike, what: str) -> PathsOf:
       first = ', '.join(missing[:_MAX_NAMED])
       raise UserError(
           f'{what}s folder:{path}: {len(missing)} of the {len(names)} '
-          f'photographs of {source} have no {what}, the first are {first}; '
+          f'photographs of {source} have no {what}, for example {first}; '
           f'name the {what} of {missing[0]} {_stem(missing[0])}.png')
     return [images[_stem(name)] for name in names]
 
