@@ -1,9 +1,11 @@
-"""Operations of several processes that train or evaluate together.
+"""Collective operations of processes that train or evaluate together.
 
 Each process has its own devices and reads its own share of every batch. Process
-0, the main process, writes all files and prints all output. `connection` starts
-and ends such a group. Without a connection there is a single process, and the
-functions here have no effect beyond a plain call.
+0, the main process, writes all files and prints all output. `connection`
+connects and ends the processes. With a single process, no function here
+communicates, and each returns its input or calls its argument.
+
+All processes must call a function that communicates, in the same order.
 """
 
 import io
@@ -23,43 +25,43 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def index() -> int:
-  """The number of this process, from 0."""
+  """Returns the number of this process, from 0."""
   return jax.process_index()
 
 
 def count() -> int:
-  """The number of processes."""
+  """Returns the number of processes."""
   return jax.process_count()
 
 
 def shard() -> tuple[int, int]:
-  """The part of each global batch that this process reads: (which, of)."""
+  """Returns (index, count): this process reads share `index` of a batch."""
   return index(), count()
 
 
 def is_main() -> bool:
-  """Whether this is the process that writes files and prints."""
+  """Returns whether this is process 0, which writes files and prints."""
   return index() == 0
 
 
 def barrier(name: str) -> None:
-  """Waits until all processes are here.
+  """Waits until all processes have called it.
 
   Args:
-    name: the same on all processes.
+    name: name of the barrier, the same in all processes.
   """
   if count() > 1:
     multihost_utils.sync_global_devices(name)
 
 
 def gather_bytes(content: bytes) -> list[bytes]:
-  """What each process gives, on all processes; all have to call it.
+  """Sends bytes of each process to all processes.
 
   Args:
-    content: of any length, which may differ between processes.
+    content: bytes of this process. The length may differ between processes.
 
   Returns:
-    The contents in the order of the processes.
+    The bytes of all processes, in the order of their numbers.
   """
   if count() == 1:
     return [content]
@@ -72,28 +74,44 @@ def gather_bytes(content: bytes) -> list[bytes]:
 
 
 def gather(value: Any) -> list[Any]:
-  """The JSON value of each process, on all processes; all have to call it."""
+  """Sends a JSON value of each process to all processes.
+
+  Args:
+    value: JSON value of this process.
+
+  Returns:
+    The values of all processes, in the order of their numbers.
+  """
   return [json.loads(text) for text in gather_bytes(json.dumps(value).encode())]
 
 
 def on_main(call: Callable[[], Any]) -> Any:
-  """Calls something on the main process; the others wait for it.
+  """Calls a function in the main process and sends its result to all.
+
+  If the function raises an exception, all processes end: see
+  `connection.connected`.
 
   Args:
-    call: returns a JSON value.
+    call: function that returns a JSON value.
 
   Returns:
-    That value, on all processes. What `call` raises ends all processes, see
-    `connection.connected`.
+    The result, in all processes.
   """
   value = call() if is_main() else None
   return value if count() == 1 else gather(value)[0]
 
 
 def main_first(call: Callable[[], Value]) -> Value:
-  """Calls something on the main process, then on the others.
+  """Calls a function in the main process, then in the others.
 
-  For what the main process keeps in a file, where the others find it.
+  Use it if the function computes something and stores it in a file: the other
+  processes then read the file.
+
+  Args:
+    call: the function.
+
+  Returns:
+    The result of the call in this process.
   """
   if is_main():
     value = call()
@@ -104,13 +122,14 @@ def main_first(call: Callable[[], Value]) -> Value:
 
 
 def gather_rows(arrays: Arrays) -> dict[str, np.ndarray]:
-  """Arrays of all processes put together; all have to call it.
+  """Concatenates the arrays of all processes, in all processes.
 
   Args:
-    arrays: [N, ...] by name, the same names on all processes; N may differ.
+    arrays: arrays [N, ...] by name. The names must be the same in all
+      processes; N may differ.
 
   Returns:
-    Arrays [sum of N, ...] by name, those of process 0 first.
+    Arrays [sum of all N, ...] by name, in the order of the processes.
   """
   if count() == 1:
     return dict(arrays)
@@ -126,11 +145,14 @@ def gather_rows(arrays: Arrays) -> dict[str, np.ndarray]:
 
 
 def from_main(arrays: Arrays) -> dict[str, np.ndarray]:
-  """The arrays of the main process, on all processes, to the last bit.
+  """Sends arrays of the main process to all processes, without rounding.
 
   Args:
-    arrays: by name. Names, shapes and types are the same on all processes; the
-      numbers of the others do not matter.
+    arrays: arrays by name. Names, shapes and dtypes must be the same in all
+      processes. The values are used only in the main process.
+
+  Returns:
+    The arrays of the main process, by name.
   """
   if count() == 1:
     return dict(arrays)
@@ -149,30 +171,31 @@ def from_main(arrays: Arrays) -> dict[str, np.ndarray]:
   return found
 
 
-_CHUNK = 1 << 26  # bytes broadcast at a time
+_CHUNK = 1 << 26  # largest number of bytes per broadcast
 
 
 def _rounded(length: int) -> int:
-  """A power of two, so that few sizes are compiled."""
+  """Rounds up to a power of two, because XLA compiles for each length."""
   return max(1 << 10, 1 << max(length - 1, 0).bit_length())
 
 
 def check_agreed(value: Mapping[str, Any], advice: str) -> None:
-  """Refuses processes that were told different things.
+  """Checks that all processes have the same values.
 
   Args:
-    value: JSON values by name, of this process.
-    advice: what to do, for the message.
+    value: JSON values of this process, by name.
+    advice: what the user should do, for the error message.
 
   Raises:
-    UserError: on all processes, naming what differs.
+    UserError: a value differs between processes; raised in all processes.
   """
   everyone = gather(dict(value))
+  first = everyone[0]
   for number, other in enumerate(everyone):
     differing = [
-        f'{name} is {everyone[0].get(name, "not set")} for process 0 and '
-        f'{other.get(name, "not set")} for process {number}'
-        for name in sorted(everyone[0].keys() | other.keys())
-        if everyone[0].get(name) != other.get(name)]
+        f'{name} is {first.get(name, "not set")} in process 0 and '
+        f'{other.get(name, "not set")} in process {number}'
+        for name in sorted(first.keys() | other.keys())
+        if first.get(name) != other.get(name)]
     if differing:
       raise UserError(f'{"; ".join(differing)}: {advice}')

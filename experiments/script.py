@@ -89,12 +89,14 @@ def _connected() -> contextlib.AbstractContextManager[None]:
   if all(value is None for value in given.values()) and all(
       os.environ.get(name, '1') == '1' for name in _NUM_TASKS):
     return contextlib.nullcontext()
+  from colorjax import membership
+
+  found = membership.detect(**given)
+  if found is None:
+    return contextlib.nullcontext()
   from colorjax import connection
 
-  where = connection.meeting(**given)
-  if where is None:
-    return contextlib.nullcontext()
-  return connection.connected(where, judge=_line_and_code)
+  return connection.connected(found, describe=_line_and_code)
 
 
 def _line_and_code(error: BaseException) -> tuple[str, int] | None:

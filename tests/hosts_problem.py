@@ -1,8 +1,9 @@
-"""What two processes do together, without a network.
+"""One of two processes that `hosts_test.py` starts; it trains no network.
 
     python tests/hosts_problem.py ADDRESS PROCESS_ID WHAT
 
-Each process has a current directory of its own.
+WHAT is `exchange`, `wait`, or `alone` for a process whose partner is missing.
+Each process must have its own current directory.
 """
 
 import sys
@@ -12,11 +13,12 @@ import pytest
 
 from colorjax import connection, hosts
 from colorjax.errors import UserError
+from colorjax.membership import Membership
 from colorjax.runs.workdir import WorkdirError, claim_workdir
 
 
 def exchange():
-  """All that they can say to each other; then one of them fails."""
+  """Checks the operations of `hosts`; then process 1 raises an error."""
   me = hosts.index()
   assert hosts.count() == 2
   assert hosts.gather({'me': me}) == [{'me': 0}, {'me': 1}]
@@ -37,34 +39,35 @@ def exchange():
   assert {name: x.dtype for name, x in found.items()} == {
       name: x.dtype for name, x in mine.items()}
 
-  hosts.check_agreed({'seed': 3}, 'never said')
-  with pytest.raises(UserError, match='seed is 0 for process 0 and 1 for pro'):
-    hosts.check_agreed({'seed': me}, 'start them alike')
-  # The same name, in two directories.
-  with (pytest.raises(WorkdirError, match=r'not one directory .* process 1 '),
+  hosts.check_agreed({'seed': 3}, 'unused')
+  with pytest.raises(UserError, match='seed is 0 in process 0 and 1 in proc'):
+    hosts.check_agreed({'seed': me}, 'use the same seed')
+  # The current directories differ, so 'run' is not the same directory.
+  with (pytest.raises(WorkdirError,
+                      match='not the same directory for all processes: proc'),
         claim_workdir('run', '--seed=1\n')):
     pass
   with (pytest.raises(UserError, match='seed is 0'),
         claim_workdir('run', f'--seed={me}\n')):
     pass
-  print('said by', me, flush=True)
+  print('checked by', me, flush=True)
   if me:
     raise UserError('the disk is full')
-  hosts.barrier('where the other one never comes')
+  hosts.barrier('process 1 never calls this')
 
 
 def wait():
-  """Barriers without end."""
+  """Calls a barrier in an endless loop."""
   print('begun', flush=True)
   while True:
     hosts.barrier('again')
 
 
 def main(address, process_id, what):
-  """Connects and does it."""
-  where = connection.Meeting(coordinator_address=address, num_processes=2,
-                        process_id=int(process_id))
-  with connection.connected(where, seconds=5 if what == 'alone' else 60):
+  """Connects to the other process and runs a function."""
+  this = Membership(coordinator_address=address, num_processes=2,
+                    process_id=int(process_id))
+  with connection.connected(this, seconds=5 if what == 'alone' else 60):
     {'exchange': exchange, 'wait': wait}[what]()
 
 

@@ -19,8 +19,9 @@ ALLOWED = {
     'colorjax.keys': set(),
     'colorjax.files': {'errors'},
     'colorjax.parallel': {'errors'},
-    'colorjax.connection': {'hosts', 'parallel'},
+    'colorjax.connection': {'hosts', 'membership', 'parallel'},
     'colorjax.hosts': set(),
+    'colorjax.membership': set(),
     'colorjax.quantize': {'color'},
     'colorjax.resample': set(),
     'colorjax.propagation': set(),
@@ -138,8 +139,8 @@ def test_core_imports_without_tensorflow():
 # if the table above allows it.
 LAYERS = [
     {'errors', 'files'},
-    {'color', 'connection', 'hosts', 'keys', 'parallel', 'propagation',
-     'quantize', 'resample', 'similarity'},
+    {'color', 'connection', 'hosts', 'keys', 'membership', 'parallel',
+     'propagation', 'quantize', 'resample', 'similarity'},
     {'colorizer', 'fallbacks', 'photo', 'backbones', 'losses'},
     {'models', 'metrics', 'data'},
     {'methods', 'training', 'inference', 'report', 'evaluation', 'saved'},

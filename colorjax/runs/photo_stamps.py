@@ -49,16 +49,18 @@ def check(workdir: pathlib.Path, sources: Mapping[str, Source], *,
 
 
 def check_agreed(sources: Mapping[str, Source]) -> None:
-  """Refuses processes that do not have the same photographs.
+  """Checks that all processes have the same photographs.
 
-  Only names are compared: copies on the disks of several machines have times
-  of their own.
+  It compares the number and names of the photographs, not their modification
+  times, because each machine may have its own copy. For a prepared data set it
+  compares the number of photographs and the name of the first one.
 
   Args:
-    sources: by what they are for.
+    sources: photographs by the name of the option that selects them.
 
   Raises:
-    UserError: on all processes.
+    UserError: the photographs differ between processes; raised in all
+      processes.
   """
   if hosts.count() == 1:
     return
@@ -69,7 +71,7 @@ def check_agreed(sources: Mapping[str, Source]) -> None:
       digest.update(source.label(i).encode('utf-8', 'surrogateescape') + b'\n')
     found[name] = f'{source.size} photographs ({digest.hexdigest()[:8]})'
   hosts.check_agreed(
-      found, 'give all processes the same photographs, under the same names')
+      found, 'give all processes the same photographs with the same names')
 
 
 def _describe(source: Source) -> dict[str, Any]:

@@ -105,10 +105,10 @@ def train(
 
 def _restore(checkpoints: checkpoint.Checkpoints, state: TrainState
              ) -> tuple[TrainState, HostState, int]:
-  """The state to start or resume from, on the devices, and its step.
+  """Returns the state to start or resume from, on the devices, and its step.
 
-  All processes get the state of the main process, because initial states may
-  differ in their last bits between machines.
+  All processes get the state of the main process. Initial states may differ in
+  their last bits between machines, and only the main process reads checkpoints.
   """
   restored = checkpoints.restore_latest(state)
   state, host = restored or (state, {})
@@ -121,7 +121,7 @@ def _restore(checkpoints: checkpoint.Checkpoints, state: TrainState
 
 
 def _say_nothing(line: str) -> None:
-  """The `say` of all processes but the main one."""
+  """Replaces `say` in all processes except the main one."""
 
 
 def _result(status, state: TrainState, host: HostState, signal=None
@@ -160,7 +160,7 @@ class _Run:
   notice: signals.Notice
   log: RunLog
   pending: tuple[int, Batch, Any] | None = None
-  received: int = 0  # number of the signal that all processes know of, or 0
+  received: int = 0  # signal number that all processes agreed on, or 0
   vote: parallel.Vote = dataclasses.field(default_factory=parallel.Vote)
 
   def train(self, start: int, batches: Iterator[Batch]) -> TrainingResult:
@@ -231,7 +231,8 @@ class _Run:
       metrics = evaluation(self.state)
       self.log.evaluation(n, split, metrics)
       if split == self.monitor:
-        # All processes must decide by the same number, to the last bit.
+        # Early stopping must be the same in all processes, so they all use
+        # the value of process 0.
         value = hosts.gather(float(metrics['loss']))[0]
     if self.images and hosts.is_main():
       self.log.images(n, self.images(self.state))
