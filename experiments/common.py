@@ -42,24 +42,10 @@ def define_training_flags() -> None:
   _define_checkpoint_flags()
 
 
-def define_host_flags() -> None:
-  """Defines the flags that connect several processes.
-
-  Under srun and Open MPI they are not needed. A run may be resumed with other
-  values.
-  """
-  flags.DEFINE_string(
-      'coordinator_address', None, 'HOST:PORT of process 0, to which the other '
-      'processes of the run connect.')
-  flags.DEFINE_integer('num_processes', None, 'Number of processes of the run.',
-                       lower_bound=1)
-  flags.DEFINE_integer('process_id', None, 'Number of this process, from 0.',
-                       lower_bound=0)
-
-
 def define_measuring_flags() -> None:
   """Defines the flags of a run that measures a method without training it."""
-  define_host_flags()
+  script.define_host_flags()
+  flags.adopt_module_key_flags(script)
   flags.DEFINE_string(
       'workdir', None, 'Work directory of the run: checkpoints, metrics.jsonl, '
       'flags.txt and report/. A run that was interrupted is resumed if it is '

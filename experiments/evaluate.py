@@ -23,7 +23,8 @@ from experiments import common, script
 
 common.define_photo_flags()
 common.define_ask_flag()
-common.define_host_flags()
+script.define_host_flags()
+flags.adopt_module_key_flags(script)
 flags.adopt_module_key_flags(common)
 
 flags.DEFINE_string(

@@ -45,6 +45,21 @@ _TUNE_XLA = flags.DEFINE_bool(
     'flag, it is not changed.')
 
 
+def define_host_flags() -> None:
+  """Defines the flags that connect several processes.
+
+  Under srun and Open MPI they are not needed. A run may be resumed with other
+  values.
+  """
+  flags.DEFINE_string(
+      'coordinator_address', None, 'HOST:PORT of process 0, to which the other '
+      'processes of the run connect.')
+  flags.DEFINE_integer('num_processes', None, 'Number of processes of the run.',
+                       lower_bound=1)
+  flags.DEFINE_integer('process_id', None, 'Number of this process, from 0.',
+                       lower_bound=0)
+
+
 def run(main: Callable[[Sequence[str]], int | None]) -> None:
   """Runs a script and exits.
 
