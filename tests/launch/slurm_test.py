@@ -146,7 +146,8 @@ def test_a_run_of_two_processes_has_one_record(place):
   assert log.count('going on from step') == 1
   others = list((place.folder / 'out/slurm').glob('*_1_log.out'))
   assert len(others) == 1
-  assert 'going on from step' in others[0].read_text()
+  # SLURM calls the job finished after its first task.
+  wait_for(lambda: 'going on from step' in others[0].read_text(), 60)
 
 
 def test_options_reach_sbatch(place):
