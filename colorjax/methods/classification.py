@@ -191,7 +191,7 @@ def build(
 
 
 def _network(name: str, *, num_bins: int, filters: Sequence[int], dtype: Any,
-             trunk_settings: Mapping[str, Any] | None
+             trunk_settings: Mapping[str, Any] | None = None
              ) -> tuple[nn.Module, int, int]:
   """Builds the network.
 

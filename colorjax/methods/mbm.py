@@ -199,8 +199,8 @@ def build(
 
 
 def _network(name: str, *, batch_norm: bool, dropout: float,
-             trunk_settings: Mapping[str, Any] | None,
-             filters: Sequence[int], dtype: Any, **settings
+             filters: Sequence[int], dtype: Any,
+             trunk_settings: Mapping[str, Any] | None = None, **settings
              ) -> tuple[nn.Module, int, int]:
   """Builds the network.
 

@@ -112,7 +112,8 @@ def test_flags_txt_reproduces_the_run(finished, tmp_path):
     (['--num_steps=none'], 'num_steps'),
     (['--data=nowhere'], 'nowhere'),
     (['--data=folder:/no/such/folder'], '/no/such/folder'),
-    (['--network=resnet'], '--network=resnet: choose one of unet, published'),
+    (['--network=resnet'],
+     '--network=resnet: choose one of unet, encoder, published'),
     (['--image_size=18'], '--image_size'),
     (['--filters=8'], '--filters=8'),
     (['stray'], "unexpected argument 'stray'")])

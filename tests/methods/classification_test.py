@@ -228,7 +228,7 @@ def test_a_few_steps_bring_the_loss_down(small):
     ({'filters': (16, 24)}, 'filters=24: channels of the U-Net must be'),
     ({'network': 'published'}, r'filters=\[16, 32\]: the published'),
     ({'num_neighbors': 26}, 'num_neighbors=26: must be 1 to 25'),
-    ({'bins': [[0, 3]]}, 'no color bins: bins must lie at multiples'),
+    ({'bins': [[0, 3]]}, 'bins: bins must lie at multiples of 10'),
     ({'rebalance': 0.5}, 'rebalance=0.5: also give the prior'),
     ({'rebalance': 0.5, 'prior': PRIOR[1:]}, 'has 24 bins instead of 25'),
     ({'rebalance': 2., 'prior': PRIOR}, r'rebalance=2.0: lambda')])

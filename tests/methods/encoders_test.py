@@ -27,14 +27,16 @@ STATES = {'params', 'batch_stats'}
 
 @pytest.fixture(autouse=True, scope='module')
 def _five_blocks():
-  """Reduces the encoder to one block per stride, which compiles quickly."""
+  """Reduces the encoder to one block per stride, and compiles it quickly."""
   with pytest.MonkeyPatch.context() as patch:
+    jax.config.update('jax_disable_most_optimizations', True)
     patch.setattr(efficientnet_lite, 'BLOCKS', tuple(
         efficientnet_lite.Block(3, min(i, 2), 2, 4 * i) for i in range(1, 6)))
     patch.setattr(efficientnet_lite, 'STAGES', {
         2**i: f'block{i}' for i in range(1, 6)})
     tensor_names.layers.cache_clear()
     yield
+    jax.config.update('jax_disable_most_optimizations', False)
   tensor_names.layers.cache_clear()
 
 

@@ -20,10 +20,13 @@ FILTERS = (16, 32)
 
 @pytest.fixture(autouse=True)
 def _five_blocks(monkeypatch):
+  jax.config.update('jax_disable_most_optimizations', True)
   monkeypatch.setattr(efficientnet_lite, 'BLOCKS', tuple(
       efficientnet_lite.Block(3, min(i, 2), 2, 4 * i) for i in range(1, 6)))
   monkeypatch.setattr(efficientnet_lite, 'STAGES', {
       2**i: f'block{i}' for i in range(1, 6)})
+  yield
+  jax.config.update('jax_disable_most_optimizations', False)
 
 
 class _Both(nn.Module):
