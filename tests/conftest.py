@@ -21,10 +21,19 @@ os.environ['JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES'] = '-1'
 # reads the setting at import. It is deleted first because the worker processes
 # of pytest-xdist inherit it.
 os.environ.pop('JAX_DISABLE_MOST_OPTIMIZATIONS', None)
-import jax  # noqa: E402, F401
+import jax  # noqa: E402
+import pytest  # noqa: E402
 
 os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
 
 # A shell that starts the test run in the background makes it ignore SIGINT, and
 # all its child processes too. Some tests need it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope='module')
+def compiles_quickly():
+  """Compiles without optimizations, for runs of a few steps in this process."""
+  jax.config.update('jax_disable_most_optimizations', True)
+  yield
+  jax.config.update('jax_disable_most_optimizations', False)

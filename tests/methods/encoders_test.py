@@ -19,6 +19,8 @@ from colorjax.runs import train
 from colorjax.runs.options import Optimizing, TrainOptions
 from colorjax.training import checkpoint
 
+pytestmark = pytest.mark.usefixtures('compiles_quickly')
+
 NAME = 'efficientnet_lite0'
 METHODS = {regression: {}, classification: {},
            mbm: {'num_components': 2, 'prior_width': 8}}
@@ -27,16 +29,14 @@ STATES = {'params', 'batch_stats'}
 
 @pytest.fixture(autouse=True, scope='module')
 def _five_blocks():
-  """Reduces the encoder to one block per stride, and compiles it quickly."""
+  """Reduces the encoder to one block per stride, which compiles quickly."""
   with pytest.MonkeyPatch.context() as patch:
-    jax.config.update('jax_disable_most_optimizations', True)
     patch.setattr(efficientnet_lite, 'BLOCKS', tuple(
         efficientnet_lite.Block(3, min(i, 2), 2, 4 * i) for i in range(1, 6)))
     patch.setattr(efficientnet_lite, 'STAGES', {
         2**i: f'block{i}' for i in range(1, 6)})
     tensor_names.layers.cache_clear()
     yield
-    jax.config.update('jax_disable_most_optimizations', False)
   tensor_names.layers.cache_clear()
 
 

@@ -15,18 +15,17 @@ from colorjax.colorizer import FROZEN, PRETRAINED_ENCODER
 from colorjax.errors import UserError
 from colorjax.models import encoder_trunk, trunk
 
+pytestmark = pytest.mark.usefixtures('compiles_quickly')
+
 FILTERS = (16, 32)
 
 
 @pytest.fixture(autouse=True)
 def _five_blocks(monkeypatch):
-  jax.config.update('jax_disable_most_optimizations', True)
   monkeypatch.setattr(efficientnet_lite, 'BLOCKS', tuple(
       efficientnet_lite.Block(3, min(i, 2), 2, 4 * i) for i in range(1, 6)))
   monkeypatch.setattr(efficientnet_lite, 'STAGES', {
       2**i: f'block{i}' for i in range(1, 6)})
-  yield
-  jax.config.update('jax_disable_most_optimizations', False)
 
 
 class _Both(nn.Module):

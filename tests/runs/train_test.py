@@ -15,6 +15,8 @@ from colorjax.runs import photo_stamps, photographs, prior, train
 from colorjax.runs.options import Optimizing, TrainOptions
 from colorjax.runs.photographs import PhotoOptions
 
+pytestmark = pytest.mark.usefixtures('compiles_quickly')
+
 METHOD = 'colorjax.methods.mbm'
 SETTINGS = {'num_components': 2, 'filters': (16, 16), 'prior_width': 8}
 
