@@ -14,6 +14,8 @@ from colorjax import quantize
 from colorjax.errors import UserError
 from colorjax.methods import classification
 
+pytestmark = pytest.mark.usefixtures('compiles_quickly')
+
 KEYS = jax.random.split(jax.random.key(0), 4)
 
 BINS = [[a, b] for a in range(-20, 21, 10) for b in range(-20, 21, 10)]

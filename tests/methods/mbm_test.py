@@ -12,6 +12,8 @@ from colorjax import resample
 from colorjax.errors import UserError
 from colorjax.methods import mbm
 
+pytestmark = pytest.mark.usefixtures('compiles_quickly')
+
 KEYS = jax.random.split(jax.random.key(0), 4)
 
 SMALL = {'num_components': 3, 'filters': (16, 32), 'prior_width': 8}
