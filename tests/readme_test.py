@@ -189,7 +189,7 @@ def test_add_a_metric(copy):
   figures = json.loads((copy / 'out/metrics.json').read_text())
   assert figures['chroma_bias']['mean'] == pytest.approx(
       -figures['chroma_truth']['mean'], abs=0.01)
-  assert 'chroma less that of the photograph' in done.stdout
+  assert re.search(r"        '(chroma.*)', ''", line)[1] in done.stdout
 
 
 def _check_commands(commands):
