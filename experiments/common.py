@@ -24,7 +24,8 @@ flags.adopt_module_key_flags(script)
 Record = TypeVar('Record')
 
 DATA_FORM = ('bundled | folder:PATH | tfds:NAME[/CONFIG][:SPLIT] | '
-             'prepared:PATH[:SPLIT].')
+             'prepared:PATH[:SPLIT]; several are separated by commas, and '
+             '8*SOURCE shows a source eight times in each epoch.')
 """Values of a flag that selects photographs, for its help."""
 
 LOSS_HELP = (

@@ -151,6 +151,7 @@ class Screen:
       UnreadablePhoto: the photograph cannot be read and `on_bad_image` is
         'fail'.
     """
+    index = self.source.first(index)
     if index in self.exclusions:
       return None
     try:

@@ -5,6 +5,7 @@ photographs that can be read in any order. This random access makes a batch a
 function of (seed, step).
 """
 
+import bisect
 import dataclasses
 import hashlib
 import os
@@ -34,6 +35,8 @@ class Source:
     stamp: `index -> str`, a text that changes when the photograph changes, for
       example its name with the size and time of its file. It must be quick and
       read no pixels. Empty if unknown.
+    first: `index -> int`, the first index of the same photograph; another one
+      than `index` only if the source repeats photographs.
     prefers_tf_data: whether `engine='auto'` uses tf.data.
 
   Raises:
@@ -44,6 +47,7 @@ class Source:
   read: Callable[[int], np.ndarray]
   label: Callable[[int], str]
   stamp: Callable[[int], str] = lambda index: ''
+  first: Callable[[int], int] = lambda index: index
   prefers_tf_data: bool = False
 
   def __post_init__(self):
@@ -88,6 +92,61 @@ def from_arrays(images: np.ndarray | Sequence[np.ndarray], *,
                 label=label, stamp=stamp)
 
 
+def concatenate(sources: Sequence[Source], *,
+                repeats: Sequence[int] | None = None) -> Source:
+  """Joins several sources, so that one run trains on all of them.
+
+  Repeating a small source makes its photographs more frequent: an epoch shows
+  each of them as often as it is repeated.
+
+  Args:
+    sources: the sources, at least one.
+    repeats: how often each source occurs, at least 1 each; by default once.
+
+  Returns:
+    A source with the photographs of the first source, as often as it is
+    repeated, then those of the second, and so on. Their labels stay.
+
+  Raises:
+    ValueError: there are no sources, a number of repeats is below 1, or there
+      are not as many as sources.
+  """
+  repeats = [1] * len(sources) if repeats is None else list(repeats)
+  if not sources or len(repeats) != len(sources) or min(repeats) < 1:
+    raise ValueError(f'{len(sources)} sources cannot be repeated {repeats} '
+                     'times')
+  ends = np.cumsum([source.size * times for source, times
+                    in zip(sources, repeats, strict=True)]).tolist()
+
+  def find(index):
+    which = bisect.bisect_right(ends, index)
+    start = ends[which - 1] if which else 0
+    return sources[which], (index - start) % sources[which].size, start
+
+  def read(index):
+    source, inner, _ = find(index)
+    return source.read(inner)
+
+  def label(index):
+    source, inner, _ = find(index)
+    return source.label(inner)
+
+  def stamp(index):
+    source, inner, _ = find(index)
+    return source.stamp(inner)
+
+  def first(index):
+    source, inner, start = find(index)
+    return start + source.first(inner)
+
+  name = ','.join(
+      source.name if times == 1 else f'{times}*{source.name}'
+      for source, times in zip(sources, repeats, strict=True))
+  return Source(name=name, size=ends[-1], read=read, label=label, stamp=stamp,
+                first=first,
+                prefers_tf_data=all(s.prefers_tf_data for s in sources))
+
+
 def stamp_of_file(path: str | os.PathLike) -> str:
   """Size and modification time of a file, or the error message of `stat`."""
   try:
@@ -116,6 +175,7 @@ def in_memory(source: Source, *, max_bytes: int = 2**30) -> Source:
 
   def read(index):
     nonlocal free_bytes
+    index = source.first(index)
     pixels = cached.get(index)
     if pixels is None:
       pixels = source.read(index)

@@ -7,7 +7,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from colorjax.data import folders, sources
+from colorjax.data import folders, screening, sources
 
 FLAT = {'red': (250, 20, 10), 'green': (10, 200, 30), 'blue': (20, 30, 240)}
 
@@ -207,7 +207,73 @@ class TestFolder:
       sources.folder(tmp_path)
 
 
+class TestConcatenate:
+
+  def arrays(self, name, *values):
+    return sources.from_arrays(
+        [np.full((4, 4, 3), value, np.uint8) for value in values], name=name)
+
+  def test_has_the_photographs_of_all_sources_as_often_as_asked(self):
+    both = sources.concatenate(
+        [self.arrays('a', 1, 2), self.arrays('b', 7)], repeats=[1, 3])
+    assert both.name == 'a,3*b'
+    assert [int(both.read(i)[0, 0, 0]) for i in range(both.size)] == [
+        1, 2, 7, 7, 7]
+    assert [both.label(i) for i in range(5)] == [
+        'a[0]', 'a[1]', 'b[0]', 'b[0]', 'b[0]']
+    assert [both.first(i) for i in range(5)] == [0, 1, 2, 2, 2]
+    assert both.stamp(4) == both.stamp(2) != both.stamp(1)
+
+  def test_nested_sources_know_the_first_of_their_repeats(self):
+    inner = sources.concatenate([self.arrays('b', 7, 8)], repeats=[2])
+    outer = sources.concatenate([self.arrays('a', 1), inner], repeats=[1, 2])
+    assert [outer.first(i) for i in range(outer.size)] == [
+        0, 1, 2, 1, 2, 1, 2, 1, 2]
+
+  def test_a_repeated_photograph_is_decoded_once(self):
+    reads = []
+
+    def read(index):
+      reads.append(index)
+      return np.zeros((4, 4, 3), np.uint8)
+
+    source = sources.Source(name='s', size=2, read=read, label=str)
+    repeated = sources.in_memory(sources.concatenate([source], repeats=[3]))
+    for index in range(6):
+      repeated.read(index)
+    assert reads == [0, 1]
+
+  def test_a_repeated_grey_photograph_is_left_out_once(self):
+    source = sources.concatenate([self.arrays('s', 9)], repeats=[3])
+    screen = screening.Screen(source, min_chroma=2)
+    assert [screen.read(i) for i in range(3)] == [None] * 3
+    assert len(screen.exclusions) == 1
+
+  @pytest.mark.parametrize('repeats', [[], [1], [1, 0], [1, 1, 1]])
+  def test_refuses_repeats_that_do_not_fit(self, repeats):
+    with pytest.raises(ValueError, match='2 sources cannot be repeated'):
+      sources.concatenate([self.arrays('a', 1), self.arrays('b', 1)],
+                          repeats=repeats)
+
+
 class TestParse:
+
+  def test_several_sources_are_joined_and_repeated(self, tmp_path):
+    for name in ('a', 'b,c'):
+      save(tmp_path / name / '1.png')
+    text = f'folder:{tmp_path}/a,3*folder:{tmp_path}/b,c,bundled'
+    source = sources.parse(text, train=False)
+    assert source.name == text
+    assert [source.label(i) for i in range(source.size)] == [
+        '1.png', '1.png', '1.png', '1.png', 'chelsea.png', 'coffee.png']
+
+  def test_refuses_no_repeats(self):
+    with pytest.raises(sources.SourceError, match='at least once'):
+      sources.parse('0*bundled', train=True)
+
+  def test_names_the_unknown_one_of_several(self):
+    with pytest.raises(sources.SourceError, match="'nonsense'"):
+      sources.parse('nonsense,bundled', train=True)
 
   @pytest.mark.parametrize('spec', [
       '', 'bundle', 'bundled:train', 'folder', 'folder:', 'tfds', 'tfds:',
