@@ -1,267 +1,183 @@
-"""Saves how a run's method was built, and loads trained methods.
+"""Loads trained methods, and packs them into model files.
 
-`colorizer.json` in a work directory holds a `Record`. Its schema has a version.
-Records of earlier schemas are converted when they are read; records of later
-schemas are refused.
+A model file is a trained method in a single safetensors file: its variables,
+and its record as JSON in the metadata. Weights that are bit-identical to those
+of a public file, such as a frozen pretrained encoder, are left out and are read
+from that file when the model is loaded.
 """
 
-import dataclasses
-import importlib
-import inspect
+import json
 import pathlib
-import subprocess
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
 
-import colorjax
-from colorjax import files
+from colorjax import files, records
 from colorjax.colorizer import Colorizer, Variables
 from colorjax.errors import UserError
-from colorjax.training import checkpoint
+from colorjax.training import checkpoint, checkpoint_files
 
-FILE = 'colorizer.json'
-"""Name of the record in a work directory."""
+MODEL_SUFFIX = '.safetensors'
+"""Ending of the name of a model file."""
 
-SCHEMA = 2
-"""Version of the record's schema. A record without a version has schema 1."""
+DTYPES = ('float16', 'float32')
+"""Types in which a model file may store weights."""
 
-_UNVERSIONED = 'colorjax 0.1 or earlier'
-
-# Settings of schema 1 that no longer exist.
-_REMOVED_SETTINGS = ('axis_name',)
-
-# Settings of schema 1 that are options now.
-_FORMER_SETTINGS = {'colorjax.methods.classification': (
-    'temperature', 'readout', 'sampling')}
-
-# Methods of schema 1 that have moved to `colorjax.methods.baselines`.
-_BASELINES = ('grey', 'levin', 'marginal', 'mean_color', 'mean_colour',
-              'reinhard', 'untrained', 'welsh')
-
-_STRING_FIELDS = ('method', 'colorjax_version', 'jax_version')
+_RECORD, _OMITTED, _DIGEST = 'colorizer', 'omitted', 'sha256'
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Record:
-  """How a method was built, and by which software.
-
-  Attributes:
-    method: import path of a module whose `build(**settings)` returns a
-      Colorizer, for example `colorjax.methods.mbm`.
-    settings: keyword arguments of `build` in training; JSON values.
-    asking: options (see `colorjax.colorizer`) whose values differ from the
-      defaults of the method; JSON values.
-    image_size: side of the network's square input, in pixels.
-    checkpoint: the checkpoint to use for metrics and for coloring: 'best' by
-      validation loss, or 'latest'.
-    schema: version of these fields.
-    colorjax_version: version of colorjax in training.
-    jax_version: version of JAX in training.
-    commit: git commit of colorjax in training; None without a git checkout.
-    path: the file that the record was read from, for error messages; it is not
-      stored.
-  """
-  method: str
-  settings: Mapping[str, Any]
-  image_size: int
-  asking: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  checkpoint: Literal['best', 'latest'] = 'latest'
-  schema: int = SCHEMA
-  colorjax_version: str = colorjax.__version__
-  jax_version: str = jax.__version__
-  commit: str | None = dataclasses.field(default_factory=lambda: _commit())
-  path: pathlib.Path | None = dataclasses.field(default=None, compare=False)
-
-  def build(self) -> Colorizer:
-    """Builds the method.
-
-    Raises:
-      UserError: there is no such method, or its `build` has other arguments
-        than the record, or it has no such option.
-    """
-    try:
-      module = importlib.import_module(self.method)
-    except ModuleNotFoundError as error:
-      raise UserError(
-          f'{self._origin()}no method {self.method!r}: {error}; give the '
-          'import path of a module with a build function') from error
-    parameters = inspect.signature(module.build).parameters
-    # `build` may take options as arguments too.
-    arguments = dict(self.settings)
-    options: dict[str, Any] = {}
-    for name, value in self.asking.items():
-      (arguments if name in parameters else options)[name] = value
-    self._check_arguments(arguments, parameters)
-    try:
-      return module.build(**arguments).ask(**options)
-    except UserError as error:
-      raise UserError(f'{self._origin()}{error}') from error
-
-  def _check_arguments(self, arguments: Mapping[str, Any],
-                       parameters: Mapping[str, inspect.Parameter]) -> None:
-    """Raises UserError unless `build` can be called with these arguments."""
-    takes_any = any(x.kind is x.VAR_KEYWORD for x in parameters.values())
-    unknown = [] if takes_any else sorted(arguments.keys() - parameters.keys())
-    missing = sorted(
-        name for name, x in parameters.items()
-        if x.default is x.empty and x.kind is x.KEYWORD_ONLY
-        and name not in arguments)
-    for names, verb in ((unknown, 'does not take'), (missing, 'needs')):
-      if names:
-        raise UserError(
-            f'{self._origin()}{self.method} {verb} the argument '
-            f'{", ".join(names)} (the record was written by {self._writer()}, '
-            f'this is colorjax {colorjax.__version__}): use that version, or '
-            'train again')
-
-  def save(self, path: pathlib.Path) -> None:
-    """Writes the record atomically.
-
-    Raises:
-      UserError: the file cannot be written.
-    """
-    fields = dataclasses.asdict(self)
-    del fields['path']
-    files.write_json(path, {'schema': fields.pop('schema'), **fields})
-
-  @classmethod
-  def load(cls, path: pathlib.Path) -> 'Record':
-    """Reads a record of this or an earlier version of colorjax.
-
-    A record without a version has schema 1 and is converted: the setting
-    `axis_name` is dropped, the settings `temperature`, `readout` and `sampling`
-    of classification become options, and baselines get their new import paths.
-
-    Args:
-      path: the file.
-
-    Returns:
-      The record.
-
-    Raises:
-      UserError: the file cannot be read, is damaged, lacks a field, or has a
-        later schema.
-    """
-    fields = files.read_json(path)
-    if not isinstance(fields, dict):
-      raise UserError(
-          f'{path} is not a colorizer record: it holds no JSON object')
-    schema = fields.get('schema', 1)
-    if schema == 1:
-      fields = _from_schema_1(fields)
-    elif schema != SCHEMA:
-      raise UserError(
-          f'{path}: schema={schema!r} is not known to colorjax '
-          f'{colorjax.__version__}, which reads 1 to {SCHEMA}: use the version '
-          'that wrote the record '
-          f'({fields.get("colorjax_version", "unknown")})')
-    known = {field.name: field for field in dataclasses.fields(cls)
-             if field.name != 'path'}
-    required = set(known) if schema == SCHEMA else {
-        'method', 'settings', 'image_size'}
-    for names, verb in ((required - fields.keys(), 'lacks the'),
-                        (fields.keys() - known.keys(), 'has the unknown')):
-      if names:
-        raise UserError(
-            f'{path} is not a valid colorizer record: it {verb} field '
-            f'{", ".join(sorted(names))} (written by colorjax '
-            f'{fields.get("colorjax_version") or "of an unknown version"})')
-    wrong = _wrong_field(fields)
-    if wrong:
-      raise UserError(f'{path} is not a valid colorizer record: {wrong}='
-                      f'{fields[wrong]!r} has the wrong type or value')
-    return cls(**fields, path=path)
-
-  def _origin(self) -> str:
-    """The file of the record as the start of an error message."""
-    return '' if self.path is None else f'{self.path}: '
-
-  def _writer(self) -> str:
-    """The version of colorjax that wrote the record."""
-    if not self.colorjax_version:
-      return _UNVERSIONED
-    commit = f', commit {self.commit[:12]}' if self.commit else ''
-    return f'colorjax {self.colorjax_version}{commit}'
-
-
-def load(workdir: pathlib.Path) -> tuple[Colorizer, Variables, int]:
-  """Loads a trained method from the work directory of its run.
+def load(path: pathlib.Path) -> tuple[Colorizer, Variables, int]:
+  """Loads a trained method.
 
   Args:
-    workdir: the directory with `colorizer.json` and `checkpoints/`; it is not
-      changed.
+    path: the work directory of its run, which holds `colorizer.json` and
+      `checkpoints/`, or a model file. Nothing is changed.
 
   Returns:
     The method, its variables, and the side of its square input in pixels.
 
   Raises:
-    UserError: the directory is not that of a run, its record cannot be used, or
-      it has no valid checkpoint.
+    UserError: the directory is not that of a run, its record cannot be used,
+      it has no valid checkpoint, or the model file cannot be used.
   """
-  path = pathlib.Path(workdir) / FILE
-  if not path.is_file():
-    raise UserError(
-        f'{workdir} holds no {FILE}: give the work directory of a training run')
-  record = Record.load(path)
-  colorizer = record.build()
-  side = (record.image_size, record.image_size)
-  like = jax.eval_shape(
-      lambda key: colorizer.init(key, side), jax.random.key(0))
-  variables = checkpoint.restore_variables(
-      workdir, which=record.checkpoint, like=like)
+  path = pathlib.Path(path)
+  if path.suffix == MODEL_SUFFIX and not path.is_dir():
+    record, colorizer, variables = _read_model(path)
+  else:
+    record, colorizer, variables = _read_run(path)
   return colorizer, variables, record.image_size
 
 
-def _from_schema_1(fields: Mapping[str, Any]) -> dict[str, Any]:
-  """Converts the fields of a record without a version to the current schema."""
-  converted = {
-      'colorjax_version': '', 'jax_version': '', 'commit': None, **fields,
-      'schema': SCHEMA}
-  method, settings = fields.get('method'), fields.get('settings')
-  if not isinstance(method, str) or not isinstance(settings, dict):
-    return converted
-  options = _FORMER_SETTINGS.get(method, ())
-  converted['asking'] = {name: settings[name] for name in options
-                         if name in settings}
-  converted['settings'] = {
-      name: value for name, value in settings.items()
-      if name not in options and name not in _REMOVED_SETTINGS}
-  package, _, name = method.rpartition('.')
-  if package == 'colorjax.methods' and name in _BASELINES:
-    name = name.replace('colour', 'color')
-    converted['method'] = f'colorjax.methods.baselines.{name}'
-  return converted
+def pack(workdir: pathlib.Path, path: pathlib.Path, *, dtype: str = 'float16',
+         image_size: int | None = None,
+         asking: Mapping[str, Any] | None = None) -> list[str]:
+  """Writes the method of a run to a model file, atomically.
+
+  Args:
+    workdir: work directory of the run.
+    path: the file, whose name ends in MODEL_SUFFIX; it is replaced.
+    dtype: type in which weights are stored, one of DTYPES.
+    image_size: side of the network's input, in pixels, if it shall not be that
+      of the training.
+    asking: options (see `colorjax.colorizer`) with other values than in the
+      run; None for none.
+
+  Returns:
+    The names of the pretrained networks whose weights are not in the file.
+
+  Raises:
+    UserError: the run cannot be loaded, a weight is too large for the type, or
+      the file cannot be written.
+  """
+  if path.suffix != MODEL_SUFFIX:
+    raise UserError(f'{path}: the name of a model file ends in {MODEL_SUFFIX}')
+  record, colorizer, variables = _read_run(pathlib.Path(workdir))
+  fields = record.to_json()
+  fields['image_size'] = image_size or record.image_size
+  fields['asking'] = {**record.asking, **(asking or {})}
+  leaves = checkpoint_files.flatten(variables)
+  omitted, kept = [], dict(leaves)
+  for name in colorizer.backbones:
+    try:
+      public = _public_weights(colorizer, name, variables)
+    except UserError:
+      continue  # The public file is not at hand, so its weights are packed too.
+    same = {key for key, x in public.items()
+            if np.array_equal(x, leaves[key])}
+    if same:
+      omitted.append(name)
+      kept = {key: x for key, x in kept.items() if key not in same}
+  arrays = {key: _stored(key, np.asarray(x), dtype)
+            for key, x in kept.items()}
+  # Hashed as stored: safetensors itself does not notice a flipped bit.
+  metadata = {
+      _RECORD: json.dumps(fields), _OMITTED: json.dumps(omitted),
+      _DIGEST: checkpoint_files.fingerprint(checkpoint_files.describe(arrays))}
+  files.write_bytes(path, safetensors.numpy.save(arrays, metadata=metadata))
+  return omitted
 
 
-def _wrong_field(fields: Mapping[str, Any]) -> str | None:
-  """The name of a field with a wrong type or value, None if there is none."""
-  for name, value in fields.items():
-    if name in _STRING_FIELDS:
-      is_valid = isinstance(value, str)
-    elif name in ('settings', 'asking'):
-      is_valid = isinstance(value, dict)
-    elif name == 'image_size':
-      is_valid = type(value) is int and value > 0
-    elif name == 'checkpoint':
-      is_valid = value in ('best', 'latest')
-    else:
-      is_valid = name != 'commit' or value is None or isinstance(value, str)
-    if not is_valid:
-      return name
-  return None
+def _read_run(workdir: pathlib.Path
+              ) -> tuple[records.Record, Colorizer, Variables]:
+  """Loads the work directory of a run."""
+  path = workdir / records.FILE
+  if not path.is_file():
+    raise UserError(
+        f'{workdir} holds no {records.FILE}: give the work directory of a '
+        f'training run, or a model file ({MODEL_SUFFIX})')
+  record = records.Record.load(path)
+  colorizer = record.build()
+  variables = checkpoint.restore_variables(
+      workdir, which=record.checkpoint, like=_shapes(record, colorizer))
+  return record, colorizer, variables
 
 
-def _commit() -> str | None:
-  """The commit of the git checkout that holds this code; None without one."""
-  root = pathlib.Path(__file__).resolve().parent.parent
-  if not (root / '.git').exists():
-    return None
+def _read_model(path: pathlib.Path
+                ) -> tuple[records.Record, Colorizer, Variables]:
+  """Loads a model file."""
+  if not path.is_file():
+    raise UserError(f'{path}: no such file')
   try:
-    done = subprocess.run(
-        ['git', '-C', str(root), 'rev-parse', 'HEAD'], capture_output=True,
-        text=True, timeout=10, check=True)
-  except (OSError, subprocess.SubprocessError):
-    return None
-  return done.stdout.strip() or None
+    with safetensors.safe_open(path, framework='numpy') as file:
+      metadata = file.metadata() or {}
+      names = file.keys()
+      leaves = {name: file.get_tensor(name) for name in names}
+    fields = json.loads(metadata[_RECORD])
+    omitted = json.loads(metadata[_OMITTED])
+    digest = metadata[_DIGEST]
+  except KeyError as error:
+    raise UserError(
+        f'{path} is not a model file of colorjax: its metadata has no {error}'
+    ) from error
+  except (OSError, ValueError, safetensors.SafetensorError) as error:
+    raise UserError(f'{path}: cannot be read: {error}') from error
+  if digest != checkpoint_files.fingerprint(checkpoint_files.describe(leaves)):
+    raise UserError(f'{path} is damaged: its SHA-256 has changed; get it again')
+  record = records.Record.from_json(fields, path)
+  colorizer = record.build()
+  shapes = _shapes(record, colorizer)
+  for name in omitted:
+    public = _public_weights(colorizer, name, shapes)
+    leaves = {**public, **leaves}
+  expected = checkpoint_files.flatten(shapes)
+  leaves = {name: x.astype(expected[name].dtype) if name in expected else x
+            for name, x in leaves.items()}
+  return record, colorizer, checkpoint_files.fill(shapes, leaves, path)
+
+
+def _shapes(record: records.Record, colorizer: Colorizer) -> Variables:
+  """The variables of a method as `jax.ShapeDtypeStruct`s."""
+  side = (record.image_size, record.image_size)
+  return jax.eval_shape(
+      lambda key: colorizer.init(key, side), jax.random.key(0))
+
+
+def _public_weights(colorizer: Colorizer, name: str, variables: Variables
+                    ) -> dict[str, np.ndarray]:
+  """The leaves of a pretrained network as they are in its public file."""
+  pretrained = colorizer.backbones[name]
+  before = checkpoint_files.flatten(variables)
+  after = checkpoint_files.flatten(
+      pretrained.load(variables, pretrained.download()))
+  return {key: np.asarray(x) for key, x in after.items()
+          if x is not before[key]}
+
+
+def _stored(name: str, x: np.ndarray, dtype: str) -> np.ndarray:
+  """An array in the type of a model file; only float32 is converted.
+
+  Raises:
+    UserError: a number is too large for the type.
+  """
+  if x.dtype != np.float32:
+    return x
+  with np.errstate(over='ignore'):
+    stored = x.astype(dtype)
+  if not np.isfinite(stored).all():
+    raise UserError(f'{name} has a number that is too large for {dtype}: pack '
+                    'the model with dtype=float32')
+  return stored

@@ -48,12 +48,12 @@ ALLOWED = {
         'color', 'colorizer', 'errors', 'fallbacks', 'photo', 'resample',
         'saved'},
     # Only `runs` and `saved` import training; `saved` reads checkpoints.
-    'colorjax.saved': {'colorizer', 'training'},
+    'colorjax.saved': {'colorizer', 'records', 'training'},
+    'colorjax.records': {'colorizer'},
     'colorjax.runs': {
         'backbones', 'color', 'colorizer', 'data', 'errors', 'evaluation',
         'hosts', 'inference', 'keys', 'methods', 'metrics', 'parallel', 'photo',
-        'quantize', 'report',
-        'resample', 'saved', 'training'},
+        'quantize', 'records', 'report', 'resample', 'saved', 'training'},
     'colorjax.report': {'color', 'colorizer', 'errors', 'photo'},
 }
 
@@ -142,7 +142,7 @@ LAYERS = [
     {'color', 'connection', 'hosts', 'keys', 'membership', 'parallel',
      'propagation', 'quantize', 'resample', 'similarity'},
     {'colorizer', 'fallbacks', 'photo', 'backbones', 'losses'},
-    {'models', 'metrics', 'data'},
+    {'models', 'metrics', 'data', 'records'},
     {'methods', 'training', 'inference', 'report', 'evaluation', 'saved'},
     {'runs'},
 ]

@@ -1,102 +1,24 @@
-"""Records of methods: saved, loaded and converted, or refused in one line."""
+"""Trained methods are loaded from work directories and model files."""
 
 import json
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+import safetensors
+import safetensors.numpy
 import tiny_method
 
-import colorjax
-from colorjax import saved
+from colorjax import files, records, saved
+from colorjax.colorizer import FROZEN, PRETRAINED_ENCODER
 from colorjax.errors import UserError
+from colorjax.training import checkpoint
 
 OLD = {'method': 'tiny_method', 'settings': {}, 'image_size': 32}
 
 
-def _write(path, **fields):
-  path.write_text(json.dumps(fields))
-  return path
-
-
-@pytest.fixture
-def path(tmp_path):
-  return tmp_path / saved.FILE
-
-
-def test_a_loaded_record_builds_the_same_method(path):
-  record = saved.Record(
-      method='colorjax.methods.mbm', image_size=32,
-      settings={'num_components': 3, 'filters': [16, 32]})
-  record.save(path)
-  loaded = saved.Record.load(path)
-  assert loaded == record
-  assert loaded.build().event_shape((32, 32)) == (16, 16)
-  fields = json.loads(path.read_text())
-  assert fields['schema'] == saved.SCHEMA
-  assert fields['colorjax_version'] == colorjax.__version__
-  assert fields['commit'] is None or len(fields['commit']) == 40
-  assert 'path' not in fields
-
-
-def test_options_reach_the_method(path):
-  saved.Record(method='tiny_method', settings={}, image_size=32,
-               asking={'num_components': 2}).save(path)
-  assert saved.Record.load(path).asking == {'num_components': 2}
-  with pytest.raises(UserError, match='method of 2'):
-    saved.Record.load(path).build().propose(
-        {'params': {'chroma': 1.0}}, {'lightness': jnp.zeros((1, 8, 8, 1))}, 3)
-
-
-def test_a_record_without_a_version_is_converted(path):
-  loaded = saved.Record.load(_write(
-      path, method='colorjax.methods.classification', image_size=64,
-      settings={'filters': [16], 'axis_name': 'batch', 'temperature': 0.5}))
-  assert loaded.settings == {'filters': [16]}
-  assert loaded.asking == {'temperature': 0.5}
-  assert loaded.schema == saved.SCHEMA
-  loaded = saved.Record.load(_write(
-      path, method='colorjax.methods.mean_colour', settings={}, image_size=8))
-  assert loaded.method == 'colorjax.methods.baselines.mean_color'
-
-
-@pytest.mark.parametrize(('fields', 'message'), [
-    (OLD | {'settings': {'components': 3}}, 'does not take the argument '
-     'components .*written by colorjax 0.1 or earlier'),
-    (OLD | {'method': 'colorjax.methods.nothing'},
-     r"no method 'colorjax\.methods\.nothing'"),
-    (OLD | {'schema': 99, 'colorjax_version': '9.1'},
-     r'schema=99 is not known .* wrote the record \(9\.1\)'),
-    ({'method': 'x', 'settings': {}}, 'lacks the field image_size'),
-    (OLD | {'schema': 2, 'colorjax_version': '0.2'}, 'lacks the field .*0.2'),
-    (OLD | {'temper': 3}, 'unknown field temper'),
-    (OLD | {'schema': 2, 'asking': {'hue': 1}, 'checkpoint': 'latest',
-            'colorjax_version': '0.2', 'jax_version': '0.10', 'commit': None},
-     "no option 'hue'"),
-    (OLD | {'image_size': '32'}, "image_size='32'"),
-    ([], 'no JSON object'),
-    ('{', 'not valid JSON')])
-def test_invalid_records_are_one_line_errors_with_the_file(
-    path, fields, message):
-  path.write_text(fields if isinstance(fields, str) else json.dumps(fields))
-  with pytest.raises(UserError, match=message) as error:
-    saved.Record.load(path).build()
-  assert str(path) in str(error.value)
-  assert '\n' not in str(error.value)
-
-
-def test_a_full_disk_leaves_no_record(path, monkeypatch):
-  def full(self, content):
-    with self.open('wb') as file:
-      file.write(content[:3])
-    raise OSError(28, 'No space left on device')
-
-  monkeypatch.setattr(type(path), 'write_bytes', full)
-  with pytest.raises(UserError, match='No space left on device'):
-    saved.Record(method='m', settings={}, image_size=8).save(path)
-  assert not list(path.parent.iterdir())
-
-
-def test_load(tmp_path):
+def test_load_a_run(tmp_path):
   tiny_method.write_run(tmp_path, image_size=48, num_components=3)
   colorizer, variables, image_size = saved.load(tmp_path)
   assert image_size == 48
@@ -105,10 +27,135 @@ def test_load(tmp_path):
     colorizer.propose(variables, {'lightness': jnp.zeros((1, 8, 8, 1))}, 4)
 
 
-def test_load_refuses(tmp_path):
+def test_refuses_a_directory_without_a_run(tmp_path):
   for folder in (tmp_path, tmp_path / 'missing'):
     with pytest.raises(UserError, match=r'holds no colorizer\.json'):
       saved.load(folder)
-  _write(tmp_path / saved.FILE, **OLD)
+  files.write_json(tmp_path / records.FILE, OLD)
   with pytest.raises(UserError, match='checkpoint'):
     saved.load(tmp_path)
+
+
+def _write_run(workdir, record, variables):
+  record.save(workdir / records.FILE)
+  with checkpoint.Checkpoints(workdir / checkpoint.DIRECTORY) as checkpoints:
+    checkpoints.save(1, variables, {})
+
+
+@pytest.fixture(scope='module')
+def encoder_run(tmp_path_factory):
+  """A run whose network has a frozen pretrained encoder; nothing is trained."""
+  workdir = tmp_path_factory.mktemp('run')
+  record = records.Record(
+      method='colorjax.methods.regression', image_size=64,
+      settings={'network': 'encoder', 'filters': [16]})
+  colorizer = record.build()
+  shapes = jax.eval_shape(
+      lambda key: colorizer.init(key, (64, 64)), jax.random.key(0))
+  (encoder,) = colorizer.backbones.values()
+  shapes = encoder.load(shapes, encoder.download())
+  random = np.random.default_rng(0)
+  variables = jax.tree.map(
+      lambda x: random.normal(0, 0.1, x.shape).astype(x.dtype)
+      if isinstance(x, jax.ShapeDtypeStruct) else x, shapes)
+  _write_run(workdir, record, variables)
+  return workdir
+
+
+class TestModelFile:
+
+  def test_loads_what_was_packed_without_the_public_encoder(
+      self, encoder_run, tmp_path):
+    path = tmp_path / 'model.safetensors'
+    assert saved.pack(encoder_run, path) == ['efficientnet_lite0']
+    stored = safetensors.numpy.load_file(path)
+    assert stored
+    assert not any(PRETRAINED_ENCODER in name for name in stored)
+    assert all(x.dtype == np.float16 for x in stored.values())
+    _, expected, _ = saved.load(encoder_run)
+    _, found, image_size = saved.load(path)
+    assert image_size == 64
+    exact = expected['model_state'][FROZEN]
+    jax.tree.map(np.testing.assert_array_equal,
+                 found['model_state'][FROZEN], exact)
+    jax.tree.map(lambda x, y: np.testing.assert_array_equal(
+        x, y.astype(np.float16).astype(np.float32)),
+        found['params'], expected['params'])
+
+  def test_keeps_an_encoder_that_is_not_the_public_one(
+      self, encoder_run, tmp_path):
+    record, _, variables = saved._read_run(encoder_run)
+    tree = variables['model_state'][FROZEN]['trunk'][PRETRAINED_ENCODER]
+    changed = jax.tree.leaves(tree)[0]
+    variables = jax.tree.map(
+        lambda x: x * 2 if x is changed else x, variables)
+    _write_run(tmp_path, record, variables)
+    path = tmp_path / 'model.safetensors'
+    saved.pack(tmp_path, path, dtype='float32')
+    _, found, _ = saved.load(path)
+    jax.tree.map(np.testing.assert_array_equal, found, variables)
+    (name,) = [name for name in safetensors.numpy.load_file(path)
+               if PRETRAINED_ENCODER in name]
+    assert FROZEN in name
+
+  def test_size_and_options_may_be_set(self, tmp_path):
+    tiny_method.write_run(tmp_path, image_size=48, num_components=3)
+    path = tmp_path / 'tiny.safetensors'
+    saved.pack(tmp_path, path, image_size=64, asking={'num_components': 2})
+    colorizer, variables, image_size = saved.load(path)
+    assert image_size == 64
+    assert variables['params']['chroma'] == 40
+    with pytest.raises(UserError, match='method of 2'):
+      colorizer.propose(variables, {'lightness': jnp.zeros((1, 8, 8, 1))}, 3)
+
+  def test_refuses_a_number_that_is_too_large(self, tmp_path):
+    tiny_method.write_run(tmp_path / 'run', image_size=48)
+    record, _, variables = saved._read_run(tmp_path / 'run')
+    variables['params']['chroma'] = np.float32(1e6)
+    _write_run(tmp_path, record, variables)
+    with pytest.raises(UserError, match=r'params/chroma .* too large for '):
+      saved.pack(tmp_path, tmp_path / 'tiny.safetensors')
+    assert not (tmp_path / 'tiny.safetensors').exists()
+
+  def test_refuses_another_ending(self, tmp_path):
+    with pytest.raises(UserError, match=r'ends in \.safetensors'):
+      saved.pack(tmp_path, tmp_path / 'tiny.pt')
+
+  def test_a_flipped_bit_is_noticed(self, tmp_path):
+    tiny_method.write_run(tmp_path, image_size=48)
+    path = tmp_path / 'tiny.safetensors'
+    saved.pack(tmp_path, path)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match='damaged: its SHA-256'):
+      saved.load(path)
+
+  @pytest.mark.parametrize('content', [b'', b'nonsense', b'\0' * 64])
+  def test_refuses_other_files(self, tmp_path, content):
+    path = tmp_path / 'tiny.safetensors'
+    with pytest.raises(UserError, match='no such file'):
+      saved.load(path)
+    path.write_bytes(content)
+    with pytest.raises(UserError, match='cannot be read') as error:
+      saved.load(path)
+    assert '\n' not in str(error.value)
+
+  def test_refuses_weights_of_other_programs(self, tmp_path):
+    path = tmp_path / 'tiny.safetensors'
+    safetensors.numpy.save_file({'w': np.zeros(3)}, path)
+    with pytest.raises(UserError, match='is not a model file of colorjax'):
+      saved.load(path)
+
+  def test_refuses_a_later_schema(self, tmp_path):
+    path = tmp_path / 'tiny.safetensors'
+    tiny_method.write_run(tmp_path, image_size=48)
+    saved.pack(tmp_path, path)
+    with safetensors.safe_open(path, framework='numpy') as file:
+      metadata = file.metadata()
+    record = json.loads(metadata['colorizer']) | {'schema': 99}
+    safetensors.numpy.save_file(
+        safetensors.numpy.load_file(path), path,
+        metadata | {'colorizer': json.dumps(record)})
+    with pytest.raises(UserError, match=r'tiny.safetensors: schema=99'):
+      saved.load(path)

@@ -42,13 +42,13 @@ def write_run(workdir, image_size=32, method='tiny_method', **settings):
   """Writes the work directory of a training run of this or another method."""
   import jax
 
-  from colorjax import saved
+  from colorjax import records
   from colorjax.training.checkpoint import DIRECTORY, Checkpoints
 
-  record = saved.Record(
+  record = records.Record(
       method=method, settings=settings, image_size=image_size)
   with Checkpoints(workdir / DIRECTORY) as checkpoints:
     variables = record.build().init(jax.random.key(0), (32, 32))
     # With the step, as in a TrainState, since a method may have no parameters.
     checkpoints.save(1, {**variables, 'step': jax.numpy.int32(1)}, {})
-  record.save(workdir / saved.FILE)
+  record.save(workdir / records.FILE)

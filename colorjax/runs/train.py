@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import optax
 
-from colorjax import files, hosts, parallel, saved
+from colorjax import files, hosts, parallel, records
 from colorjax.colorizer import Colorizer, Variables
 from colorjax.data import region_sources
 from colorjax.data.engines import BatchStream
@@ -79,7 +79,7 @@ def train(
   again.
 
   Args:
-    method: import path of a module that has a `build`, see `saved.Record`.
+    method: import path of a module that has a `build`, see `records.Record`.
     settings: keyword arguments of its `build`, JSON values.
     options: options of the run.
     asking: options of prediction (`Colorizer.ask`) that differ from the
@@ -153,7 +153,7 @@ def run_without_training(
                 optimizer=optax.set_to_zero(),
                 cadence=loop.Cadence(num_steps=1))
 
-  record = saved.Record(
+  record = records.Record(
       method=method, settings=dict(settings), asking=dict(asking or {}),
       image_size=options.image_size)
   return _run(record, options, make_plan, configuration=configuration,
@@ -181,15 +181,15 @@ def check(method: str, settings: Mapping[str, Any], options: TrainOptions, *,
 
 
 def _record(method: str, settings: Mapping[str, Any], options: TrainOptions,
-            asking: Mapping[str, Any] | None) -> saved.Record:
-  return saved.Record(
+            asking: Mapping[str, Any] | None) -> records.Record:
+  return records.Record(
       method=method, settings=dict(settings), asking=dict(asking or {}),
       image_size=options.image_size,
       checkpoint='best' if options.patience else 'latest')
 
 
 def _run(
-    record: saved.Record,
+    record: records.Record,
     options: TrainOptions,
     make_plan: _MakePlan,
     *,
@@ -218,7 +218,7 @@ def _run(
     if hosts.is_main():
       if not is_reported:
         photo_stamps.check(workdir, sources, has_checkpoint=has_checkpoint)
-      _write_record(workdir / saved.FILE, record,
+      _write_record(workdir / records.FILE, record,
                     has_checkpoint=has_checkpoint)
     if embed_photos is not None and not is_reported:
       # A run that is resumed has its frozen network in its checkpoints only.
@@ -245,7 +245,7 @@ def _run(
   return outcome
 
 
-def _report(workdir: pathlib.Path, record: saved.Record, colorizer: Colorizer,
+def _report(workdir: pathlib.Path, record: records.Record, colorizer: Colorizer,
             feed: Feed, options: TrainOptions, *, mean_color: np.ndarray,
             row_titles: run_report.RowTitles | None, command: str) -> None:
   """Measures the checkpoint that represents the run and writes the report.
@@ -263,7 +263,7 @@ def _report(workdir: pathlib.Path, record: saved.Record, colorizer: Colorizer,
       row_titles=row_titles, command=command))
 
 
-def _configuration(record: saved.Record, options: TrainOptions,
+def _configuration(record: records.Record, options: TrainOptions,
                    feeds: RunFeeds) -> str:
   """The arguments of a run as text, for calls that pass no configuration."""
   more = {'method': record.method, 'settings': record.settings,
@@ -275,7 +275,7 @@ def _configuration(record: saved.Record, options: TrainOptions,
   return text_of(options, more)
 
 
-def _write_record(path: pathlib.Path, record: saved.Record, *,
+def _write_record(path: pathlib.Path, record: records.Record, *,
                   has_checkpoint: bool) -> None:
   """Writes the record of a run.
 
@@ -288,7 +288,7 @@ def _write_record(path: pathlib.Path, record: saved.Record, *,
   if not has_checkpoint or not path.exists():
     record.save(path)
     return
-  before = saved.Record.load(path)
+  before = records.Record.load(path)
   settings = [name for name in sorted(before.settings.keys()
                                       | record.settings.keys())
               if before.settings.get(name) != _json(
