@@ -37,3 +37,10 @@ def compiles_quickly():
   jax.config.update('jax_disable_most_optimizations', True)
   yield
   jax.config.update('jax_disable_most_optimizations', False)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _frees_compiled_programs():
+  """Frees the programs of a test file, which would add up to 10 GB."""
+  yield
+  jax.clear_caches()

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from colorjax import parallel
-from colorjax.backbones import stages
+from colorjax.backbones import depthwise, stages
 
 IMAGE_SIZE = 224
 """Side of the photographs that the network was trained on, in pixels."""
@@ -89,7 +89,7 @@ class InvertedResidual(nn.Module):
       x = self.conv(inner, (1, 1), name='expand')(x)
       x = nn.relu6(self.norm(name='expand_bn')(x))
     x = self.conv(inner, (kernel, kernel), stride, feature_group_count=inner,
-                  name='depthwise')(x)
+                  conv_general_dilated=depthwise.convolve, name='depthwise')(x)
     x = nn.relu6(self.norm(name='depthwise_bn')(x))
     x = self.norm(name='project_bn')(
         self.conv(width, (1, 1), name='project')(x))

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from colorjax import parallel
-from colorjax.backbones import stages
+from colorjax.backbones import depthwise, stages
 
 IMAGE_SIZE = 299
 """Side of the photographs that the network was trained on, in pixels."""
@@ -43,7 +43,7 @@ class SeparableConv(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """[B, h, w, C] to [B, h, w, features]."""
     x = self.conv(x.shape[-1], (3, 3), feature_group_count=x.shape[-1],
-                  name='depthwise')(x)
+                  conv_general_dilated=depthwise.convolve, name='depthwise')(x)
     return self.conv(self.features, (1, 1), name='pointwise')(x)
 
 
