@@ -1,12 +1,16 @@
-"""Regions and hints for methods that do not support them.
+"""Inputs and an option for methods that do not support them themselves.
 
-With these fallbacks, evaluation, `colorize` and reports can use regions and
-hints with every method:
+With these fallbacks, evaluation, `colorize` and reports can use regions, hints
+and references with every method:
 
   region              the method colors the whole photograph, and ab is set to 0
                       outside the region
   hint_ab, hint_mask  the coloring is corrected at the hints and, along the
                       lightness, around them (`propagation.correct`)
+  reference           the coloring gets the palette of the reference
+                      (`palette.transfer`), before the hints
+
+The option `saturation` multiplies the predicted ab.
 """
 
 import dataclasses
@@ -18,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from colorjax import propagation
+from colorjax import color, palette, propagation
 from colorjax.colorizer import Colorizer, Inputs, Variables, passes_options
 from colorjax.errors import UserError
 
@@ -27,19 +31,20 @@ HINTS = frozenset({'hint_ab', 'hint_mask'})
 
 
 def with_fallbacks(colorizer: Colorizer) -> Colorizer:
-  """Adds regions and hints to a method that does not accept them itself.
+  """Adds the inputs that a method does not accept itself.
 
   Args:
     colorizer: any method.
 
   Returns:
-    A method whose `predict`, `sample` and `propose` accept regions, hints and
-    the inputs of the original method. `log_prob` and `draw` accept only the
-    inputs of the original method. All of them raise UserError for other inputs.
+    A method whose `predict`, `sample` and `propose` accept regions, hints,
+    references and the inputs of the original method. `log_prob` and `draw`
+    accept only the inputs of the original method. All of them raise UserError
+    for other inputs.
   """
   predict, sample, propose = (
       colorizer.predict, colorizer.sample, colorizer.propose)
-  accepts = colorizer.accepts | HINTS | {'region'}
+  accepts = colorizer.accepts | HINTS | {'region', 'reference'}
   missing = accepts - colorizer.accepts
   split = functools.partial(_split, accepts=accepts, missing=missing)
 
@@ -65,6 +70,41 @@ def with_fallbacks(colorizer: Colorizer) -> Colorizer:
       colorizer, predict=predict_all, sample=sample_all, propose=propose_all,
       log_prob=_with_check(colorizer.log_prob, colorizer.accepts),
       draw=_with_check(colorizer.draw, colorizer.accepts), accepts=accepts)
+
+
+def with_saturation(colorizer: Colorizer) -> Colorizer:
+  """Adds the option `saturation` to a method that does not have it itself.
+
+  Args:
+    colorizer: any method.
+
+  Returns:
+    A method whose `predict`, `sample` and `propose` have the option
+    `saturation`, a factor of ab: 0 is grey, 1 changes nothing, and above 1 the
+    colors are stronger. `log_prob` and `draw` are those of the method, because
+    a density has no saturation.
+  """
+  if 'saturation' in colorizer.options:
+    return colorizer
+  predict, sample, propose = (
+      colorizer.predict, colorizer.sample, colorizer.propose)
+
+  @passes_options(predict)
+  def predict_scaled(variables, inputs, *, saturation=1.0, **options):
+    return saturation * predict(variables, inputs, **options)
+
+  @passes_options(sample)
+  def sample_scaled(variables, inputs, keys, n, *, saturation=1.0,
+                    **options):
+    return saturation * sample(variables, inputs, keys, n, **options)
+
+  @passes_options(propose)
+  def propose_scaled(variables, inputs, k, *, saturation=1.0, **options):
+    ab, probability = propose(variables, inputs, k, **options)
+    return saturation * ab, probability
+
+  return dataclasses.replace(colorizer, predict=predict_scaled,
+                             sample=sample_scaled, propose=propose_scaled)
 
 
 def _split(inputs: Inputs, *, accepts: frozenset[str],
@@ -101,7 +141,10 @@ def _with_check(function: Callable[..., Any] | None, accepts: frozenset[str]
 
 
 def _apply_fallbacks(ab: jax.Array, inputs: Inputs, rest: Inputs) -> jax.Array:
-  """Applies the hints and the region in `rest` to colorings [k, B, H, W, 2]."""
+  """Applies the inputs in `rest` to colorings [k, B, H, W, 2]."""
+  if 'reference' in rest:
+    _, reference_ab = color.split_lightness(rest['reference'])
+    ab = palette.transfer(ab, reference_ab)
   if 'hint_ab' in rest:
     ab = jax.pure_callback(
         _correct_all, jax.ShapeDtypeStruct(ab.shape, jnp.float32),

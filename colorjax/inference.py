@@ -10,14 +10,14 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from colorjax import color, photo, resample, saved
+from colorjax import color, photo, resample, saved, zoo
 from colorjax.colorizer import Colorizer, Variables
 from colorjax.errors import UserError
 from colorjax.fallbacks import with_fallbacks
@@ -59,11 +59,12 @@ class Colored:
 
 def colorize_image(
     image: str | os.PathLike | np.ndarray, *,
-    checkpoint: str | os.PathLike | tuple[Colorizer, Variables, int],
-    proposals: int = 0, region: np.ndarray | None = None,
+    model: str | None = None,
+    checkpoint: str | os.PathLike | tuple[Colorizer, Variables, int]
+    | None = None, proposals: int = 0, region: np.ndarray | None = None,
     hints: str | os.PathLike | None = None,
     reference: str | os.PathLike | np.ndarray | None = None,
-    bits: int | None = None, **options: Any,
+    seed: int | None = None, bits: int | None = None, **options: Any,
 ) -> Colored:
   """Colors one photograph; available as `colorjax.colorize`.
 
@@ -72,13 +73,16 @@ def colorize_image(
 
   Args:
     image: a file, or sRGB pixels, uint8 or uint16, [H, W] or [H, W, 3].
-    checkpoint: the work directory of a training run, or the result of
-      `saved.load`.
+    model: a model that comes with colorjax, one of zoo.MODELS; by default the
+      first of them.
+    checkpoint: a trained method in place of `model`: the work directory of a
+      run, a model file, or the result of `saved.load`.
     proposals: number of different colorings to return beside the best.
     region: the pixels to color, bool [H, W]; the rest stays grey.
-    hints: a file with painted strokes, see `strokes.of_strokes`.
-    reference: a photograph whose colors are transferred, for methods that
-      accept one: a file, or pixels like `image`.
+    hints: a file with hints, see `strokes.read`.
+    reference: a photograph whose palette the colorings get: a file, or pixels
+      like `image`.
+    seed: as in `answers`.
     bits: bit depth of the colorings, 8 or 16; None for that of the photograph.
     **options: options of the method, see `Colorizer.options`.
 
@@ -90,14 +94,11 @@ def colorize_image(
       or an option cannot be used.
   """
   picture = as_photo(image)
-  loaded = (checkpoint if isinstance(checkpoint, tuple) else
-            saved.load(pathlib.Path(os.path.expanduser(checkpoint))))
-  colorizer, variables, image_size = loaded
+  colorizer, variables, image_size = _load(model, checkpoint)
   colorizer = colorizer.ask(**options)
   given = None
   if hints is not None:
-    given = strokes.of_strokes(
-        photo.read(os.path.expanduser(hints)), picture, image_size)
+    given = strokes.read(os.path.expanduser(hints), picture, image_size)
   if region is not None and region.shape != picture.pixels.shape[:2]:
     raise UserError(
         f'region is {list(region.shape)}, but the photograph is '
@@ -105,9 +106,9 @@ def colorize_image(
 
   def predict(num_proposals):
     return list(colorize(
-        answers(colorizer, num_proposals=num_proposals), variables, picture,
-        image_size=image_size, bits=bits, region=region, hints=given,
-        reference=None if reference is None else photo.to_rgb8(
+        answers(colorizer, num_proposals=num_proposals, seed=seed),
+        variables, picture, image_size=image_size, bits=bits, region=region,
+        hints=given, reference=None if reference is None else photo.to_rgb8(
             as_photo(reference))))
 
   (best,) = predict(0)
@@ -116,6 +117,19 @@ def colorize_image(
                    if one.probability is not None]
   return Colored(pixels=best.pixels, proposals=[one.pixels for one in proposed],
                  probabilities=probabilities or None)
+
+
+def _load(model: str | None,
+          checkpoint: str | os.PathLike | tuple[Colorizer, Variables, int]
+          | None) -> tuple[Colorizer, Variables, int]:
+  """Loads the method that the arguments of `colorize_image` select."""
+  if checkpoint is not None and model is not None:
+    raise UserError(f'model={model}: a checkpoint is given too; give only one')
+  if isinstance(checkpoint, tuple):
+    return checkpoint
+  if checkpoint is None:
+    return saved.load(zoo.path(zoo.MODELS[0] if model is None else model))
+  return saved.load(pathlib.Path(os.path.expanduser(checkpoint)))
 
 
 def as_photo(image: str | os.PathLike | np.ndarray) -> photo.Photo:
@@ -140,19 +154,28 @@ def as_photo(image: str | os.PathLike | np.ndarray) -> photo.Photo:
                      format='', path='image')
 
 
-def answers(colorizer: Colorizer, *, num_proposals: int = 0) -> Answer:
+def answers(colorizer: Colorizer, *, num_proposals: int = 0,
+            seed: int | None = None) -> Answer:
   """Makes a compiled prediction function that can be used for many photographs.
 
   Args:
     colorizer: the method.
     num_proposals: 0 for the best single coloring (`predict`), else the number
       of proposals, most probable first.
+    seed: draws random colorings in place of the most probable ones, the same
+      for each photograph with this seed; None does not.
 
   Returns:
     The function. It is compiled once for each image size and each set of
-    inputs. It accepts a region and hints with every method, and raises
-    UserError for other inputs that the method does not accept.
+    inputs. It accepts a region, hints and a reference with every method, and
+    raises UserError for other inputs that the method does not accept.
+
+  Raises:
+    UserError: a seed is given, but the method has a single coloring.
   """
+  if seed is not None and colorizer.is_deterministic:
+    raise UserError(f'seed={seed}: this method has a single coloring; use one '
+                    'with several, such as model=diverse')
   complete = with_fallbacks(colorizer)
 
   def answer(variables, inputs):
@@ -160,6 +183,9 @@ def answers(colorizer: Colorizer, *, num_proposals: int = 0) -> Answer:
       # `paint` applies the region at the photograph's resolution, which is
       # sharper than the network's square.
       inputs = {name: x for name, x in inputs.items() if name != 'region'}
+    if seed is not None:
+      keys = jnp.broadcast_to(jax.random.key(seed), len(inputs['lightness']))
+      return complete.sample(variables, inputs, keys, num_proposals or 1), None
     if num_proposals:
       return complete.propose(variables, inputs, num_proposals)
     return complete.predict(variables, inputs)[None], None
@@ -190,8 +216,8 @@ def colorize(
       every method. None for the whole photograph.
     hints: hint_ab and hint_mask that `strokes.of_strokes` returned for
       `image_size`, or None.
-    reference: a photograph whose colors are transferred, uint8 sRGB [h, w, 3],
-      for methods that accept one; or None.
+    reference: a photograph whose palette the colorings get, uint8 sRGB
+      [h, w, 3], or None.
 
   Yields:
     The colorings, most probable first.
@@ -199,20 +225,67 @@ def colorize(
   Raises:
     UserError: the method does not accept one of these inputs.
   """
-  guide = seen(picture.pixels, image_size)
-  lightness = lightness_of(picture.pixels)
-  inputs = {'lightness': guide[..., None]}
+  inputs = inputs_of(picture, image_size=image_size, region=region, hints=hints,
+                     reference=reference)
+  ab, probability = answer(
+      variables, {name: jnp.asarray(x)[None] for name, x in inputs.items()})
+  yield from finish(
+      picture, inputs, ab[:, 0],
+      None if probability is None else probability[:, 0], bits=bits,
+      region=region)
+
+
+def inputs_of(
+    picture: photo.Photo, *, image_size: int,
+    region: np.ndarray | None = None,
+    hints: tuple[np.ndarray, np.ndarray] | None = None,
+    reference: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+  """Computes what a method sees of a photograph.
+
+  Args:
+    picture: as in `colorize`.
+    image_size: as in `colorize`.
+    region: as in `colorize`.
+    hints: as in `colorize`.
+    reference: as in `colorize`.
+
+  Returns:
+    The inputs of `colorjax.colorizer`, without the batch axis.
+  """
+  inputs = {'lightness': seen(picture.pixels, image_size)[..., None]}
   if region is not None:
     inputs['region'] = _region_seen(region, image_size)[..., None]
   if hints is not None:
     inputs['hint_ab'], inputs['hint_mask'] = map(np.asarray, hints)
   if reference is not None:
     inputs['reference'] = square.squash(reference, image_size)
-  ab, probability = answer(
-      variables, {name: jnp.asarray(x)[None] for name, x in inputs.items()})
+  return inputs
+
+
+def finish(
+    picture: photo.Photo, inputs: Mapping[str, np.ndarray], ab: jax.Array,
+    probability: jax.Array | None, *, bits: int | None = None,
+    region: np.ndarray | None = None,
+) -> Iterator[Coloring]:
+  """Paints the colorings of a method at the photograph's resolution.
+
+  Args:
+    picture: as in `colorize`.
+    inputs: what `inputs_of` returned for it.
+    ab: k colorings, Lab units, [k, S, S, 2].
+    probability: [k], or None if the method has none.
+    bits: as in `colorize`.
+    region: as in `colorize`.
+
+  Yields:
+    The colorings in the same order.
+  """
+  guide = inputs['lightness'][..., 0]
+  lightness = lightness_of(picture.pixels)
   probabilities = (len(ab) * [None] if probability is None
-                   else np.asarray(probability[:, 0]).tolist())
-  for one_ab, one_probability in zip(ab[:, 0], probabilities, strict=True):
+                   else np.asarray(probability).tolist())
+  for one_ab, one_probability in zip(ab, probabilities, strict=True):
     field = resample.fit_locally(guide, one_ab)
     yield Coloring(
         pixels=paint(lightness, field, region=region,

@@ -19,6 +19,7 @@ import colorjax
 from colorjax import files
 from colorjax.colorizer import Colorizer
 from colorjax.errors import UserError
+from colorjax.fallbacks import with_saturation
 
 FILE = 'colorizer.json'
 """Name of the record in a work directory."""
@@ -74,7 +75,7 @@ class Record:
   path: pathlib.Path | None = dataclasses.field(default=None, compare=False)
 
   def build(self) -> Colorizer:
-    """Builds the method.
+    """Builds the method, with the option `saturation`.
 
     Raises:
       UserError: there is no such method, or its `build` has other arguments
@@ -94,7 +95,7 @@ class Record:
       (arguments if name in parameters else options)[name] = value
     self._check_arguments(arguments, parameters)
     try:
-      return module.build(**arguments).ask(**options)
+      return with_saturation(module.build(**arguments)).ask(**options)
     except UserError as error:
       raise UserError(f'{self._origin()}{error}') from error
 

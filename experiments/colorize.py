@@ -1,7 +1,12 @@
 """Colors photographs with a trained method.
 
-    python -m experiments.colorize --checkpoint=runs/quickstart \\
-        --input=photo.jpg --output=colored --proposals=8
+    python -m experiments.colorize --input=photo.jpg --output=colored
+    python -m experiments.colorize --input=photo.jpg --output=colored \\
+        --model=diverse --proposals=8
+    python -m experiments.colorize --input=photo.jpg --output=colored \\
+        --checkpoint=runs/quickstart
+
+--model chooses a model that comes with colorjax, --checkpoint one of yours.
 
 The coloring of a photograph is written to OUTPUT/<stem>.png, with the
 resolution, lightness, alpha and EXIF data of the photograph. With
@@ -26,13 +31,13 @@ from collections.abc import Sequence
 
 from absl import flags
 
+from colorjax import zoo
 from experiments import common, script
 
+common.define_checkpoint_flags()
 common.define_ask_flag()
 flags.adopt_module_key_flags(common)
 
-_CHECKPOINT = flags.DEFINE_string(
-    'checkpoint', None, 'Work directory of a training run.', required=True)
 _INPUT = flags.DEFINE_string(
     'input', None, 'A photograph, or a folder of photographs.', required=True)
 _OUTPUT = flags.DEFINE_string(
@@ -53,10 +58,16 @@ _MASK = flags.DEFINE_string(
 _HINTS = flags.DEFINE_string(
     'hints', None, 'Color hints: a copy of the photograph with colored strokes '
     'on it, or a transparent layer of the same size with strokes; or a folder '
-    'with one of the same name for each photograph.')
+    'with one of the same name for each photograph; or a .json file with '
+    'points and strokes, see experiments/README.md.')
+_SATURATION = flags.DEFINE_float(
+    'saturation', None, 'Factor of the chroma: 0 is grey, and above 1 the '
+    'colors are stronger; if not given, that of the model.', lower_bound=0)
 _REFERENCE = flags.DEFINE_string(
-    'reference', None, 'A color photograph whose colors are transferred, for '
-    'methods that use one: welsh and reinhard of experiments.baselines.')
+    'reference', None, 'A color photograph whose palette the colorings get.')
+_SEED = flags.DEFINE_integer(
+    'seed', None, 'Draw random colorings with this seed in place of the most '
+    'probable ones.', lower_bound=0)
 _OVERWRITE = flags.DEFINE_bool(
     'overwrite', False, 'Color photographs again whose colorings exist.')
 
@@ -67,15 +78,19 @@ def main(argv: Sequence[str]) -> int:
   # Imported late, so that --help and wrong flags do not wait for it.
   from colorjax.runs import colorize
 
+  options = common.ask_options()
+  if _SATURATION.value is not None:
+    options['saturation'] = _SATURATION.value
   output = _path(_OUTPUT.value)
   done = colorize.colorize_all(
-      _path(_CHECKPOINT.value), _path(_INPUT.value), output,
+      _path(common.checkpoint() or zoo.path(zoo.MODELS[0])),
+      _path(_INPUT.value), output,
       num_proposals=_PROPOSALS.value, file_format=_FORMAT.value,
       overwrite=_OVERWRITE.value,
       mask=_path(_MASK.value) if _MASK.value else None,
       hints=_path(_HINTS.value) if _HINTS.value else None,
       reference=_path(_REFERENCE.value) if _REFERENCE.value else None,
-      options=common.ask_options())
+      seed=_SEED.value, options=options)
   print(f'{done.colored} colored into {output}'
         + (f', {done.kept} existed already (--overwrite colors them again)'
            if done.kept else '')
@@ -83,7 +98,7 @@ def main(argv: Sequence[str]) -> int:
   return 1 if done.refused else 0
 
 
-def _path(value: str) -> pathlib.Path:
+def _path(value: str | os.PathLike) -> pathlib.Path:
   """The value of a flag as a path, with `~` replaced by the home directory."""
   return pathlib.Path(os.path.expanduser(value))
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from absl import flags
 
+from colorjax import zoo
 from colorjax.errors import UserError
 from experiments import script
 
@@ -216,6 +217,27 @@ def encoder_settings(network: str) -> dict[str, Any]:
       raise UserError(f'{name}={value}: network={network} has no pretrained '
                       'encoder; set network=encoder')
   return {}
+
+
+def define_checkpoint_flags() -> None:
+  """Defines which trained method is used: a file or directory, or a model."""
+  flags.DEFINE_string(
+      'checkpoint', None, 'A trained method: the work directory of a run, or a '
+      'file of experiments.pack.')
+  flags.DEFINE_enum(
+      'model', None, zoo.MODELS, 'A trained method that comes with colorjax.')
+
+
+def checkpoint() -> str | None:
+  """Returns the path that --checkpoint or --model selects; None if neither.
+
+  Raises:
+    UserError: both are given.
+  """
+  given, model = flags.FLAGS.checkpoint, flags.FLAGS.model
+  if given is not None and model is not None:
+    raise UserError(f'--checkpoint={given} and --model={model}: give only one')
+  return given if model is None else str(zoo.path(model))
 
 
 def define_ask_flag() -> None:

@@ -22,14 +22,12 @@ from absl import flags
 from experiments import common, script
 
 common.define_photo_flags()
+common.define_checkpoint_flags()
 common.define_ask_flag()
 script.define_host_flags()
 flags.adopt_module_key_flags(script)
 flags.adopt_module_key_flags(common)
 
-flags.DEFINE_string(
-    'checkpoint', None, 'Work directory of a finished run, whose method is '
-    'measured.')
 flags.DEFINE_string(
     'outputs', None, 'Folder with the colorings of any program: pictures with '
     'the names of their photographs, of the same size or cut to the square '
@@ -101,11 +99,12 @@ def _options(options: Any) -> Any:
   """Makes `EvaluateOptions` from the flags."""
   given = {field.name: flags.FLAGS[field.name].value
            for field in dataclasses.fields(options)
-           if field.name not in ('photos', 'fit', 'ask')}
+           if field.name not in ('checkpoint', 'photos', 'fit', 'ask')}
   # None if the flag is not given, so that a protocol can set it.
   fit = flags.FLAGS['fit']
   return options(
-      **given, ask=common.ask_options(), photos=common.photo_options(),
+      **given, checkpoint=common.checkpoint(), ask=common.ask_options(),
+      photos=common.photo_options(),
       fit=fit.value if fit.present else None)
 
 

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from colorjax import color, palette, propagation
 from colorjax import keys as key_lib
-from colorjax import propagation
 from colorjax.colorizer import Colorizer, deterministic, sampler
 from colorjax.errors import UserError
-from colorjax.fallbacks import with_fallbacks
+from colorjax.fallbacks import with_fallbacks, with_saturation
 
 RNG = np.random.default_rng(0)
 LIGHTNESS = jnp.asarray(RNG.uniform(20, 80, (3, 8, 10, 1)), jnp.float32)
@@ -43,7 +43,7 @@ def _answers(method, inputs):
                                    ('region', 'hints')])
 def test_fallbacks_apply_regions_and_hints(given):
   method = with_fallbacks(_sampler())
-  assert method.accepts == {'region', 'hint_ab', 'hint_mask'}
+  assert method.accepts == {'region', 'reference', 'hint_ab', 'hint_mask'}
   inputs = {'lightness': LIGHTNESS}
   plain = _answers(method, inputs)
   if 'region' in given:
@@ -67,6 +67,22 @@ def test_fallbacks_apply_regions_and_hints(given):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_a_reference_gives_its_palette_before_hints_and_region():
+  method = with_fallbacks(_sampler())
+  reference = jnp.asarray(RNG.integers(0, 256, (3, 6, 6, 3)), jnp.uint8)
+  inputs = {'lightness': LIGHTNESS}
+  plain = _answers(method, inputs)
+  inputs |= {'reference': reference, 'region': REGION, 'hint_ab': HINT_AB,
+             'hint_mask': HINT_MASK}
+  for name, found in _answers(method, inputs).items():
+    moved = np.asarray(palette.transfer(
+        plain[name], color.split_lightness(reference)[1]))
+    corrected = np.stack([propagation.correct(
+        np.asarray(LIGHTNESS[i, ..., 0]), moved[:, i], np.asarray(HINT_AB[i]),
+        np.asarray(HINT_MASK[i, ..., 0])) for i in range(3)], 1)
+    np.testing.assert_allclose(found, corrected * REGION, atol=1e-3)
+
+
 def test_a_method_with_regions_gets_no_fallback():
   seen = []
 
@@ -87,8 +103,8 @@ def test_a_method_with_regions_gets_no_fallback():
 def test_other_inputs_are_refused_by_name():
   method = with_fallbacks(_sampler(
       log_prob=lambda variables, inputs, ab, keys: jnp.zeros(len(ab))))
-  with pytest.raises(UserError, match='reference: this method does not accept'):
-    method.predict({}, {'lightness': LIGHTNESS, 'reference': None})
+  with pytest.raises(UserError, match='embedding: this method does not accept'):
+    method.predict({}, {'lightness': LIGHTNESS, 'embedding': None})
   with pytest.raises(UserError, match='region: this method does not accept'):
     method.log_prob({}, {'lightness': LIGHTNESS, 'region': REGION},
                     HINT_AB, None)
@@ -130,3 +146,30 @@ def test_unknown_inputs_are_refused():
   with pytest.raises(ValueError, match="no input 'mask'"):
     Colorizer(init=None, loss=None, predict=None, sample=None, propose=None,
               accepts=frozenset({'mask'}))
+
+
+class TestSaturation:
+
+  def test_multiplies_every_kind_of_coloring(self):
+    method = _sampler()
+    scaled = with_saturation(method)
+    assert scaled.options == {'strength': 5.0, 'saturation': 1.0}
+    inputs = {'lightness': LIGHTNESS}
+    plain = _answers(method, inputs)
+    for name, found in _answers(scaled, inputs).items():
+      np.testing.assert_array_equal(found, plain[name])
+    for name, found in _answers(scaled.ask(saturation=1.5), inputs).items():
+      np.testing.assert_allclose(found, 1.5 * plain[name], rtol=1e-6)
+
+  def test_is_applied_before_hints(self):
+    method = with_fallbacks(with_saturation(_sampler()).ask(saturation=3))
+    ab = method.predict({}, {'lightness': LIGHTNESS, 'hint_ab': HINT_AB,
+                             'hint_mask': HINT_MASK})
+    np.testing.assert_allclose(ab[:, 4, 2], 3 * [[20.0, -30.0]], rtol=1e-6)
+
+  def test_a_method_with_its_own_saturation_keeps_it(self):
+    def predict(variables, inputs, *, saturation=0.5):
+      return jnp.full((1, 2, 2, 2), saturation)
+
+    method = deterministic(init=None, loss=None, predict=predict)
+    assert with_saturation(method) is method

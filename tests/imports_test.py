@@ -27,7 +27,9 @@ ALLOWED = {
     'colorjax.propagation': set(),
     'colorjax.similarity': set(),
     'colorjax.colorizer': {'errors'},
-    'colorjax.fallbacks': {'colorizer', 'errors', 'propagation'},
+    'colorjax.palette': set(),
+    'colorjax.fallbacks': {
+        'color', 'colorizer', 'errors', 'palette', 'propagation'},
     'colorjax.photo': {'color', 'errors'},
     'colorjax.backbones': {'errors', 'parallel'},
     'colorjax.losses': {'color', 'errors', 'similarity'},
@@ -46,14 +48,15 @@ ALLOWED = {
         'metrics', 'parallel', 'photo', 'resample'},
     'colorjax.inference': {
         'color', 'colorizer', 'errors', 'fallbacks', 'photo', 'resample',
-        'saved'},
+        'saved', 'zoo'},
     # Only `runs` and `saved` import training; `saved` reads checkpoints.
     'colorjax.saved': {'colorizer', 'records', 'training'},
-    'colorjax.records': {'colorizer'},
+    'colorjax.records': {'colorizer', 'fallbacks'},
     'colorjax.runs': {
         'backbones', 'color', 'colorizer', 'data', 'errors', 'evaluation',
         'hosts', 'inference', 'keys', 'methods', 'metrics', 'parallel', 'photo',
         'quantize', 'records', 'report', 'resample', 'saved', 'training'},
+    'colorjax.zoo': {'errors'},
     'colorjax.report': {'color', 'colorizer', 'errors', 'photo'},
 }
 
@@ -140,7 +143,7 @@ def test_core_imports_without_tensorflow():
 LAYERS = [
     {'errors', 'files'},
     {'color', 'connection', 'hosts', 'keys', 'membership', 'parallel',
-     'propagation', 'quantize', 'resample', 'similarity'},
+     'palette', 'propagation', 'quantize', 'resample', 'similarity', 'zoo'},
     {'colorizer', 'fallbacks', 'photo', 'backbones', 'losses'},
     {'models', 'metrics', 'data', 'records'},
     {'methods', 'training', 'inference', 'report', 'evaluation', 'saved'},

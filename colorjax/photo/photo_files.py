@@ -60,6 +60,10 @@ Pillow."""
 _ROWS = 256  # rows converted at once, to save memory
 
 
+_HEADER_BYTES = 2**20
+"""Where the header of most files ends, with profiles and previews."""
+
+
 class UnreadablePhoto(UserError):
   """A photograph cannot be read; one line with the file and the reason."""
 
@@ -157,6 +161,26 @@ def read_bytes(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS
       pixels=channels.pixels, alpha=channels.alpha,
       icc_profile=channels.profile, exif=channels.exif, format=channels.format,
       path=name, pictures=channels.pictures)
+
+
+def size(path: str | os.PathLike) -> tuple[int, int] | None:
+  """Returns width and height of a photograph by the header of its file.
+
+  Args:
+    path: the file.
+
+  Returns:
+    Pixels before any rotation; None if the file is not readable.
+  """
+  try:
+    if not pathlib.Path(path).is_file():
+      return None
+    with pathlib.Path(path).open('rb') as file:
+      data = file.read(_HEADER_BYTES)
+      # The header of a TIFF may be anywhere, and a WebP is parsed as a whole.
+      return decoding.size(data) or decoding.size(data + file.read())
+  except (OSError, MemoryError):
+    return None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -5,21 +5,28 @@ Hints are two inputs of a method (see `colorjax.colorizer`):
   hint_ab     float32 [..., H, W, 2], Lab units, 0 where there is no hint
   hint_mask   float32 [..., H, W, 1], 1 where there is a hint, else 0
 
-A user paints them as strokes (`of_strokes`). An evaluation draws them at random
+A user gives them as strokes (`read`). An evaluation draws them at random
 from the original, which simulates a user as in Zhang et al. 2017 ("Real-Time
 User-Guided Image Colorization with Learned Deep Priors"). These hints are a
 function of (seed, index of the photograph). So every method gets the same
 hints, in any order and with any batch size.
 """
 
+import os
+import pathlib
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image, ImageColor, ImageDraw
 
-from colorjax import color
+from colorjax import color, files
 from colorjax.errors import UserError
 from colorjax.photo import chunks
 from colorjax.photo import photo_files as photo
+
+_EXAMPLE = '{"color": "#87ceeb", "points": [[x, y], ...], "width": 9}'
 
 _NOISE = 8
 """Largest difference, in levels of 255, of a pixel that counts as unpainted."""
@@ -81,6 +88,104 @@ def random_points_of(seed: int, index: jax.Array, ab: jax.Array, n: int,
   keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
       jax.random.key(seed), index)
   return jax.vmap(lambda key, one: random_points(key, one, n, size))(keys, ab)
+
+
+def read(path: str | os.PathLike, picture: photo.Photo, size: int
+         ) -> tuple[np.ndarray, np.ndarray]:
+  """Reads the hints for a photograph from a file.
+
+  Args:
+    path: a picture with painted strokes, see `of_strokes`, or a file whose name
+      ends in .json, see `of_json`.
+    picture: the photograph.
+    size: side of the network's square input, in pixels.
+
+  Returns:
+    As `of_strokes`.
+
+  Raises:
+    UnreadablePhoto: the file cannot be read, or does not fit the photograph.
+  """
+  if pathlib.Path(path).suffix.lower() != '.json':
+    return of_strokes(photo.read(path), picture, size)
+  try:
+    return of_json(files.read_json(path), picture, size)
+  except photo.UnreadablePhoto as error:
+    raise photo.UnreadablePhoto(f'{path}: {error}') from error
+  except UserError as error:
+    raise photo.UnreadablePhoto(str(error)) from error
+
+
+def of_json(hints: Any, picture: photo.Photo, size: int
+            ) -> tuple[np.ndarray, np.ndarray]:
+  """Converts hints as JSON values to hints at the resolution of a network.
+
+  The value is a list of strokes, in the order in which they are painted:
+
+    [{"color": "#87ceeb", "points": [[120, 40]]},
+     {"color": "#3a5f0b", "points": [[10, 300], [200, 310]], "width": 9}]
+
+  A stroke with one point is a disc, one with more points a line. x, to the
+  right, and y, down, are pixels of the upright photograph. The width is in
+  pixels; the default is a hundredth of the shorter side. Only the hue and the
+  chroma of a color matter.
+
+  Args:
+    hints: the value.
+    picture: the photograph.
+    size: side of the network's square input, in pixels.
+
+  Returns:
+    As `of_strokes`.
+
+  Raises:
+    UnreadablePhoto: the value has another form, or a point is outside.
+  """
+  height, width = picture.pixels.shape[:2]
+  layer = Image.new('RGBA', (width, height))
+  draw = ImageDraw.Draw(layer)
+  if not isinstance(hints, list) or not hints:
+    raise photo.UnreadablePhoto('hints are a list of strokes, at least one')
+  for i, stroke in enumerate(hints):
+    try:
+      points, thickness = _stroke(stroke, width, height)
+      color_8_bit = ImageColor.getcolor(stroke['color'], 'RGBA')
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+      raise photo.UnreadablePhoto(
+          f'stroke {i}: {error}; a stroke looks like {_EXAMPLE}') from error
+    radius = thickness / 2
+    draw.line(points, fill=color_8_bit, width=max(1, round(thickness)))
+    for x, y in points:
+      draw.point((x, y), fill=color_8_bit)
+      if radius >= 1:  # round ends and corners
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius),
+                     fill=color_8_bit)
+  pixels = np.asarray(layer)
+  painted = photo.Photo(
+      pixels=pixels[..., :3], alpha=pixels[..., 3], icc_profile=None, exif=None,
+      format='PNG', path='hints')
+  return of_strokes(painted, picture, size)
+
+
+def _stroke(stroke: Any, width: int, height: int
+            ) -> tuple[list[tuple[float, float]], float]:
+  """The points of a stroke, and its width in pixels.
+
+  Raises:
+    KeyError, TypeError, ValueError: it has another form.
+  """
+  unknown = stroke.keys() - {'color', 'points', 'width'}
+  if unknown:
+    raise ValueError(f'unknown entry {min(unknown)!r}')
+  points = [(float(x), float(y)) for x, y in stroke['points']]
+  thickness = float(stroke.get('width', min(width, height) / 100))
+  if not points or not 0 < thickness <= max(width, height):
+    raise ValueError('points or width are out of range')
+  for x, y in points:
+    if not (0 <= x < width and 0 <= y < height):
+      raise ValueError(f'the point [{x:g}, {y:g}] is outside the photograph of '
+                       f'{width} x {height} pixels')
+  return points, thickness
 
 
 def of_strokes(strokes: photo.Photo, picture: photo.Photo, size: int

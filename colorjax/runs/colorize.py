@@ -10,38 +10,31 @@ Photographs of one folder with the same stem (a.jpg and a.png) keep their full
 name: a.jpg.png, a.png.png. No photograph of the input is ever replaced.
 """
 
+import concurrent.futures
 import dataclasses
+import itertools
 import math
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tqdm
 
 from colorjax import photo
-from colorjax.data import companions, folders, region_sources
+from colorjax.data import companions, region_sources
 from colorjax.errors import UserError
+from colorjax.runs import colorize_files
 
 _THUMBNAIL = 256  # side in pixels of the pictures in a sheet
-_LONGEST_NAME = 255  # bytes; used if the file system does not report its limit
 
+_BATCH = 8
+"""Number of photographs that go through the network together."""
 
-@dataclasses.dataclass(frozen=True)
-class Found:
-  """The photographs found in a file or folder.
-
-  Attributes:
-    paths: the photographs.
-    refused: a line for each folder that cannot be entered, and for each image
-      file format that cannot be read.
-    num_refused: number of folders and image files that these lines stand for.
-  """
-  paths: list[pathlib.Path]
-  refused: list[str] = dataclasses.field(default_factory=list)
-  num_refused: int = 0
+_BATCH_PIXELS = 32_000_000
+"""Largest number of pixels of a batch; a larger photograph is alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,18 +55,19 @@ def _say(line: str) -> None:
   tqdm.tqdm.write(line, file=sys.stderr)
 
 
-def colorize_all(workdir: pathlib.Path, source: pathlib.Path,
+def colorize_all(checkpoint: pathlib.Path, source: pathlib.Path,
                  output: pathlib.Path, *, num_proposals: int = 0,
                  file_format: str = 'png', overwrite: bool = False,
                  mask: pathlib.Path | None = None,
                  hints: pathlib.Path | None = None,
                  reference: pathlib.Path | None = None,
+                 seed: int | None = None,
                  options: Mapping[str, Any] | None = None,
                  say: Callable[[str], None] = _say) -> Outcome:
   """Colors one photograph, or all photographs of a folder.
 
   Args:
-    workdir: work directory of a training run.
+    checkpoint: work directory of a training run, or a model file.
     source: the photograph or the folder.
     output: folder for the colorings; made if it does not exist.
     num_proposals: number of different colorings to write, with a sheet of them;
@@ -83,10 +77,12 @@ def colorize_all(workdir: pathlib.Path, source: pathlib.Path,
     overwrite: whether to color photographs again whose colorings exist.
     mask: image of the region to color, or a folder of such images with the
       names of the photographs; None colors everything.
-    hints: painted color hints: a file, or a folder of files with the names of
-      the photographs; None for no hints.
-    reference: a color photograph whose colors are transferred, for a method
-      that accepts one.
+    hints: color hints: a picture with strokes or a JSON file, see
+      `photo.strokes`, or a folder of pictures with the names of the
+      photographs; None for no hints.
+    reference: a color photograph whose palette the colorings get.
+    seed: draws random colorings in place of the most probable ones; None does
+      not.
     options: options of prediction, see `Colorizer.options`.
     say: called with a line for each refused photograph and for each file of
       which only the first picture is colored; by default prints to stderr.
@@ -97,67 +93,199 @@ def colorize_all(workdir: pathlib.Path, source: pathlib.Path,
   Raises:
     UserError: an argument is wrong; no photograph has been colored then.
   """
-  found = find_photos(source, output)
+  found = colorize_files.find_photos(source, output)
   paths = found.paths
-  targets = plan(paths, source, output, file_format,
-                 num_proposals=num_proposals)
+  targets = colorize_files.plan(
+      paths, source, output, file_format, num_proposals=num_proposals)
   mask_of = _companions('mask', mask, paths, source)
   hints_of = _companions('hint', hints, paths, source)
-  make_folder(output)
+  colorize_files.make_folder(output)
 
   # Imported late, with JAX, so that the errors above appear without delay.
   from colorjax import inference, saved
 
-  colorizer, variables, image_size = saved.load(workdir)
+  colorizer, variables, image_size = saved.load(checkpoint)
   colorizer = colorizer.ask(**(options or {}))
-  reference_pixels = None
-  if reference is not None:
-    if 'reference' not in colorizer.accepts:
-      raise UserError(
-          f'reference={reference}: the method of {workdir} uses no reference; '
-          'the baselines reinhard and welsh do')
-    reference_pixels = photo.to_rgb8(photo.read(reference))
-  answer = inference.answers(colorizer, num_proposals=num_proposals)
+  reference_pixels = (None if reference is None
+                      else photo.to_rgb8(photo.read(reference)))
+  answer = inference.answers(colorizer, num_proposals=num_proposals, seed=seed)
 
-  def color(path: pathlib.Path, to: Sequence[pathlib.Path]) -> None:
+  def read(path: pathlib.Path) -> _Job:
+    to = colorize_files.outputs_of(targets[path], num_proposals)
+    colorize_files.prepare(to)
     picture = photo.read(path)
     height, width = picture.pixels.shape[:2]
-    try:
-      photo.check_fits(to[0], width, height)
-      if picture.pictures > 1:
-        say(f'note: {path}: holds {picture.pictures} pictures (pages or '
-            'frames); only the first is colored')
-      colorings = inference.colorize(
-          answer, variables, picture, image_size=image_size,
-          region=_region(mask_of.get(path), picture.pixels),
-          hints=_hints(hints_of.get(path), picture, image_size),
-          reference=reference_pixels,
-          bits=min(8 * picture.pixels.itemsize,
-                   photo.output_format(to[0]).bits))
-      write_colorings(colorings, picture, to, overwrite=overwrite)
-    except UserError:
-      raise
-    except Exception as error:
-      if photo.is_out_of_memory(error):
-        raise photo.out_of_memory(str(path), (width, height)) from error
-      raise
+    photo.check_fits(to[0], width, height)
+    region = _region(mask_of.get(path), picture.pixels)
+    return _Job(path, to, picture, region, inference.inputs_of(
+        picture, image_size=image_size, region=region,
+        hints=_hints(hints_of.get(path), picture, image_size),
+        reference=reference_pixels))
 
-  for line in found.refused:
+  def predict(jobs: list[_Job]) -> list[tuple[Any, Any]]:
+    # A batch has one of two sizes, so that at most two programs are compiled.
+    size = 1 if len(jobs) == 1 else _BATCH
+    rows = [*jobs, *(jobs[-1:] * (size - len(jobs)))]
+    ab, probability = answer(variables, {
+        name: np.stack([row.inputs[name] for row in rows])
+        for name in jobs[0].inputs})
+    return [(ab[:, i], None if probability is None else probability[:, i])
+            for i in range(len(jobs))]
+
+  def finish(job: _Job, ab: Any, probability: Any) -> None:
+    colorings = inference.finish(
+        job.picture, job.inputs, ab, probability, region=job.region,
+        bits=min(8 * job.picture.pixels.itemsize,
+                 photo.output_format(job.to[0]).bits))
+    write_colorings(colorings, job.picture, job.to, overwrite=overwrite)
+
+  def is_done(path: pathlib.Path) -> bool:
+    return not overwrite and all(
+        os.path.exists(file) for file in colorize_files.outputs_of(
+            targets[path], num_proposals))
+
+  refused = [*found.refused]
+  for line in refused:
     say(f'refused: {line}')
-  kept, refused = 0, found.num_refused
-  for path in tqdm.tqdm(paths, unit='photo', disable=None):
-    to = outputs_of(targets[path], num_proposals)
-    if not overwrite and all(os.path.exists(file) for file in to):
-      kept += 1
-      continue
-    try:
-      _prepare(to)
-      color(path, to)
-    except (photo.UnreadablePhoto, photo.UnwritablePhoto) as error:
-      say(f'refused: {error}')
-      refused += 1
-  return Outcome(len(paths) - kept - (refused - found.num_refused), kept,
-                 refused)
+  waiting = [path for path in paths if not is_done(path)]
+  progress = tqdm.tqdm(total=len(waiting), unit='photo', disable=None)
+  num_failed = 0
+  with progress:
+    for job, error in _run(waiting, read, predict, finish):
+      progress.update()
+      if error is not None:
+        say(f'refused: {error}')
+        num_failed += 1
+      elif job is not None and job.picture.pictures > 1:
+        say(f'note: {job.path}: holds {job.picture.pictures} pictures (pages '
+            'or frames); only the first is colored')
+  return Outcome(len(waiting) - num_failed, len(paths) - len(waiting),
+                 found.num_refused + num_failed)
+
+
+class _Job(NamedTuple):
+  """A photograph that was read.
+
+  Attributes:
+    path: its file.
+    to: the files for its colorings.
+    picture: the photograph.
+    region: the pixels to color, None for all.
+    inputs: what the network sees.
+  """
+  path: pathlib.Path
+  to: list[pathlib.Path]
+  picture: photo.Photo
+  region: np.ndarray | None
+  inputs: dict[str, np.ndarray]
+
+
+def _run(paths: Sequence[pathlib.Path],
+         read: Callable[[pathlib.Path], _Job],
+         predict: Callable[[list[_Job]], list[tuple[Any, Any]]],
+         finish: Callable[[_Job, Any, Any], None]
+         ) -> Iterator[tuple[_Job | None, UserError | None]]:
+  """Colors photographs, several at a time.
+
+  Small photographs are read and written in parallel and go through the network
+  in batches; while a batch is painted, the next one is read. A large photograph
+  is colored alone, so that the memory is that of a single one.
+
+  Args:
+    paths: the photographs.
+    read: `path -> job`.
+    predict: `jobs -> (ab, probability) of each`.
+    finish: `(job, ab, probability)`, paints and writes the colorings.
+
+  Yields:
+    For each photograph in order, its job and None, or its error.
+  """
+  pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
+
+  def start(batch):
+    return [pool.submit(_attempt, path, read, path) for path in batch.paths]
+
+  ahead = None
+  batches, later = itertools.tee(_batches(paths))
+  next(later, None)
+  try:
+    for batch, following in itertools.zip_longest(batches, later):
+      read_jobs = [future.result() for future in ahead or start(batch)]
+      colorings = iter(_attempt_batch(
+          [job for job, _ in read_jobs if job is not None], predict))
+      ahead = None
+      if following and not (batch.is_large or following.is_large):
+        ahead = start(following)
+      painting = []
+      for job, error in read_jobs:
+        if job is not None:
+          coloring, error = next(colorings)
+        painting.append((job, error, None if error else pool.submit(
+            _attempt, job.path, finish, job, *coloring)))
+      del read_jobs, colorings
+      while painting:
+        job, error, future = painting.pop(0)
+        yield job, error if future is None else future.result()[1]
+  finally:
+    pool.shutdown(cancel_futures=True)
+
+
+class _Batch(NamedTuple):
+  """Photographs that are colored together.
+
+  Attributes:
+    paths: the photographs.
+    is_large: whether it is a single one with more than _BATCH_PIXELS.
+  """
+  paths: list[pathlib.Path]
+  is_large: bool
+
+
+def _batches(paths: Sequence[pathlib.Path]) -> Iterator[_Batch]:
+  """Divides photographs into batches, in order."""
+  batch: list[pathlib.Path] = []
+  total = 0
+  for path in paths:
+    width, height = photo.size(path) or (0, 0)
+    total += width * height
+    if batch and (len(batch) == _BATCH or total > _BATCH_PIXELS):
+      yield _Batch(batch, False)
+      batch, total = [], width * height
+    batch.append(path)
+    if total > _BATCH_PIXELS:
+      yield _Batch(batch, True)
+      batch, total = [], 0
+  if batch:
+    yield _Batch(batch, False)
+
+
+def _attempt_batch(jobs: list[_Job],
+                   predict: Callable[[list[_Job]], list[tuple[Any, Any]]]
+                   ) -> list[tuple[Any, UserError | None]]:
+  """Predicts a batch, or its photographs one by one if memory is scarce."""
+  if not jobs:
+    return []
+  results, error = _attempt(jobs[0].path, predict, jobs)
+  if error is None:
+    return [(result, None) for result in results]
+  if len(jobs) == 1:
+    return [(None, error)]
+  return [_attempt_batch([job], predict)[0] for job in jobs]
+
+
+def _attempt(path: pathlib.Path, function: Callable[..., Any], *args: Any
+             ) -> tuple[Any, UserError | None]:
+  """Returns the result of a call, or the reason why a photo is refused."""
+  try:
+    return function(*args), None
+  except (photo.UnreadablePhoto, photo.UnwritablePhoto) as error:
+    return None, error
+  except UserError:
+    raise
+  except Exception as error:
+    if photo.is_out_of_memory(error):
+      return None, photo.out_of_memory(str(path), photo.size(path))
+    raise
 
 
 def _companions(what: str, given: pathlib.Path | None,
@@ -197,151 +325,15 @@ def _region(mask: pathlib.Path | None, pixels: np.ndarray
   return region_sources.laid_over(region_sources.read(mask), *pixels.shape[:2])
 
 
-def _hints(strokes: pathlib.Path | None, picture: photo.Photo, image_size: int
+def _hints(file: pathlib.Path | None, picture: photo.Photo, image_size: int
            ) -> tuple[np.ndarray, np.ndarray] | None:
   """The color hints for a photograph, see `photo.strokes`; None for none."""
-  if strokes is None:
+  if file is None:
     return None
 
-  from colorjax.photo import strokes as strokes_lib
+  from colorjax.photo import strokes
 
-  return strokes_lib.of_strokes(photo.read(strokes), picture, image_size)
-
-
-def find_photos(source: pathlib.Path, output: pathlib.Path) -> Found:
-  """Finds the photographs to color, in the order of a file manager.
-
-  They are found as for training (`folders.walk`): hidden files are ignored, and
-  linked folders are followed once. The output folder is ignored if it is inside
-  the input.
-
-  Args:
-    source: a file with any name, or a folder.
-    output: the folder for colorings.
-
-  Returns:
-    Paths that begin with `source`, and the files and folders that cannot be
-    read.
-
-  Raises:
-    UserError: there is no photograph, or input and output are the same folder.
-  """
-  if source.is_file():
-    return Found([source])
-  if not source.is_dir():
-    raise UserError(f'{source}: no such file or folder')
-  if source.resolve() == output.resolve():
-    raise UserError(f'{output}: is also the input; choose another folder for '
-                    'the output')
-  walk = folders.walk(source, without=output)
-  refused = [f'{source / name}: cannot be entered: {reason}'
-             for name, reason in walk.locked]
-  refused += [f'{count} {ending} in {source}: this format is not supported; '
-              f'convert to png with {photo.NOT_READ[ending]}'
-              for ending, count in walk.not_read.items()]
-  if not walk.names:
-    raise UserError('; '.join([
-        f'{source}: holds no photograph ({" ".join(photo.SUFFIXES)})',
-        *refused]))
-  return Found([source / name for name in walk.names], refused,
-               len(walk.locked) + sum(walk.not_read.values()))
-
-
-def _prepare(to: Sequence[pathlib.Path]) -> None:
-  """Makes the folder of some files and checks the length of their names.
-
-  Raises:
-    UnwritablePhoto: the folder cannot be made, or a name is too long.
-  """
-  try:
-    to[0].parent.mkdir(parents=True, exist_ok=True)
-    longest = os.pathconf(to[0].parent, 'PC_NAME_MAX')
-  except OSError as error:
-    raise photo.UnwritablePhoto(
-        f'{to[0]}: cannot be written: {error.strerror or error}') from error
-  except (AttributeError, ValueError):  # this system does not report it
-    longest = _LONGEST_NAME
-  for file in to:
-    length = len(os.fsencode(file.name))
-    if length > longest:
-      raise photo.UnwritablePhoto(
-          f'{file}: cannot be written: its name has {length} bytes, and '
-          f'{longest} are possible; give the photograph a shorter name')
-
-
-def plan(paths: Sequence[pathlib.Path], source: pathlib.Path,
-         output: pathlib.Path, file_format: str, *, num_proposals: int = 0
-         ) -> dict[pathlib.Path, pathlib.Path]:
-  """Chooses a different file for the coloring of each photograph.
-
-  Args:
-    paths: the photographs.
-    source: the file or folder that they were found in.
-    output: the folder for colorings.
-    file_format: as in `colorize_all`.
-    num_proposals: as in `colorize_all`.
-
-  Returns:
-    The file for each photograph.
-
-  Raises:
-    UserError: a coloring would replace a photograph of the input.
-  """
-  root = source if source.is_dir() else source.parent
-  names = {path: path.stem for path in paths}
-  targets: dict[pathlib.Path, pathlib.Path] = {}
-  while len(set(targets.values())) < len(paths):
-    # Repeated, because the full name of one photograph may equal the stem of
-    # another.
-    _use_full_names(names, targets)
-    for path in paths:
-      ending = path.suffix.lower() if file_format == 'same' else file_format
-      ending = 'png' if ending in ('.gif', '') else ending.lstrip('.')
-      targets[path] = (output / path.parent.relative_to(root) /
-                       f'{names[path]}.{ending}')
-  originals = {path.resolve() for path in paths}
-  for path, target in targets.items():
-    if any(file.resolve() in originals
-           for file in outputs_of(target, num_proposals)):
-      raise UserError(
-          f'{output}: the coloring of {path} would replace a '
-          'photograph of the input; choose another folder')
-  return targets
-
-
-def _use_full_names(names: dict[pathlib.Path, str],
-                    targets: Mapping[pathlib.Path, pathlib.Path]) -> None:
-  """Replaces the names of photographs with equal targets by full file names."""
-  sharing: dict[pathlib.Path, list[pathlib.Path]] = {}
-  for path, target in targets.items():
-    sharing.setdefault(target, []).append(path)
-  for paths in sharing.values():
-    if len(paths) > 1:
-      names.update({path: path.name for path in paths})
-
-
-def outputs_of(target: pathlib.Path, num_proposals: int) -> list[pathlib.Path]:
-  """Returns the files made from one photograph: colorings, then the sheet."""
-  if not num_proposals:
-    return [target]
-  return [*(target.with_name(f'{target.stem}.{i}{target.suffix}')
-            for i in range(num_proposals)),
-          target.with_name(f'{target.stem}.sheet.png')]
-
-
-def make_folder(path: pathlib.Path) -> None:
-  """Makes a folder.
-
-  Raises:
-    UserError: it cannot be made or written to.
-  """
-  try:
-    path.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise UserError(
-        f'cannot make the folder {path}: {error.strerror}') from error
-  if not os.access(path, os.W_OK | os.X_OK):
-    raise UserError(f'no permission to write to the folder {path}')
+  return strokes.read(file, picture, image_size)
 
 
 def write_colorings(colorings, picture, to: Sequence[pathlib.Path], *,

@@ -30,7 +30,8 @@ class EvaluateOptions:
   Exactly one of `checkpoint`, `outputs` and `reference` selects the subject.
 
   Attributes:
-    checkpoint: work directory of a finished run, whose method is measured.
+    checkpoint: the method to measure: work directory of a finished run, or a
+      model file.
     outputs: folder with the colorings of any program, see `pairing`.
     reference: one of `answers.REFERENCES`.
     workdir: directory for the results, from which a stopped evaluation is

@@ -1,4 +1,6 @@
-"""Hints: random points and painted strokes."""
+"""Hints: random points, painted strokes and strokes as JSON."""
+
+import json
 
 import jax
 import jax.numpy as jnp
@@ -173,3 +175,64 @@ def test_16_bits():
 def test_refuses_another_size_and_missing_strokes(strokes, message):
   with pytest.raises(photo.UnreadablePhoto, match=message):
     strokes_lib.of_strokes(strokes, _photo(GREY), 8)
+
+
+def _grey(width=200, height=100):
+  return photo.Photo(
+      pixels=np.full((height, width), 128, np.uint8), alpha=None,
+      icc_profile=None, exif=None, format='PNG', path='grey.png')
+
+
+def test_json_points_and_lines_are_hints_at_their_place(tmp_path):
+  path = tmp_path / 'hints.json'
+  path.write_text(json.dumps([
+      {'color': '#ff0000', 'points': [[150, 20]], 'width': 10},
+      {'color': 'rgb(0, 0, 255)', 'points': [[20, 50], [20, 90]],
+       'width': 6}]))
+  ab, mask = strokes_lib.read(path, _grey(), 50)  # cells of 4 x 2 pixels
+  red, blue = (np.asarray(color.rgb_to_lab(np.array(rgb, np.float32)))[1:]
+               for rgb in ([1, 0, 0], [0, 0, 1]))
+  np.testing.assert_allclose(ab[10, 37], red, atol=0.1)
+  for row in (26, 35, 44):
+    np.testing.assert_allclose(ab[row, 5], blue, atol=0.1)
+  rows, columns = np.nonzero(mask[..., 0])
+  left = columns < 20
+  # Discs of radius 5 around the point, and of radius 3 around the line's ends.
+  assert (rows[~left].min(), rows[~left].max()) == (7, 12)
+  assert (rows[left].min(), rows[left].max()) == (23, 46)
+  assert (columns[left].min(), columns[left].max()) == (4, 5)
+
+
+def test_a_thin_json_point_is_a_pixel():
+  _, mask = strokes_lib.of_json(
+      [{'color': '#0f0', 'points': [[0, 99]], 'width': 0.1}], _grey(), 100)
+  assert mask.sum() == mask[99, 0] == 1
+
+
+@pytest.mark.parametrize(('hints', 'message'), [
+    ({}, 'list of strokes'),
+    ([], 'at least one'),
+    (['red'], 'stroke 0: .*a stroke looks like'),
+    ([{'points': [[0, 0]]}], "stroke 0: 'color'"),
+    ([{'color': 'reddish', 'points': [[0, 0]]}], 'reddish'),
+    ([{'color': 'red', 'points': [[0, 0]]}, {'color': 'red', 'points': []}],
+     'stroke 1: points'),
+    ([{'color': 'red', 'points': [[0, 0, 1]]}], 'stroke 0'),
+    ([{'color': 'red', 'points': [[200, 0]]}], r'\[200, 0\] is outside the '
+     'photograph of 200 x 100'),
+    ([{'color': 'red', 'points': [[0, 0]], 'width': 0}], 'out of range'),
+    ([{'color': 'red', 'points': [[0, 0]], 'size': 3}], "entry 'size'"),
+])
+def test_refuses_other_json(tmp_path, hints, message):
+  path = tmp_path / 'hints.json'
+  path.write_text(json.dumps(hints))
+  with pytest.raises(photo.UnreadablePhoto, match=message) as error:
+    strokes_lib.read(path, _grey(), 50)
+  assert str(path) in str(error.value)
+  assert '\n' not in str(error.value)
+
+
+def test_refuses_a_file_that_is_not_json(tmp_path):
+  (tmp_path / 'hints.json').write_text('{')
+  with pytest.raises(photo.UnreadablePhoto, match='is not valid JSON'):
+    strokes_lib.read(tmp_path / 'hints.json', _grey(), 50)

@@ -15,9 +15,10 @@ from PIL import Image
 
 import colorjax
 from colorjax import inference, photo, saved
+from colorjax.colorizer import sampler
 from colorjax.data import folders
 from colorjax.errors import UserError
-from colorjax.runs import colorize
+from colorjax.runs import colorize, colorize_files
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -39,7 +40,7 @@ def workdir(tmp_path_factory):
 def plan(names, tmp_path, file_format='png'):
   source = tmp_path / 'in'
   source.mkdir(exist_ok=True)
-  targets = colorize.plan([source / name for name in names], source,
+  targets = colorize_files.plan([source / name for name in names], source,
                           tmp_path / 'out', file_format)
   return [str(target.relative_to(tmp_path / 'out'))
           for target in targets.values()]
@@ -62,7 +63,7 @@ def test_formats(tmp_path):
       'a.jpg', 'b.png', 'c.tiff']
   # With their own endings these two differ.
   assert plan(['a.jpg', 'a.tif'], tmp_path, 'same') == ['a.jpg', 'a.tif']
-  assert colorize.outputs_of(pathlib.Path('x/a.b.webp'), 2) == [
+  assert colorize_files.outputs_of(pathlib.Path('x/a.b.webp'), 2) == [
       pathlib.Path('x/a.b.0.webp'), pathlib.Path('x/a.b.1.webp'),
       pathlib.Path('x/a.b.sheet.png')]
 
@@ -73,18 +74,18 @@ def test_a_photo_of_the_input_is_never_a_target(tmp_path):
   link = tmp_path / 'link'
   link.symlink_to(tmp_path)
   with pytest.raises(UserError, match='would replace'):
-    colorize.plan([tmp_path / 'a.png'], tmp_path / 'a.png', link, 'png')
+    colorize_files.plan([tmp_path / 'a.png'], tmp_path / 'a.png', link, 'png')
   with pytest.raises(UserError, match='is also the input'):
-    colorize.find_photos(tmp_path, link)
-  assert colorize.plan([tmp_path / 'b.jpg'], tmp_path / 'b.jpg', tmp_path,
+    colorize_files.find_photos(tmp_path, link)
+  assert colorize_files.plan([tmp_path / 'b.jpg'], tmp_path / 'b.jpg', tmp_path,
                        'png')
 
 
 def test_a_sheet_never_replaces_a_photo(tmp_path):
   paths = [tmp_path / 'a.jpg', tmp_path / 'a.sheet.png']
-  assert colorize.plan(paths, tmp_path, tmp_path, 'tiff')
+  assert colorize_files.plan(paths, tmp_path, tmp_path, 'tiff')
   with pytest.raises(UserError, match='would replace'):
-    colorize.plan(paths, tmp_path, tmp_path, 'tiff', num_proposals=2)
+    colorize_files.plan(paths, tmp_path, tmp_path, 'tiff', num_proposals=2)
 
 
 def test_photographs_are_found(tmp_path):
@@ -92,7 +93,7 @@ def test_photographs_are_found(tmp_path):
                'out/a.png', '.hidden/d.png'):
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).touch()
-  found = colorize.find_photos(tmp_path, tmp_path / 'out')
+  found = colorize_files.find_photos(tmp_path, tmp_path / 'out')
   assert [str(path.relative_to(tmp_path)) for path in found.paths] == [
       'a.png', 'b.JPG', 'x/y/c.webp']
 
@@ -371,15 +372,15 @@ def test_a_photo_too_large_for_memory(workdir, tmp_path, monkeypatch):
   errors = {
       'b.png': MemoryError(),
       'c.png': jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: no room')}
-  paint = inference.colorize
+  finish = inference.finish
 
-  def scarce(answer, variables, picture, **options):
+  def scarce(picture, *args, **options):
     error = errors.get(os.path.basename(picture.path))
     if error is not None:
       raise error
-    return paint(answer, variables, picture, **options)
+    return finish(picture, *args, **options)
 
-  monkeypatch.setattr(inference, 'colorize', scarce)
+  monkeypatch.setattr(inference, 'finish', scarce)
   done, lines = color_all(workdir, tmp_path)
   assert done == colorize.Outcome(colored=2, kept=0, refused=2)
   assert len(lines) == 2
@@ -394,7 +395,7 @@ def test_a_photo_too_large_for_memory(workdir, tmp_path, monkeypatch):
 def test_a_side_too_long_for_the_format_is_refused_early(
     file_format, limit, workdir, tmp_path, monkeypatch):
   write(tmp_path / 'in/a.png', np.zeros((1, limit + 1), np.uint8))
-  monkeypatch.setattr(inference, 'colorize', None)  # the work
+  monkeypatch.setattr(inference, 'inputs_of', None)  # the work
   done, (line,) = color_all(workdir, tmp_path, file_format=file_format)
   assert done.refused == 1
   assert f'{limit + 1} x 1 pixels' in line
@@ -429,3 +430,105 @@ def test_the_library_call(workdir, tmp_path):
   with pytest.raises(UserError, match='region is'):
     colorjax.colorize(RGB, checkpoint=workdir, region=np.ones((3, 3), bool))
   assert not hasattr(colorjax, 'nothing')
+
+
+def test_small_photos_go_through_the_network_together(
+    workdir, tmp_path, monkeypatch):
+  """Results are those of single photographs, in order, with two programs."""
+  rng = np.random.default_rng(0)
+  for i in range(11):
+    write(tmp_path / f'in/{i}.png', rng.integers(
+        0, 256, (20 + i, 30, 3), np.uint8))
+  (tmp_path / 'in/3.png').write_bytes(b'broken')
+  shapes = []
+  make = inference.answers
+
+  def counted(*args, **options):
+    answer = make(*args, **options)
+
+    def call(variables, inputs):
+      shapes.append(inputs['lightness'].shape[0])
+      return answer(variables, inputs)
+    return call
+
+  monkeypatch.setattr(inference, 'answers', counted)
+  done, lines = color_all(workdir, tmp_path)
+  assert done == colorize.Outcome(colored=10, kept=0, refused=1)
+  assert len(lines) == 1
+  assert shapes == [8, 8]
+  for i in {*range(11)} - {3}:
+    single = colorjax.colorize(
+        tmp_path / f'in/{i}.png', checkpoint=workdir).pixels
+    np.testing.assert_array_equal(
+        photo.read(tmp_path / f'out/{i}.png').pixels, single)
+
+
+def test_a_large_photo_is_alone(tmp_path, monkeypatch):
+  monkeypatch.setattr(colorize, '_BATCH_PIXELS', 1000)
+  sizes = {'a': 400, 'b': 500, 'c': 200, 'd': 1100, 'e': 10}
+  for name, width in sizes.items():
+    write(tmp_path / f'{name}.png', np.zeros((1, width), np.uint8))
+  found = colorize._batches([tmp_path / f'{name}.png' for name in sizes])
+  assert [(''.join(path.stem for path in batch.paths), batch.is_large)
+          for batch in found] == [('ab', False), ('c', False), ('d', True),
+                                  ('e', False)]
+
+
+def test_scarce_memory_in_the_network_colors_one_by_one(
+    workdir, tmp_path, monkeypatch):
+  for name in 'abc':
+    write(tmp_path / f'in/{name}.png', RGB)
+  make = inference.answers
+
+  def scarce(*args, **options):
+    answer = make(*args, **options)
+
+    def call(variables, inputs):
+      if len(inputs['lightness']) > 1:
+        raise MemoryError
+      return answer(variables, inputs)
+    return call
+
+  monkeypatch.setattr(inference, 'answers', scarce)
+  done, lines = color_all(workdir, tmp_path)
+  assert done == colorize.Outcome(colored=3, kept=0, refused=0)
+  assert not lines
+
+
+def test_seeds_draw_other_colorings():
+  def sample(variables, inputs, keys, n):
+    return jax.vmap(lambda key: 30 * jax.random.normal(
+        key, (n, *inputs['lightness'].shape[1:3], 2)), out_axes=1)(keys)
+
+  method = sampler(init=None, loss=None, sample=sample), {}, 16
+  grey = np.full((20, 20), 150, np.uint8)
+  first, again, other = (
+      colorjax.colorize(grey, checkpoint=method, proposals=2, seed=seed)
+      for seed in (1, 1, 2))
+  np.testing.assert_array_equal(first.proposals, again.proposals)
+  assert np.any(np.asarray(first.proposals) != np.asarray(other.proposals))
+  assert first.probabilities is None
+  # Without a seed, the proposals are those of the method.
+  assert np.any(np.asarray(first.proposals) != np.asarray(colorjax.colorize(
+      grey, checkpoint=method, proposals=2).proposals))
+
+
+def test_a_seed_needs_several_colorings(tmp_path):
+  tiny_method.write_run(
+      tmp_path / 'run', method='colorjax.methods.baselines.grey')
+  write(tmp_path / 'in/a.png', RGB)
+  with pytest.raises(UserError, match='seed=1: this method has a single'):
+    color_all(tmp_path / 'run', tmp_path, seed=1)
+
+
+def test_a_reference_gives_every_method_its_palette(workdir, tmp_path):
+  write(tmp_path / 'in/a.png', RGB)
+  blue = np.zeros((8, 8, 3), np.uint8)
+  blue[..., 2] = 200
+  write(tmp_path / 'blue.png', blue)
+  done = run(f'--checkpoint={workdir}', f'--input={tmp_path / "in"}',
+             f'--output={tmp_path / "out"}',
+             f'--reference={tmp_path / "blue.png"}', '--saturation=0.5')
+  assert done.returncode == 0, done.stderr
+  red, _, blue = photo.read(tmp_path / 'out/a.png').pixels.mean((0, 1))
+  assert blue > red + 10
