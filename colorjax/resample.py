@@ -170,12 +170,13 @@ def _linear_weights(position: jax.typing.ArrayLike, size: int) -> jax.Array:
 
 def _mean(x: jax.Array) -> jax.Array:
   """Mean over windows; at the borders, only over pixels inside."""
-
-  def sums(x):
-    return jax.lax.reduce_window(
-        x, 0.0, jax.lax.add, _WINDOW, (1, 1, 1), 'SAME')
-
-  return sums(x) / sums(jnp.ones_like(x[..., :1]))
+  total = jax.lax.reduce_window(
+      x, 0.0, jax.lax.add, _WINDOW, (1, 1, 1), 'SAME')
+  # Computed here, because XLA takes a second to fold it into a constant.
+  rows, columns = (
+      np.convolve(np.ones(side), np.ones(window))[window // 2:][:side]
+      for side, window in zip(x.shape[:2], _WINDOW, strict=False))
+  return total / np.outer(rows, columns)[..., None].astype(x.dtype)
 
 
 def _max(x: jax.Array) -> jax.Array:
