@@ -40,6 +40,7 @@ CONNECT_SECONDS = 300
 
 _ENDED = 'colorjax/ended'  # key in JAX's store: which process ended, and why
 _POLL_SECONDS = 0.5  # interval between two reads of that key
+_SILENT_SECONDS = 10  # how long process 0 may not answer, if it is only slow
 
 
 Describe = Callable[[BaseException], tuple[str, int] | None]
@@ -206,7 +207,7 @@ class _Watch:
     described = self._describe(error)
     if described is None and _is_of_connection(error):
       # The process that ended first may have published the reason.
-      described = f'error: {self.message}', self._code
+      described = self._lost(error), self._code
       with contextlib.suppress(Exception):  # The store may be unreachable.
         described = self._ended(seconds=3.0) or described
     elif described is None:
@@ -257,13 +258,21 @@ class _Watch:
 
   def _poll(self) -> None:
     """Exits as soon as another process has ended; runs in a thread."""
+    answered = time.monotonic()
     while not self._closed.wait(_POLL_SECONDS):
       try:
         ended = self._ended()
-      except Exception:  # Process 0 does not answer.
-        ended = f'error: {self.message}', EXIT_LOST
+        answered = time.monotonic()
+      except Exception as error:  # Process 0 does not answer.
+        ended = (self._lost(error), EXIT_LOST) if (
+            time.monotonic() - answered > _SILENT_SECONDS) else None
       if ended and not self._closed.is_set():
         self._print_and_exit(*ended)
+
+  def _lost(self, error: BaseException) -> str:
+    """The line to print after the connection has failed, with its cause."""
+    cause = ' '.join(str(error).split())[:160] or type(error).__name__
+    return f'error: {self.message} ({cause})'
 
   def _aborted(self, number: int) -> None:
     """Handles SIGABRT."""
