@@ -1,6 +1,7 @@
 """What a run starts from, and how each step changes it."""
 
 import dataclasses
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,8 +49,7 @@ def of_training(colorizer: Colorizer, options: TrainOptions) -> Plan:
   has_checkpoint = bool(steps(options.directory / DIRECTORY))
   weights = {} if has_checkpoint else pretrained.find(
       colorizer, options.backbone_weights)
-  variables = pretrained.load(
-      colorizer, initial_variables(colorizer, options), weights)
+  variables = initial_variables(colorizer, options, weights)
   optimizer, schedule = _optimizers(colorizer, options)
   cadence = loop.Cadence(
       num_steps=options.num_steps, log_every=options.log_every,
@@ -61,12 +61,41 @@ def of_training(colorizer: Colorizer, options: TrainOptions) -> Plan:
       accumulate=options.accumulate)
 
 
-def initial_variables(colorizer: Colorizer, options: TrainOptions
+def initial_variables(colorizer: Colorizer, options: TrainOptions,
+                      weights: Mapping[str, pathlib.Path] | None = None
                       ) -> Variables:
-  """Randomly initialized variables of a method, a function of the seed."""
-  return jax.jit(colorizer.init, static_argnums=1)(
-      keys.of_run(options.seed, 'init'),
-      (options.image_size, options.image_size))
+  """The variables of a method: random ones, except for pretrained networks.
+
+  Args:
+    colorizer: the method.
+    options: seed and size.
+    weights: files of the pretrained networks, see `pretrained.find`.
+
+  Returns:
+    The variables, a function of the seed and the files.
+
+  Raises:
+    UserError: a file cannot be read or holds another network.
+  """
+  side = (options.image_size, options.image_size)
+  shapes = jax.eval_shape(lambda key: colorizer.init(key, side),
+                          jax.random.key(0))
+  leaves, structure = jax.tree.flatten(
+      pretrained.load(colorizer, shapes, weights or {}))
+  missing = [i for i, leaf in enumerate(leaves)
+             if isinstance(leaf, jax.ShapeDtypeStruct)]
+
+  @jax.jit
+  def draw(key):
+    # XLA removes the random weights that files replace: for a large backbone,
+    # they would take longer to compile than all others.
+    drawn = jax.tree.leaves(colorizer.init(key, side))
+    return [drawn[i] for i in missing]
+
+  for i, leaf in zip(missing, draw(keys.of_run(options.seed, 'init')),
+                     strict=True):
+    leaves[i] = leaf
+  return jax.tree.unflatten(structure, leaves)
 
 
 def _optimizers(colorizer: Colorizer, options: TrainOptions
