@@ -103,7 +103,8 @@ def write(workdir: pathlib.Path, colorizer: Colorizer,
                                      for spec, every in each.items()})}
         for i, name in enumerate(named)])
   files.write_json(workdir / METRICS_FILE, _fields(summaries))
-  _print(tables, workdir, [figure.file for figure, _ in pictures])
+  _print(tables, workdir, [figure.file for figure, _ in pictures]
+         + (['replicas.json'] if named else []))
 
 
 def image_hook(colorizer: Colorizer, feed: Feed, *, num_proposals: int,
