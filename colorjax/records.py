@@ -10,7 +10,7 @@ import importlib
 import inspect
 import pathlib
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -56,6 +56,9 @@ class Record:
     image_size: side of the network's square input, in pixels.
     checkpoint: the checkpoint to use for metrics and for coloring: 'best' by
       validation loss, or 'latest'.
+    replicas: what each replica of the run differs in, values by the name of
+      the option; JSON values. () for a run of one model. It is stored only if
+      there are replicas.
     schema: version of these fields.
     colorjax_version: version of colorjax in training.
     jax_version: version of JAX in training.
@@ -68,6 +71,7 @@ class Record:
   image_size: int
   asking: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   checkpoint: Literal['best', 'latest'] = 'latest'
+  replicas: Sequence[Mapping[str, Any]] = ()
   schema: int = SCHEMA
   colorjax_version: str = colorjax.__version__
   jax_version: str = jax.__version__
@@ -128,6 +132,8 @@ class Record:
     """Returns the fields as JSON values, for `from_json`."""
     fields = dataclasses.asdict(self)
     del fields['path']
+    if not fields['replicas']:
+      del fields['replicas']
     return {'schema': fields.pop('schema'), **fields}
 
   @classmethod
@@ -177,7 +183,7 @@ class Record:
           f'({fields.get("colorjax_version", "unknown")})')
     known = {field.name: field for field in dataclasses.fields(cls)
              if field.name != 'path'}
-    required = set(known) if schema == SCHEMA else {
+    required = known.keys() - {'replicas'} if schema == SCHEMA else {
         'method', 'settings', 'image_size'}
     for names, verb in ((required - fields.keys(), 'lacks the'),
                         (fields.keys() - known.keys(), 'has the unknown')):
@@ -232,6 +238,9 @@ def _wrong_field(fields: Mapping[str, Any]) -> str | None:
       is_valid = isinstance(value, str)
     elif name in ('settings', 'asking'):
       is_valid = isinstance(value, dict)
+    elif name == 'replicas':
+      is_valid = isinstance(value, list) and all(
+          isinstance(one, dict) for one in value)
     elif name == 'image_size':
       is_valid = type(value) is int and value > 0
     elif name == 'checkpoint':

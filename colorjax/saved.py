@@ -6,6 +6,7 @@ of a public file, such as a frozen pretrained encoder, are left out and are read
 from that file when the model is loaded.
 """
 
+import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ import safetensors.numpy
 from colorjax import files, records
 from colorjax.colorizer import Colorizer, Variables
 from colorjax.errors import UserError
-from colorjax.training import checkpoint, checkpoint_files
+from colorjax.training import checkpoint, checkpoint_files, replicas
 
 MODEL_SUFFIX = '.safetensors'
 """Ending of the name of a model file."""
@@ -30,31 +31,38 @@ DTYPES = ('float16', 'float32')
 _RECORD, _OMITTED, _DIGEST = 'colorizer', 'omitted', 'sha256'
 
 
-def load(path: pathlib.Path) -> tuple[Colorizer, Variables, int]:
+def load(path: pathlib.Path, *, replica: int | None = None
+         ) -> tuple[Colorizer, Variables, int]:
   """Loads a trained method.
 
   Args:
     path: the work directory of its run, which holds `colorizer.json` and
       `checkpoints/`, or a model file. Nothing is changed.
+    replica: number, from 0, of the replica of a run of several; None for a run
+      of one model and for a model file.
 
   Returns:
     The method, its variables, and the side of its square input in pixels.
 
   Raises:
     UserError: the directory is not that of a run, its record cannot be used,
-      it has no valid checkpoint, or the model file cannot be used.
+      it has no valid checkpoint, or the model file cannot be used; or there is
+      no such replica, or none is chosen.
   """
   path = pathlib.Path(path)
   if path.suffix == MODEL_SUFFIX and not path.is_dir():
+    if replica is not None:
+      raise UserError(f'replica={replica}: a model file holds one model')
     record, colorizer, variables = _read_model(path)
   else:
-    record, colorizer, variables = _read_run(path)
+    record, colorizer, variables = _read_run(path, replica)
   return colorizer, variables, record.image_size
 
 
 def pack(workdir: pathlib.Path, path: pathlib.Path, *, dtype: str = 'float16',
          image_size: int | None = None,
-         asking: Mapping[str, Any] | None = None) -> list[str]:
+         asking: Mapping[str, Any] | None = None,
+         replica: int | None = None) -> list[str]:
   """Writes the method of a run to a model file, atomically.
 
   Args:
@@ -65,6 +73,7 @@ def pack(workdir: pathlib.Path, path: pathlib.Path, *, dtype: str = 'float16',
       of the training.
     asking: options (see `colorjax.colorizer`) with other values than in the
       run; None for none.
+    replica: as in `load`.
 
   Returns:
     The names of the pretrained networks whose weights are not in the file.
@@ -75,8 +84,9 @@ def pack(workdir: pathlib.Path, path: pathlib.Path, *, dtype: str = 'float16',
   """
   if path.suffix != MODEL_SUFFIX:
     raise UserError(f'{path}: the name of a model file ends in {MODEL_SUFFIX}')
-  record, colorizer, variables = _read_run(pathlib.Path(workdir))
-  fields = record.to_json()
+  record, colorizer, variables = _read_run(
+      pathlib.Path(workdir), replica)
+  fields = dataclasses.replace(record, replicas=()).to_json()
   fields['image_size'] = image_size or record.image_size
   fields['asking'] = {**record.asking, **(asking or {})}
   leaves = checkpoint_files.flatten(variables)
@@ -101,7 +111,7 @@ def pack(workdir: pathlib.Path, path: pathlib.Path, *, dtype: str = 'float16',
   return omitted
 
 
-def _read_run(workdir: pathlib.Path
+def _read_run(workdir: pathlib.Path, replica: int | None = None
               ) -> tuple[records.Record, Colorizer, Variables]:
   """Loads the work directory of a run."""
   path = workdir / records.FILE
@@ -110,10 +120,29 @@ def _read_run(workdir: pathlib.Path
         f'{workdir} holds no {records.FILE}: give the work directory of a '
         f'training run, or a model file ({MODEL_SUFFIX})')
   record = records.Record.load(path)
+  _check_replica(workdir, replica, record)
   colorizer = record.build()
+  like = _shapes(record, colorizer)
+  if replica is not None:
+    like = replicas.shapes(like, len(record.replicas))
   variables = checkpoint.restore_variables(
-      workdir, which=record.checkpoint, like=_shapes(record, colorizer))
+      workdir, which=record.checkpoint, like=like)
+  if replica is not None:
+    variables = replicas.pick(variables, replica)
   return record, colorizer, variables
+
+
+def _check_replica(workdir: pathlib.Path, replica: int | None,
+                   record: records.Record) -> None:
+  """Raises UserError unless the run has this replica."""
+  count = len(record.replicas)
+  if not count and replica is not None:
+    raise UserError(f'replica={replica}: {workdir} has no replicas; leave '
+                    'replica out')
+  if count and (replica is None or not 0 <= replica < count):
+    given = 'none is chosen' if replica is None else f'replica={replica}'
+    raise UserError(f'{given}: {workdir} has {count} replicas; choose one of '
+                    f'them with replica=0 to {count - 1}')
 
 
 def _read_model(path: pathlib.Path

@@ -32,10 +32,12 @@ from collections.abc import Sequence
 from absl import flags
 
 from colorjax import zoo
-from experiments import common, script
+from experiments import common, replica_flags, script
 
 common.define_checkpoint_flags()
 common.define_ask_flag()
+replica_flags.define_replica_flag()
+flags.adopt_module_key_flags(replica_flags)
 flags.adopt_module_key_flags(common)
 
 _INPUT = flags.DEFINE_string(
@@ -90,7 +92,7 @@ def main(argv: Sequence[str]) -> int:
       mask=_path(_MASK.value) if _MASK.value else None,
       hints=_path(_HINTS.value) if _HINTS.value else None,
       reference=_path(_REFERENCE.value) if _REFERENCE.value else None,
-      seed=_SEED.value, options=options)
+      seed=_SEED.value, options=options, replica=flags.FLAGS.replica)
   print(f'{done.colored} colored into {output}'
         + (f', {done.kept} existed already (--overwrite colors them again)'
            if done.kept else '')

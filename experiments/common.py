@@ -14,7 +14,7 @@ from absl import flags
 
 from colorjax import zoo
 from colorjax.errors import UserError
-from experiments import script
+from experiments import replica_flags, script
 
 if TYPE_CHECKING:
   from colorjax.runs.options import TrainOptions
@@ -42,6 +42,8 @@ def define_training_flags() -> None:
   define_measuring_flags()
   _define_optimization_flags()
   _define_checkpoint_flags()
+  replica_flags.define_training_flags()
+  flags.adopt_module_key_flags(replica_flags)
 
 
 def define_measuring_flags() -> None:
@@ -278,8 +280,9 @@ def train_options() -> 'TrainOptions':
   """Returns the options of a run; defaults for flags that are not defined."""
   from colorjax.runs.options import Optimizing, TrainOptions
 
-  return _from_flags(TrainOptions, photos=photo_options(),
-                     optimizing=_from_flags(Optimizing))
+  return _from_flags(
+      TrainOptions, photos=photo_options(), optimizing=_from_flags(Optimizing),
+      vmap=replica_flags.swept() if 'vmap' in flags.FLAGS else None)
 
 
 def _from_flags(kind: type[Record], **values: Any) -> Record:

@@ -19,11 +19,13 @@ from typing import Any
 
 from absl import flags
 
-from experiments import common, script
+from experiments import common, replica_flags, script
 
 common.define_photo_flags()
 common.define_checkpoint_flags()
 common.define_ask_flag()
+replica_flags.define_replica_flag()
+flags.adopt_module_key_flags(replica_flags)
 script.define_host_flags()
 flags.adopt_module_key_flags(script)
 flags.adopt_module_key_flags(common)

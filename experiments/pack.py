@@ -14,9 +14,11 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from experiments import common, script
+from experiments import common, replica_flags, script
 
 common.define_ask_flag()
+replica_flags.define_replica_flag()
+flags.adopt_module_key_flags(replica_flags)
 flags.adopt_module_key_flags(common)
 
 _CHECKPOINT = flags.DEFINE_string(
@@ -41,7 +43,8 @@ def main(argv: Sequence[str]) -> None:
   output = pathlib.Path(_OUTPUT.value)
   omitted = saved.pack(
       pathlib.Path(_CHECKPOINT.value), output, dtype=_DTYPE.value,
-      image_size=_IMAGE_SIZE.value, asking=common.ask_options())
+      image_size=_IMAGE_SIZE.value, asking=common.ask_options(),
+      replica=flags.FLAGS.replica)
   print(f'{output}: {os.path.getsize(output) / 1e6:.1f} MB'
         + ''.join(f', without the public weights of {name}'
                   for name in omitted))

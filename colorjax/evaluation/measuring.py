@@ -5,7 +5,7 @@ therefore do not depend on the batch size, padding is easy to leave out, an
 interrupted evaluation can resume, and intervals can be found by resampling.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -43,8 +43,25 @@ def compiled(answer: AnswerFn, variables: Variables,
     A function from host batches to the statistics of `catalogue.measure`. It
     raises UserError if the batch cannot be divided among the devices.
   """
-  both = parallel.replicate((variables, dict(networks or {})))
+  (measure,) = compiled_each(answer, [variables], networks,
+                             few_at_a_time=few_at_a_time)
+  return measure
 
+
+def compiled_each(answer: AnswerFn, models: Sequence[Variables],
+                  networks: Mapping[str, Any] | None = None, *,
+                  few_at_a_time: bool = False) -> list[Measure]:
+  """Compiles all applicable metrics once for several models of one method.
+
+  Args:
+    answer: as in `compiled`.
+    models: first argument of `answer` for each model.
+    networks: as in `compiled`.
+    few_at_a_time: as in `compiled`.
+
+  Returns:
+    For each model, what `compiled` returns for it.
+  """
   def measure(state, batch):
     return catalogue.measure(answer(state[0], batch, state[1]))
 
@@ -57,7 +74,12 @@ def compiled(answer: AnswerFn, variables: Variables,
 
   few = few_at_a_time and jax.default_backend() == 'cpu'
   mapped = parallel.pmap_photos(measure_few if few else measure)
-  return lambda batch: mapped(both, batch)
+
+  def of_model(variables: Variables) -> Measure:
+    both = parallel.replicate((variables, dict(networks or {})))
+    return lambda batch: mapped(both, batch)
+
+  return [of_model(variables) for variables in models]
 
 
 def collect(measure: Measure, batches: Iterable[Batch], *,

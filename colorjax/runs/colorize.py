@@ -63,6 +63,7 @@ def colorize_all(checkpoint: pathlib.Path, source: pathlib.Path,
                  reference: pathlib.Path | None = None,
                  seed: int | None = None,
                  options: Mapping[str, Any] | None = None,
+                 replica: int | None = None,
                  say: Callable[[str], None] = _say) -> Outcome:
   """Colors one photograph, or all photographs of a folder.
 
@@ -84,6 +85,7 @@ def colorize_all(checkpoint: pathlib.Path, source: pathlib.Path,
     seed: draws random colorings in place of the most probable ones; None does
       not.
     options: options of prediction, see `Colorizer.options`.
+    replica: number of the replica of a run that has several, from 0.
     say: called with a line for each refused photograph and for each file of
       which only the first picture is colored; by default prints to stderr.
 
@@ -104,7 +106,7 @@ def colorize_all(checkpoint: pathlib.Path, source: pathlib.Path,
   # Imported late, with JAX, so that the errors above appear without delay.
   from colorjax import inference, saved
 
-  colorizer, variables, image_size = saved.load(checkpoint)
+  colorizer, variables, image_size = saved.load(checkpoint, replica=replica)
   colorizer = colorizer.ask(**(options or {}))
   reference_pixels = (None if reference is None
                       else photo.to_rgb8(photo.read(reference)))

@@ -62,10 +62,12 @@ def open_feeds(options: TrainOptions,
       raise UserError(f'{name}={error}') from error
     return photos
 
+  seed = options.seed if options.data_seed is None else options.data_seed
+
   def feed(photos: Screen, regions: region_sources.RegionSource | None) -> Feed:
     return Feed(photos=photos, options=options.photos, regions=regions,
                 batch_size=options.batch_size, image_size=options.image_size,
-                seed=options.seed, crop_scale=options.crop_scale,
+                seed=seed, crop_scale=options.crop_scale,
                 shard=hosts.shard())
 
   train = feed(opened('data', train=True), regions)

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from colorjax.runs.photographs import PhotoOptions
@@ -55,6 +55,12 @@ class TrainOptions:
     image_size: side of the square that the network sees, in pixels.
     batch_size: photographs per step, over all devices.
     seed: seed of initialization, data order, crops and dropout.
+    data_seed: seed of data order and crops; None for `seed`.
+    replicas: number R of models that are trained at once, with the seeds
+      `seed`, ..., `seed + R - 1` and the same batches (`runs.replica_options`).
+      None trains one model without an axis of replicas.
+    vmap: values that replicas differ in, a sequence for each of
+      `runs.replica_options.SWEPT`; replica i takes value i of each.
     crop_scale: smallest fraction of the area that a random training crop
       covers.
     optimizing: optimizer and learning rate.
@@ -87,6 +93,9 @@ class TrainOptions:
   image_size: int = 64
   batch_size: int = 32
   seed: int = 0
+  data_seed: int | None = None
+  replicas: int | None = None
+  vmap: Mapping[str, Sequence[float | int]] | None = None
   crop_scale: float = 0.5
   optimizing: Optimizing = Optimizing()
   player_optimizing: Mapping[str, Optimizing] = dataclasses.field(

@@ -5,7 +5,7 @@ options of reading mean the same everywhere.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import jax
@@ -167,46 +167,54 @@ class Feed:
       yield from stream
 
 
-def measure(answer: AnswerFn, variables: Variables, feed: Feed
-            ) -> dict[str, Interval]:
-  """Measures a method on held-out photographs.
+def measure(answer: AnswerFn, models: Sequence[Variables], feed: Feed
+            ) -> list[dict[str, Interval]]:
+  """Measures models of one method on held-out photographs.
 
   Args:
     answer: computes the method's colorings, see `evaluation.answers`.
-    variables: variables of the method.
+    models: variables of each model.
     feed: the held-out photographs.
 
   Returns:
-    Mean and interval of each metric, by the names of `catalogue.METRICS`.
+    For each model, mean and interval of each metric, by the names of
+    `catalogue.METRICS`.
   """
-  run = measuring.compiled(answer, variables)
-  with feed.held_out() as stream:
-    return catalogue.summarize(measuring.collect(run, (
-        {name: batch[name] for name in ('image', 'padding_mask', 'index')}
-        for batch in stream), shared=feed.shard[1] > 1))
+  summaries = []
+  for run in measuring.compiled_each(answer, models):
+    with feed.held_out() as stream:
+      summaries.append(catalogue.summarize(measuring.collect(run, (
+          {name: batch[name] for name in ('image', 'padding_mask', 'index')}
+          for batch in stream), shared=feed.shard[1] > 1)))
+  return summaries
 
 
-def measure_regions(colorizer: Colorizer, variables: Variables, feed: Feed,
-                    spec: str) -> dict[str, Interval]:
-  """Measures how well a method respects regions, on held-out photographs.
+def measure_regions(colorizer: Colorizer, models: Sequence[Variables],
+                    feed: Feed, spec: str) -> list[dict[str, Interval]]:
+  """Measures how well models respect regions, on held-out photographs.
 
   Args:
     colorizer: a method that accepts 'region'.
-    variables: its variables.
+    models: variables of each model.
     feed: the held-out photographs.
     spec: the regions, in the form of `region_sources.parse`.
 
   Returns:
-    Mean and interval of each metric, by the names of
+    For each model, mean and interval of each metric, by the names of
     `region_metrics.REGION_FIGURES`.
   """
   metrics = jax.jit(region_metrics.per_region(colorizer))
   feed = dataclasses.replace(feed, regions=region_sources.parse(spec))
-  with feed.held_out() as stream:
-    return region_metrics.summarize(measuring.collect(
-        lambda batch: metrics(variables, {
-            name: batch[name] for name in ('image', 'padding_mask', 'region')}),
-        stream))
+
+  def of_model(variables: Variables) -> dict[str, Interval]:
+    with feed.held_out() as stream:
+      return region_metrics.summarize(measuring.collect(
+          lambda batch: metrics(variables, {
+              name: batch[name]
+              for name in ('image', 'padding_mask', 'region')}),
+          stream))
+
+  return [of_model(variables) for variables in models]
 
 
 def some_images(photos: Screen, count: int, image_size: int, fit: str

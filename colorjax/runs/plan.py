@@ -2,20 +2,21 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 
 from colorjax import keys
 from colorjax.colorizer import Colorizer, Variables
 from colorjax.errors import UserError
-from colorjax.runs import pretrained
+from colorjax.runs import pretrained, replica_options
 from colorjax.runs.options import Optimizing, TrainOptions
 from colorjax.training import loop, optimizers
 from colorjax.training.checkpoint import DIRECTORY, steps
-from colorjax.training.state import Optimizers
+from colorjax.training.state import Optimizers, without_frozen
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,7 @@ class Plan:
       for the logs.
     ema_decay: decay rate of the moving average; None keeps no average.
     accumulate: number of microbatches of each step.
+    replicas: initial variables of each replica; () for a run of one model.
   """
   variables: Variables
   optimizer: Optimizers
@@ -37,6 +39,7 @@ class Plan:
   schedule: optax.Schedule | Mapping[str, optax.Schedule] | None = None
   ema_decay: float | None = None
   accumulate: int = 1
+  replicas: Sequence[Variables] = ()
 
 
 def of_training(colorizer: Colorizer, options: TrainOptions) -> Plan:
@@ -49,16 +52,23 @@ def of_training(colorizer: Colorizer, options: TrainOptions) -> Plan:
   has_checkpoint = bool(steps(options.directory / DIRECTORY))
   weights = {} if has_checkpoint else pretrained.find(
       colorizer, options.backbone_weights)
-  variables = initial_variables(colorizer, options, weights)
-  optimizer, schedule = _optimizers(colorizer, options)
+  differing = replica_options.differences(options)
+  starts = [initial_variables(
+      colorizer, replica_options.with_values(options, one), weights)
+            for one in differing or [{}]]
+  if not has_checkpoint:
+    _check_frozen(starts)
+  for one in differing:  # refuses wrong combinations before they are traced
+    optimizers_of(colorizer, replica_options.with_values(options, one))
+  optimizer, schedule = optimizers_of(colorizer, options)
   cadence = loop.Cadence(
       num_steps=options.num_steps, log_every=options.log_every,
       eval_every=options.eval_every, checkpoint_every=options.checkpoint_every,
       keep=options.keep_checkpoints, patience=options.patience or None)
   return Plan(
-      variables=variables, optimizer=optimizer, cadence=cadence,
+      variables=starts[0], optimizer=optimizer, cadence=cadence,
       schedule=schedule, ema_decay=options.ema_decay or None,
-      accumulate=options.accumulate)
+      accumulate=options.accumulate, replicas=starts if differing else ())
 
 
 def initial_variables(colorizer: Colorizer, options: TrainOptions,
@@ -98,9 +108,29 @@ def initial_variables(colorizer: Colorizer, options: TrainOptions,
   return jax.tree.unflatten(structure, leaves)
 
 
-def _optimizers(colorizer: Colorizer, options: TrainOptions
-                ) -> tuple[Any, Any]:
-  """Optimizer and schedule; mappings by player if a player has its own."""
+def _check_frozen(starts: Sequence[Variables]) -> None:
+  """Raises UserError if the frozen networks of the replicas differ."""
+  frozen, *others = [without_frozen(start['model_state'])[0]
+                     for start in starts]
+  for other in others:
+    if not all(jax.tree.leaves(jax.tree.map(np.array_equal, frozen, other))):
+      raise UserError(
+          f'backbone_weights={pretrained.RANDOM}: replicas share their frozen '
+          'networks, but those of other seeds have other random weights; give '
+          'files of weights, or replicas of one seed')
+
+
+def optimizers_of(colorizer: Colorizer, options: TrainOptions
+                  ) -> tuple[Any, Any]:
+  """Returns optimizer and schedule; mappings by player if one has its own.
+
+  Args:
+    colorizer: the method.
+    options: of the run, or what `replica_options.with_values` returned.
+
+  Raises:
+    UserError: an option is wrong, or the method has no such player.
+  """
   own = options.player_optimizing
   if not own:
     return _optimizer(options.optimizing, options.num_steps)
@@ -122,13 +152,19 @@ def _optimizer(given: Optimizing, num_steps: int
       warmup_steps=given.warmup_steps, halve_every=given.halve_every)
   optimizer = optimizers.make_optimizer(
       given.optimizer, learning_rate=schedule,
-      clip_norm=given.clip_norm or None, weight_decay=given.weight_decay,
-      momentum=given.momentum, b1=given.adam_b1)
-  if given.encoder_learning_rate:
-    if not given.learning_rate:
+      clip_norm=None if _is_zero(given.clip_norm) else given.clip_norm,
+      weight_decay=given.weight_decay, momentum=given.momentum,
+      b1=given.adam_b1)
+  encoder = given.encoder_learning_rate
+  if encoder is not None and not _is_zero(encoder):
+    if _is_zero(given.learning_rate):
       raise UserError(
-          f'encoder_learning_rate={given.encoder_learning_rate}: needs a '
-          'learning_rate above 0')
+          f'encoder_learning_rate={encoder}: needs a learning_rate above 0')
     optimizer = optimizers.with_encoder_rate(
-        optimizer, given.encoder_learning_rate / given.learning_rate)
+        optimizer, encoder / given.learning_rate)
   return optimizer, schedule
+
+
+def _is_zero(value: float | jax.Array) -> bool:
+  """Whether a number is 0; those of replicas, which are traced, are not."""
+  return isinstance(value, (int, float)) and not value

@@ -32,6 +32,8 @@ class EvaluateOptions:
   Attributes:
     checkpoint: the method to measure: work directory of a finished run, or a
       model file.
+    replica: number of the replica that is measured, from 0, if that run has
+      replicas; None for a run of one model.
     outputs: folder with the colorings of any program, see `pairing`.
     reference: one of `answers.REFERENCES`.
     workdir: directory for the results, from which a stopped evaluation is
@@ -62,6 +64,7 @@ class EvaluateOptions:
     inception_torchvision: file of torchvision's network, for FID and KID.
   """
   checkpoint: str | None = None
+  replica: int | None = None
   outputs: str | None = None
   reference: Literal['truth', 'grey'] | None = None
   workdir: str
@@ -99,6 +102,8 @@ class EvaluateOptions:
     for name in ('num_samples', 'num_draws'):
       if getattr(self, name) == 1:
         raise UserError(f'{name}=1: give 0, or at least 2 to measure spread')
+    if self.replica is not None and self.checkpoint is None:
+      raise UserError(f'replica={self.replica}: needs a checkpoint')
     if self.protocol not in (protocol.FOLDER, *protocol.PROTOCOLS):
       raise UserError(f'protocol={self.protocol}: choose one of '
                       f'{", ".join((protocol.FOLDER, *protocol.PROTOCOLS))}')
@@ -201,10 +206,12 @@ def open_subject(options: EvaluateOptions) -> Subject:
                    outputs=pathlib.Path(options.outputs).expanduser())
   assert options.checkpoint is not None
   colorizer, variables, size = saved.load(
-      pathlib.Path(options.checkpoint).expanduser())
+      pathlib.Path(options.checkpoint).expanduser(), replica=options.replica)
   colorizer = colorizer.ask(**options.ask)
   return Subject(
-      name=f'checkpoint {options.checkpoint}', variables=variables,
+      name=f'checkpoint {options.checkpoint}' + (
+          '' if options.replica is None else f', replica {options.replica}'),
+      variables=variables,
       colorizer=colorizer, network_size=size,
       answer=answers.of_colorizer(
           colorizer, image_size=size, num_proposals=options.num_proposals,

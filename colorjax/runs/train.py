@@ -15,28 +15,28 @@ import jax
 import numpy as np
 import optax
 
-from colorjax import files, hosts, parallel, records
+from colorjax import files, hosts, records
 from colorjax.colorizer import Colorizer, Variables
 from colorjax.data import region_sources
 from colorjax.data.engines import BatchStream
 from colorjax.errors import UserError
 from colorjax.evaluation import answers
 from colorjax.runs import feeds as feeds_lib
-from colorjax.runs import photo_stamps, run_report
+from colorjax.runs import photo_stamps, replica_options, run_report
 from colorjax.runs import plan as plans
+from colorjax.runs import program as programs
 from colorjax.runs.feeds import EmbedPhotos, RunFeeds
 from colorjax.runs.options import HARMLESS, TrainOptions, text_of
 from colorjax.runs.photographs import Feed, measure
 from colorjax.runs.plan import Plan
 from colorjax.runs.workdir import SESSIONS, claim_workdir
-from colorjax.training import loop, totals
-from colorjax.training import state as state_lib
-from colorjax.training import steps as steps_lib
+from colorjax.training import loop, replicas
 from colorjax.training.checkpoint import (
   DIRECTORY,
   restore_variables,
   steps,
 )
+from colorjax.training.state import TrainState
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -185,7 +185,8 @@ def _record(method: str, settings: Mapping[str, Any], options: TrainOptions,
   return records.Record(
       method=method, settings=dict(settings), asking=dict(asking or {}),
       image_size=options.image_size,
-      checkpoint='best' if options.patience else 'latest')
+      checkpoint='best' if options.patience else 'latest',
+      replicas=replica_options.differences(options))
 
 
 def _run(
@@ -222,7 +223,7 @@ def _run(
                     has_checkpoint=has_checkpoint)
     if embed_photos is not None and not is_reported:
       # A run that is resumed has its frozen network in its checkpoints only.
-      variables = (restore_variables(workdir, which='latest') if has_checkpoint
+      variables = (_models(workdir, 'latest', record)[0] if has_checkpoint
                    else plan.variables)
       feeds = feeds_lib.with_embeddings(
           feeds, embed_photos, colorizer, variables, options)
@@ -237,6 +238,7 @@ def _run(
       return outcome
     if options.report:
       _report(workdir, record, colorizer, feeds.test, options,
+              failed=np.atleast_1d(result.state.failed),
               mean_color=feeds.train.mean_color(), row_titles=row_titles,
               command=command)
     else:
@@ -245,22 +247,37 @@ def _run(
   return outcome
 
 
+def _models(workdir: pathlib.Path, which: Any, record: records.Record
+            ) -> list[Variables]:
+  """The stored variables of the model of a run, or of each replica."""
+  stored = restore_variables(workdir, which=which)
+  return [replicas.pick(stored, i) for i in range(len(record.replicas))] or [
+      stored]
+
+
 def _report(workdir: pathlib.Path, record: records.Record, colorizer: Colorizer,
-            feed: Feed, options: TrainOptions, *, mean_color: np.ndarray,
-            row_titles: run_report.RowTitles | None, command: str) -> None:
+            feed: Feed, options: TrainOptions, *, failed: np.ndarray,
+            mean_color: np.ndarray, row_titles: run_report.RowTitles | None,
+            command: str) -> None:
   """Measures the checkpoint that represents the run and writes the report.
 
-  All processes measure; the main process writes.
+  All processes measure; the main process writes. Replicas that have failed are
+  left out.
   """
-  variables = restore_variables(workdir, which=record.checkpoint)
-  summary = measure(answers.of_colorizer(
+  models = _models(workdir, record.checkpoint, record)
+  left = [i for i in range(len(models)) if not failed[i]]
+  answer = answers.of_colorizer(
       colorizer, image_size=options.image_size,
-      num_proposals=options.num_proposals, mean_color=mean_color),
-      variables, feed)
+      num_proposals=options.num_proposals, mean_color=mean_color)
+  summaries = measure(answer, [models[i] for i in left], feed)
   hosts.on_main(lambda: run_report.write(
-      workdir, colorizer, variables, feed.whole(), summary,
-      num_proposals=options.num_proposals, num_photos=options.report_photos,
-      row_titles=row_titles, command=command))
+      workdir, colorizer, [run_report.Measured(
+          variables=models[i], summary=summary,
+          replica={'replica': i, **record.replicas[i]} if record.replicas
+          else None)
+                           for i, summary in zip(left, summaries, strict=True)],
+      feed.whole(), num_proposals=options.num_proposals,
+      num_photos=options.report_photos, row_titles=row_titles, command=command))
 
 
 def _configuration(record: records.Record, options: TrainOptions,
@@ -354,29 +371,22 @@ def _check_settings(colorizer: Colorizer, options: TrainOptions) -> None:
 def _fit(colorizer: Colorizer, feeds: RunFeeds, options: TrainOptions,
          plan: Plan) -> loop.TrainingResult:
   """Runs the training loop."""
-  step = parallel.pmap_step(steps_lib.make_train_step(
-      colorizer.players or colorizer.loss, plan.optimizer, seed=options.seed,
-      schedule=plan.schedule, ema_decay=plan.ema_decay,
-      accumulate=plan.accumulate))
-  eval_step = parallel.pmap_step(
-      steps_lib.make_eval_step(colorizer.loss), donate=False)
+  program = programs.of_plan(colorizer, options, plan)
 
   def batches(start: int) -> BatchStream:
     return feeds.train.train(start, plan.cadence.num_steps - start)
 
-  def validate(state: state_lib.TrainState) -> dict[str, float]:
+  def validate(state: TrainState) -> dict[str, float]:
     with feeds.validation.held_out() as stream:
-      return totals.evaluate(eval_step, state.variables, stream)
+      return program.evaluate(state, stream)
 
+  pictures = run_report.image_hook(
+      colorizer, feeds.validation, num_proposals=options.num_proposals,
+      num_photos=options.report_photos)
   return loop.train(
-      state_lib.create_state(
-          plan.variables, plan.optimizer, ema=plan.ema_decay is not None,
-          players=colorizer.players),
-      step, batches, workdir=options.directory, cadence=plan.cadence,
-      evaluations={'validation': validate},
-      images=run_report.image_hook(
-          colorizer, feeds.validation, num_proposals=options.num_proposals,
-          num_photos=options.report_photos),
+      program.state, program.step, batches, workdir=options.directory,
+      cadence=plan.cadence, evaluations={'validation': validate},
+      images=lambda state: pictures(program.shown(state)),
       describe=lambda batch: [
           feeds.train.photos.source.label(int(i))
           for i in batch['index'] if i >= 0])

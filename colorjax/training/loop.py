@@ -160,6 +160,7 @@ class _Run:
   notice: signals.Notice
   log: RunLog
   pending: tuple[int, Batch, Any] | None = None
+  failed: frozenset[int] = frozenset()  # replicas that are known to have failed
   received: int = 0  # signal number that all processes agreed on, or 0
   vote: parallel.Vote = dataclasses.field(default_factory=parallel.Vote)
 
@@ -198,8 +199,7 @@ class _Run:
     n, batch, metrics = self.pending
     self.pending = None
     metrics = jax.device_get(metrics)
-    if metrics.pop(NON_FINITE)[0]:
-      self._fail(n, batch, metrics)
+    self._check_finite(n, batch, metrics)
     window.add(metrics)
     self.log.advance(n, len(batch['padding_mask']) * hosts.count())
     if self.cadence.due(n, self.cadence.log_every):
@@ -238,11 +238,30 @@ class _Run:
       self.log.images(n, self.images(self.state))
     return value
 
+  def _check_finite(self, n: int, batch: Batch, metrics: Any) -> None:
+    """Removes NON_FINITE from the metrics of step n, and acts on it.
+
+    A run whose replicas have all failed ends, like that of a single model.
+
+    Raises:
+      NonFiniteLoss: no model is left that can be trained.
+    """
+    failed = np.asarray(metrics.pop(NON_FINITE)[0]) > 0
+    if failed.all():
+      self._fail(n, batch, metrics)
+    if failed.any():
+      found = frozenset(np.flatnonzero(failed).tolist())
+      if hosts.is_main():
+        for replica in sorted(found - self.failed):
+          self.say(f'step {n}: replica {replica} has stopped, because a loss, '
+                   'gradient or state was not finite; the others go on')
+      self.failed = found
+
   def _fail(self, n: int, batch: Batch, metrics: Any) -> None:
     """Raises NonFiniteLoss; `self.state` is still the state before step n."""
     def mean(name):
       value, count = metrics[name]
-      return float(value) / max(float(count), 1)
+      return float(np.sum(value)) / max(float(np.sum(count)), 1)
 
     batch = hosts.gather_rows(batch)
     raise failure.NonFiniteLoss(hosts.on_main(lambda: str(failure.keep_failure(

@@ -19,6 +19,9 @@ Optimizers: TypeAlias = (
 class TrainState(flax.struct.PyTreeNode):
   """State of a training run.
 
+  If a run has replicas, all arrays but `step` and the frozen weights have an
+  axis of replicas before their others, see `training.replicas`.
+
   Attributes:
     step: int32 scalar, number of updates made.
     params: the trained parameters, float32.

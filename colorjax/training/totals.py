@@ -1,9 +1,10 @@
 """Means of metrics from (sum, count) pairs, added on the host in float64."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from colorjax.colorizer import Batch, Variables
 
@@ -15,9 +16,15 @@ class Totals:
     """Starts empty, or from what `pairs` returned."""
     self._pairs = {name: tuple(pair) for name, pair in (pairs or {}).items()}
 
-  def add(self, metrics: Mapping[str, tuple[float, float]]) -> None:
-    """Adds metrics, each a pair (sum, count) of numbers."""
-    for name, (value, count) in metrics.items():
+  def add(self, metrics: Mapping[str, tuple[Any, Any]]) -> None:
+    """Adds metrics.
+
+    Args:
+      metrics: by name, each a pair (sum, count) of numbers; or of arrays [R],
+        with an entry for each replica. Those are added as the metric NAME of
+        all replicas, and as NAME/replica0, NAME/replica1, ...
+    """
+    for name, value, count in _columns(metrics):
       old_value, old_count = self._pairs.get(name, (0.0, 0.0))
       self._pairs[name] = (old_value + float(value), old_count + float(count))
 
@@ -33,6 +40,19 @@ class Totals:
   def pairs(self) -> dict[str, list[float]]:
     """Returns [sum, count] by name for JSON, which keeps floats exactly."""
     return {name: list(pair) for name, pair in self._pairs.items()}
+
+
+def _columns(metrics: Mapping[str, tuple[Any, Any]]
+             ) -> Iterator[tuple[str, float, float]]:
+  """Name, sum and count of each metric, and of each of its replicas."""
+  for name, (value, count) in metrics.items():
+    if not np.ndim(value):
+      yield name, value, count
+      continue
+    yield (name, np.sum(value, dtype=np.float64),
+           np.sum(count, dtype=np.float64))
+    for i, own in enumerate(zip(value, count, strict=True)):
+      yield f'{name}/replica{i}', *own
 
 
 def evaluate(

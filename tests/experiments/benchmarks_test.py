@@ -52,3 +52,13 @@ def test_an_evaluation_is_timed():
       r'second\n', done.stdout)
   assert said, done.stdout
   assert abs(3 / float(said[1]) - int(said[2])) <= 0.6
+
+
+def test_replicas_are_timed():
+  done = run('--network=16', '--replicas=2', '--batch_size=1',
+             '--image_size=16', '--turns=1', script='replicas')
+  assert done.returncode == 0, done.stderr
+  one, both, cost = re.search(
+      r'\| 16 \| 2 \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|',
+      done.stdout).groups()
+  assert float(cost) == pytest.approx(float(both) / 2 / float(one), abs=0.02)
