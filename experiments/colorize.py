@@ -32,13 +32,13 @@ from collections.abc import Sequence
 from absl import flags
 
 from colorjax import zoo
-from experiments import common, replica_flags, script
+from experiments import model_flags, replica_flags, script
 
-common.define_checkpoint_flags()
-common.define_ask_flag()
+model_flags.define_checkpoint_flags()
+model_flags.define_ask_flag()
 replica_flags.define_replica_flag()
 flags.adopt_module_key_flags(replica_flags)
-flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(model_flags)
 
 _INPUT = flags.DEFINE_string(
     'input', None, 'A photograph, or a folder of photographs.', required=True)
@@ -80,12 +80,12 @@ def main(argv: Sequence[str]) -> int:
   # Imported late, so that --help and wrong flags do not wait for it.
   from colorjax.runs import colorize
 
-  options = common.ask_options()
+  options = model_flags.ask_options()
   if _SATURATION.value is not None:
     options['saturation'] = _SATURATION.value
   output = _path(_OUTPUT.value)
   done = colorize.colorize_all(
-      _path(common.checkpoint() or zoo.path(zoo.MODELS[0])),
+      _path(model_flags.checkpoint() or zoo.path(zoo.MODELS[0])),
       _path(_INPUT.value), output,
       num_proposals=_PROPOSALS.value, file_format=_FORMAT.value,
       overwrite=_OVERWRITE.value,

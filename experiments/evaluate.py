@@ -19,16 +19,17 @@ from typing import Any
 
 from absl import flags
 
-from experiments import common, replica_flags, script
+from experiments import common, model_flags, replica_flags, script
 
 common.define_photo_flags()
-common.define_checkpoint_flags()
-common.define_ask_flag()
+model_flags.define_checkpoint_flags()
+model_flags.define_ask_flag()
 replica_flags.define_replica_flag()
 flags.adopt_module_key_flags(replica_flags)
 script.define_host_flags()
 flags.adopt_module_key_flags(script)
 flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(model_flags)
 
 flags.DEFINE_string(
     'outputs', None, 'Folder with the colorings of any program: pictures with '
@@ -105,8 +106,8 @@ def _options(options: Any) -> Any:
   # None if the flag is not given, so that a protocol can set it.
   fit = flags.FLAGS['fit']
   return options(
-      **given, checkpoint=common.checkpoint(), ask=common.ask_options(),
-      photos=common.photo_options(),
+      **given, checkpoint=model_flags.checkpoint(),
+      ask=model_flags.ask_options(), photos=common.photo_options(),
       fit=fit.value if fit.present else None)
 
 

@@ -14,12 +14,12 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from experiments import common, replica_flags, script
+from experiments import model_flags, replica_flags, script
 
-common.define_ask_flag()
+model_flags.define_ask_flag()
 replica_flags.define_replica_flag()
 flags.adopt_module_key_flags(replica_flags)
-flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(model_flags)
 
 _CHECKPOINT = flags.DEFINE_string(
     'checkpoint', None, 'Work directory of a finished run.', required=True)
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
   output = pathlib.Path(_OUTPUT.value)
   omitted = saved.pack(
       pathlib.Path(_CHECKPOINT.value), output, dtype=_DTYPE.value,
-      image_size=_IMAGE_SIZE.value, asking=common.ask_options(),
+      image_size=_IMAGE_SIZE.value, asking=model_flags.ask_options(),
       replica=flags.FLAGS.replica)
   print(f'{output}: {os.path.getsize(output) / 1e6:.1f} MB'
         + ''.join(f', without the public weights of {name}'
