@@ -175,7 +175,7 @@ def answers(colorizer: Colorizer, *, num_proposals: int = 0,
   """
   if seed is not None and colorizer.is_deterministic:
     raise UserError(f'seed={seed}: this method has a single coloring; use one '
-                    'with several, such as model=diverse')
+                    'with several, such as mbm')
   complete = with_fallbacks(colorizer)
 
   def answer(variables, inputs):

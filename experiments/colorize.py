@@ -2,9 +2,7 @@
 
     python -m experiments.colorize --input=photo.jpg --output=colored
     python -m experiments.colorize --input=photo.jpg --output=colored \\
-        --model=diverse --proposals=8
-    python -m experiments.colorize --input=photo.jpg --output=colored \\
-        --checkpoint=runs/quickstart
+        --checkpoint=runs/quickstart --proposals=8
 
 --model chooses a model that comes with colorjax, --checkpoint one of yours.
 

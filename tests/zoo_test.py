@@ -42,16 +42,6 @@ def test_the_models_are_small_and_need_no_encoder_of_their_own():
   assert sum(file.stat().st_size for file in files) < MAX_BYTES
 
 
-def test_diverse_has_eight_colorings_with_probabilities():
-  found = colorjax.colorize(
-      skimage.data.coffee()[::4, ::4], model='diverse', proposals=8)
-  assert len(found.proposals) == 8
-  assert found.probabilities == sorted(found.probabilities, reverse=True)
-  assert sum(found.probabilities) == pytest.approx(1, abs=1e-3)
-  spread = np.std([pixels.astype(float) for pixels in found.proposals], axis=0)
-  assert spread.mean() > 2
-
-
 def test_every_file_is_in_the_wheel():
   folder = pathlib.Path(zoo.__file__).parent
   names = {path.name for path in folder.iterdir()

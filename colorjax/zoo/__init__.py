@@ -8,11 +8,10 @@ import pathlib
 
 from colorjax.errors import UserError
 
-MODELS = ('general', 'diverse')
+MODELS = ('general',)
 """Names of the models; the first one is the default of `colorize`.
 
-    general  one coloring, the one that looks best
-    diverse  eight different colorings, with probabilities
+    general  one coloring for each photograph
 """
 
 _FOLDER = pathlib.Path(__file__).parent
