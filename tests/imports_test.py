@@ -23,6 +23,7 @@ ALLOWED = {
     'colorjax.hosts': set(),
     'colorjax.membership': set(),
     'colorjax.quantize': {'color'},
+    'colorjax.remat': {'errors'},
     'colorjax.resample': set(),
     'colorjax.propagation': set(),
     'colorjax.similarity': set(),
@@ -31,10 +32,11 @@ ALLOWED = {
     'colorjax.fallbacks': {
         'color', 'colorizer', 'errors', 'palette', 'propagation'},
     'colorjax.photo': {'color', 'errors'},
-    'colorjax.backbones': {'errors', 'parallel'},
+    'colorjax.backbones': {'errors', 'parallel', 'remat'},
     'colorjax.losses': {'color', 'errors', 'similarity'},
     'colorjax.models': {
-        'backbones', 'color', 'colorizer', 'errors', 'keys', 'parallel'},
+        'backbones', 'color', 'colorizer', 'errors', 'keys', 'parallel',
+        'remat'},
     'colorjax.metrics': {
         'backbones', 'color', 'errors', 'quantize', 'similarity'},
     'colorjax.methods': {
@@ -42,7 +44,7 @@ ALLOWED = {
         'metrics', 'models', 'propagation', 'quantize', 'resample'},
     'colorjax.data': {'errors', 'photo'},
     'colorjax.training': {
-        'colorizer', 'errors', 'hosts', 'keys', 'parallel'},
+        'colorizer', 'errors', 'hosts', 'keys', 'parallel', 'remat'},
     'colorjax.evaluation': {
         'color', 'colorizer', 'data', 'errors', 'fallbacks', 'hosts', 'keys',
         'metrics', 'parallel', 'photo', 'resample'},
@@ -143,7 +145,8 @@ def test_core_imports_without_tensorflow():
 LAYERS = [
     {'errors', 'files'},
     {'color', 'connection', 'hosts', 'keys', 'membership', 'parallel',
-     'palette', 'propagation', 'quantize', 'resample', 'similarity', 'zoo'},
+     'palette', 'propagation', 'quantize', 'remat', 'resample', 'similarity',
+     'zoo'},
     {'colorizer', 'fallbacks', 'photo', 'backbones', 'losses'},
     {'models', 'metrics', 'data', 'records'},
     {'methods', 'training', 'inference', 'report', 'evaluation', 'saved'},
@@ -175,7 +178,7 @@ def test_only_runs_and_saved_import_training():
 
 
 def test_experiments_holds_scripts_only():
-  others = ('__init__.py', 'common.py', 'script.py')
+  others = ('__init__.py', 'common.py', 'rebalancing.py', 'script.py')
   for path in (ROOT / 'experiments').glob('*.py'):
     if path.name not in others:
       assert "if __name__ == '__main__':" in path.read_text(), path.name

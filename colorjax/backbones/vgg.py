@@ -1,6 +1,7 @@
 """VGG-16 and VGG-19 (Simonyan and Zisserman 2015, arXiv:1409.1556)."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -10,6 +11,7 @@ import numpy as np
 
 from colorjax.backbones import stages
 from colorjax.errors import UserError
+from colorjax.remat import Segmented
 
 VGG16 = (2, 2, 3, 3, 3)
 """Convolutions of each block of VGG-16."""
@@ -50,7 +52,7 @@ def intermediates(depths: Sequence[int], *, top: bool = True,
   return (*names, *(('fc6', 'fc7') if top else ()))
 
 
-class VGG(nn.Module):
+class VGG(Segmented):
   """Five blocks of 3x3 convolutions with max pooling, and a classifier.
 
   Intermediates: `relu1_1` ... `relu5_4` after each convolution, `pool1` ...
@@ -85,12 +87,14 @@ class VGG(nn.Module):
   def _stages(self, x: jax.Array) -> Iterator[tuple[str, jax.Array]]:
     he = nn.initializers.he_normal()
     for block, depth in enumerate(self.depths, 1):
-      for layer in range(1, depth + 1):
-        name = f'conv{block}_{layer}'
-        if name == 'conv1_1' and self.first != name:
-          continue
-        x = nn.relu(nn.Conv(WIDTHS[block - 1], (3, 3), kernel_init=he,
-                            dtype=self.dtype, name=name)(x))
+      layers = range(1, depth + 1)
+      if block == 1 and self.first != 'conv1_1':
+        layers = layers[1:]
+      # Later layers get no parameters.
+      if self.upto and self.upto.startswith(f'relu{block}_'):
+        layers = range(layers.start, int(self.upto.split('_')[1]) + 1)
+      values = self.segment(partial(_convolutions, block, layers), x)
+      for layer, x in zip(layers, values, strict=True):
         yield f'relu{block}_{layer}', x
       x = nn.max_pool(x, (2, 2), (2, 2))
       yield f'pool{block}', x
@@ -107,3 +111,15 @@ class VGG(nn.Module):
       yield name, x
     x = nn.Dense(self.num_classes, dtype=self.dtype, name='fc8')(x)
     yield 'logits', x.astype(jnp.float32)
+
+
+def _convolutions(block: int, layers: Sequence[int], net: VGG, x: jax.Array
+                  ) -> list[jax.Array]:
+  """The values of these layers of a block, created in `net`."""
+  values = []
+  for layer in layers:
+    x = nn.relu(nn.Conv(
+        WIDTHS[block - 1], (3, 3), kernel_init=nn.initializers.he_normal(),
+        dtype=net.dtype, name=f'conv{block}_{layer}')(x))
+    values.append(x)
+  return values

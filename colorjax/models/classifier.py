@@ -5,6 +5,7 @@ compute type. They do not know the colors of the Q bins.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 
 from colorjax import parallel
 from colorjax.models.trunk import Trunk
+from colorjax.remat import Segmented
 
 # For conv1 to conv7: number of convolutions, stride of the last one, dilation
 # of all.
@@ -20,7 +22,7 @@ _BLOCKS = ((2, 2, 1), (2, 2, 1), (3, 2, 1), (3, 1, 1), (3, 1, 2), (3, 1, 2),
            (3, 1, 1))
 
 
-class PublishedClassifier(nn.Module):
+class PublishedClassifier(Segmented):
   """The network of Zhang, Isola and Efros (ECCV 2016), layer by layer.
 
   conv1 to conv3 end with a convolution of stride 2; conv5 and conv6 are
@@ -45,19 +47,23 @@ class PublishedClassifier(nn.Module):
   @nn.compact
   def __call__(self, lightness: jax.Array, *, train: bool) -> jax.Array:
     """Network lightness [B, H, W, 1] to logits [B, H/4, W/4, Q]."""
-    x = lightness.astype(self.dtype)
-    for block, (depth, stride, dilation) in enumerate(_BLOCKS):
-      width = self.filters[min(block, 3)]
+    def compute(block, net, x):
+      depth, stride, dilation = _BLOCKS[block]
+      width = net.filters[min(block, 3)]
       for i in range(depth):
         # With stride 2, 'SAME' would pad an even side only at its end.
         x = nn.relu(nn.Conv(
             width, (3, 3), stride if i == depth - 1 else 1, padding=dilation,
-            kernel_dilation=dilation, dtype=self.dtype,
+            kernel_dilation=dilation, dtype=net.dtype,
             name=f'conv{block + 1}_{i + 1}')(x))
-      x = nn.BatchNorm(
+      return nn.BatchNorm(
           use_running_average=not train, use_scale=False, use_bias=False,
-          axis_name=parallel.axis(), dtype=self.dtype,
+          axis_name=parallel.axis(), dtype=net.dtype,
           name=f'conv{block + 1}_norm')(x)
+
+    x = lightness.astype(self.dtype)
+    for block in range(len(_BLOCKS)):
+      x = self.segment(partial(compute, block), x)
     width = self.filters[2]
     x = nn.relu(nn.ConvTranspose(
         width, (4, 4), (2, 2), dtype=self.dtype, name='conv8_1')(x))

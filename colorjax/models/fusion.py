@@ -10,11 +10,14 @@ systems differ in their decoder widths.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from colorjax.remat import Segmented
 
 STRIDE = 8
 """H and W of photographs must be multiples of it."""
@@ -27,7 +30,7 @@ FUSION_WIDTH = 256
 """Channels of the published fusion layer."""
 
 
-class Fusion(nn.Module):
+class Fusion(Segmented):
   """The published encoder, fusion layer and decoder.
 
   All convolutions are 3x3 with ReLU, except the fusion layer (1x1 with ReLU)
@@ -59,16 +62,16 @@ class Fusion(nn.Module):
       Network ab [B, H, W, 2] in [-1, 1], float32.
     """
     x = lightness.astype(self.dtype)
-    for channels, stride in ENCODER:
-      x = nn.relu(self._conv(channels, strides=(stride, stride))(x))
+    # A part ends where the resolution has changed, and holds few pixels.
+    for part in _parts(ENCODER):
+      x = self.segment(partial(_encode, part), x)
 
     x = self._fuse(x, embedding)
 
     for level, widths in enumerate(self.decoder):
       if level:
         x = _double(x)
-      for channels in widths:
-        x = nn.relu(self._conv(channels)(x))
+      x = self.segment(partial(_encode, [(n, 1) for n in widths]), x)
     ab = nn.Conv(2, (3, 3), dtype=self.dtype, name='ab')(x)
     ab = _double(jnp.tanh(ab.astype(jnp.float32)))
     assert ab.shape[:-1] == lightness.shape[:-1], 'all strides are undone'
@@ -98,6 +101,24 @@ class Fusion(nn.Module):
         x, embedding, kernel, bias, dtype=self.dtype)
     global_term = embedding @ kernel[num_channels:] + bias
     return nn.relu(x @ kernel[:num_channels] + global_term[:, None, None])
+
+
+def _encode(layers: Sequence[tuple[int, int]], net: Fusion, x: jax.Array
+            ) -> jax.Array:
+  """Convolutions (channels, stride) with ReLU, created in `net`."""
+  for channels, stride in layers:
+    x = nn.relu(net._conv(channels, strides=(stride, stride))(x))
+  return x
+
+
+def _parts(layers: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+  """Cuts layers (channels, stride) after each one with a stride above 1."""
+  parts: list[list[tuple[int, int]]] = [[]]
+  for layer in layers:
+    parts[-1].append(layer)
+    if layer[1] > 1:
+      parts.append([])
+  return [part for part in parts if part]
 
 
 def _double(x: jax.Array) -> jax.Array:

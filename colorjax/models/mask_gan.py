@@ -14,6 +14,7 @@ of a map of logits, Z the dimension of the noise.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -21,6 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from colorjax import parallel
+from colorjax.remat import Segmented
 
 WIDTHS = (64, 128, 256, 512, 512)
 """Published channels of the stride-2 convolutions, in both networks."""
@@ -43,7 +45,7 @@ def _leaky(slope: float):
   return lambda x: nn.leaky_relu(x, slope)
 
 
-class _Block(nn.Module):
+class _Block(Segmented):
   """A convolution, batch norm and an activation.
 
   Attributes:
@@ -68,15 +70,19 @@ class _Block(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
     """[B, h, w, C] to [B, h', w', width]."""
-    convolution = nn.ConvTranspose if self.is_transposed else nn.Conv
-    x = convolution(
-        self.width, tuple(self.kernel), (self.stride, self.stride),
-        padding=self.border, use_bias=not self.batch_norm, dtype=self.dtype,
-        kernel_init=_INIT)(x)
-    if self.batch_norm:
-      x = nn.BatchNorm(use_running_average=not train, momentum=0.9,
-                       axis_name=parallel.axis(), dtype=self.dtype)(x)
-    return self.activate(x)
+    return self.segment(partial(_compute_block, train), x)
+
+
+def _compute_block(train: bool, block: _Block, x: jax.Array) -> jax.Array:
+  convolution = nn.ConvTranspose if block.is_transposed else nn.Conv
+  x = convolution(
+      block.width, tuple(block.kernel), (block.stride, block.stride),
+      padding=block.border, use_bias=not block.batch_norm, dtype=block.dtype,
+      kernel_init=_INIT)(x)
+  if block.batch_norm:
+    x = nn.BatchNorm(use_running_average=not train, momentum=0.9,
+                     axis_name=parallel.axis(), dtype=block.dtype)(x)
+  return block.activate(x)
 
 
 class Generator(nn.Module):

@@ -10,6 +10,7 @@ the ab field, C channels.
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -22,6 +23,7 @@ from colorjax import parallel
 from colorjax.models.dropout import dropout
 from colorjax.models.trunk import Trunk
 from colorjax.models.unet import GROUP_SIZE
+from colorjax.remat import Segmented
 
 
 class MixtureParams(flax.struct.PyTreeNode):
@@ -54,7 +56,7 @@ def split_components(
   return tuple(jnp.moveaxis(x[..., p, :, :], -2, 1) for p in range(num_params))
 
 
-class PublishedMBM(nn.Module):
+class PublishedMBM(Segmented):
   """The published network: encoder and decoder without skip connections.
 
   Each encoder stage has two 3x3 convolutions with stride 1 and one with stride
@@ -88,17 +90,18 @@ class PublishedMBM(nn.Module):
     """
     del keys
 
-    def activate(x):
-      if self.batch_norm:
-        x = nn.BatchNorm(use_running_average=not train, dtype=self.dtype,
-                         axis_name=parallel.axis())(x)
-      return nn.relu(x)
+    def stage(layer, width, strides, net, x):
+      for stride in strides:
+        x = layer(width, (3, 3), (stride, stride), dtype=net.dtype)(x)
+        if net.batch_norm:
+          x = nn.BatchNorm(use_running_average=not train, dtype=net.dtype,
+                           axis_name=parallel.axis())(x)
+        x = nn.relu(x)
+      return x
 
     x = lightness.astype(self.dtype)
     for width in self.filters:
-      for stride in (1, 1, 2):
-        x = activate(
-            nn.Conv(width, (3, 3), (stride, stride), dtype=self.dtype)(x))
+      x = self.segment(partial(stage, nn.Conv, width, (1, 1, 2)), x)
 
     prior = nn.Conv(1, (3, 3), dtype=self.dtype, name='prior_conv')(x)
     prior = prior.reshape(prior.shape[0], -1)
@@ -108,9 +111,7 @@ class PublishedMBM(nn.Module):
         prior.astype(jnp.float32))
 
     for width in reversed(self.filters):
-      for stride in (1, 2, 1):
-        x = activate(nn.ConvTranspose(
-            width, (3, 3), (stride, stride), dtype=self.dtype)(x))
+      x = self.segment(partial(stage, nn.ConvTranspose, width, (1, 2, 1)), x)
     x = nn.Conv(self.num_params * self.num_components * 2, (3, 3),
                 dtype=self.dtype, name='components')(x)
     return MixtureParams(

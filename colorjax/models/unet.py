@@ -1,6 +1,7 @@
 """A residual U-Net with group norm, as a trunk (`colorjax.models.trunk`)."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from colorjax.errors import UserError
+from colorjax.remat import Segmented
 
 GROUP_SIZE = 16
 """Number of channels that a group norm normalizes together."""
@@ -51,7 +53,7 @@ class ResidualBlock(nn.Module):
     return shortcut + x
 
 
-class UNet(nn.Module):
+class UNet(Segmented):
   """The U-Net as a trunk.
 
   The stem halves the resolution, so ab fields are modeled at (H/2, W/2). Chroma
@@ -92,10 +94,8 @@ class UNet(nn.Module):
     del train  # Training and inference do not differ.
     x = self.stem(inputs.astype(self.dtype))
     scales = []
-    for level, block in enumerate(self.encoder):
-      if level:
-        x = self.down[level - 1](x)
-      x = block(x, conditioning)
+    for level in range(len(self.filters)):
+      x = self.segment(partial(_encode_level, level), x, conditioning)
       scales.append(x)
     return scales
 
@@ -105,10 +105,22 @@ class UNet(nn.Module):
     """See `trunk.Trunk`; features [B, H / 2, W / 2, filters[0]]."""
     del train
     *skips, x = scales
-    for skip, block in reversed(list(zip(skips, self.decoder, strict=True))):
-      x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
-      x = block(jnp.concatenate([x, skip], axis=-1), conditioning)
+    for level, skip in reversed(list(enumerate(skips))):
+      x = self.segment(partial(_decode_level, level), x, skip, conditioning)
     return nn.silu(self.last_norm(x))
+
+
+def _encode_level(level: int, net: UNet, x: jax.Array,
+                  conditioning: jax.Array | None) -> jax.Array:
+  if level:
+    x = net.down[level - 1](x)
+  return net.encoder[level](x, conditioning)
+
+
+def _decode_level(level: int, net: UNet, x: jax.Array, skip: jax.Array,
+                  conditioning: jax.Array | None) -> jax.Array:
+  x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+  return net.decoder[level](jnp.concatenate([x, skip], axis=-1), conditioning)
 
 
 def build(filters: Sequence[int], dtype: Any = jnp.float32) -> UNet:

@@ -29,6 +29,7 @@ class Plan:
       for the logs.
     ema_decay: decay rate of the moving average; None keeps no average.
     accumulate: number of microbatches of each step.
+    remat: whether parts of the network are computed twice, to save memory.
   """
   variables: Variables
   optimizer: Optimizers
@@ -36,6 +37,7 @@ class Plan:
   schedule: optax.Schedule | Mapping[str, optax.Schedule] | None = None
   ema_decay: float | None = None
   accumulate: int = 1
+  remat: bool = False
 
 
 def of_training(colorizer: Colorizer, options: TrainOptions) -> Plan:
@@ -50,7 +52,7 @@ def of_training(colorizer: Colorizer, options: TrainOptions) -> Plan:
       colorizer, options.backbone_weights)
   variables = pretrained.load(
       colorizer, initial_variables(colorizer, options), weights)
-  optimizer, schedule = _optimizers(colorizer, options)
+  optimizer, schedule = optimizers_of(colorizer, options)
   cadence = loop.Cadence(
       num_steps=options.num_steps, log_every=options.log_every,
       eval_every=options.eval_every, checkpoint_every=options.checkpoint_every,
@@ -58,7 +60,7 @@ def of_training(colorizer: Colorizer, options: TrainOptions) -> Plan:
   return Plan(
       variables=variables, optimizer=optimizer, cadence=cadence,
       schedule=schedule, ema_decay=options.ema_decay or None,
-      accumulate=options.accumulate)
+      accumulate=options.accumulate, remat=options.remat)
 
 
 def initial_variables(colorizer: Colorizer, options: TrainOptions
@@ -69,9 +71,13 @@ def initial_variables(colorizer: Colorizer, options: TrainOptions
       (options.image_size, options.image_size))
 
 
-def _optimizers(colorizer: Colorizer, options: TrainOptions
-                ) -> tuple[Any, Any]:
-  """Optimizer and schedule; mappings by player if a player has its own."""
+def optimizers_of(colorizer: Colorizer, options: TrainOptions
+                  ) -> tuple[Any, Any]:
+  """Optimizer and schedule; mappings by player if a player has its own.
+
+  Raises:
+    UserError: an option is wrong, or names a player that the method lacks.
+  """
   own = options.player_optimizing
   if not own:
     return _optimizer(options.optimizing, options.num_steps)

@@ -357,7 +357,7 @@ def _fit(colorizer: Colorizer, feeds: RunFeeds, options: TrainOptions,
   step = parallel.pmap_step(steps_lib.make_train_step(
       colorizer.players or colorizer.loss, plan.optimizer, seed=options.seed,
       schedule=plan.schedule, ema_decay=plan.ema_decay,
-      accumulate=plan.accumulate))
+      accumulate=plan.accumulate, remat=plan.remat))
   eval_step = parallel.pmap_step(
       steps_lib.make_eval_step(colorizer.loss), donate=False)
 

@@ -22,6 +22,7 @@ from colorjax import keys as key_lib
 from colorjax import parallel
 from colorjax.colorizer import Aux, Batch, LossFn, Variables
 from colorjax.errors import UserError
+from colorjax.remat import rematerialized
 from colorjax.training.state import (
     Optimizers,
     TrainState,
@@ -44,6 +45,7 @@ def make_train_step(
     schedule: optax.Schedule | Mapping[str, optax.Schedule] | None = None,
     ema_decay: float | None = None,
     accumulate: int = 1,
+    remat: bool = False,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
   """Makes a pure training step.
 
@@ -72,6 +74,8 @@ def make_train_step(
       of a microbatch. Microbatch i holds the photographs whose position in the
       batch is i modulo `accumulate`, so it is the same on any number of
       devices.
+    remat: whether the backward pass computes the parts of the networks again
+      (`colorjax.remat`), to save memory. It changes no result beyond rounding.
 
   Returns:
     `(state, batch) -> (state, metrics)`. The metrics are those of the losses
@@ -83,6 +87,8 @@ def make_train_step(
   """
   players: dict[str | None, LossFn] = (
       dict(losses.items()) if isinstance(losses, Mapping) else {None: losses})
+  if remat:
+    players = {name: rematerialized(loss) for name, loss in players.items()}
   optimizers = by_player(optimizer, players)
 
   def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
