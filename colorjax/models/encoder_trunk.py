@@ -12,7 +12,6 @@ parameters in `params` and its batch statistics in FROZEN.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -24,7 +23,6 @@ from colorjax.backbones import efficientnet_lite
 from colorjax.colorizer import FROZEN, PRETRAINED_ENCODER
 from colorjax.errors import UserError
 from colorjax.models.unet import GROUP_SIZE, ResidualBlock, group_norm
-from colorjax.remat import Segmented
 
 STRIDES = (2, 4)
 """Possible ratios of the photograph's sides to those of the features."""
@@ -32,7 +30,7 @@ STRIDES = (2, 4)
 _DEEPEST = max(efficientnet_lite.STAGES)
 
 
-class EncoderTrunk(Segmented):
+class EncoderTrunk(nn.Module):
   """A pretrained encoder with a decoder of residual blocks.
 
   Attributes:
@@ -108,9 +106,11 @@ class EncoderTrunk(Segmented):
     del train
     *skips, x = (layer(x) for layer, x
                  in zip(self.lateral, scales, strict=True))
-    x = self.segment(partial(_level, len(skips)), x, None, conditioning)
-    for level, skip in reversed(list(enumerate(skips))):
-      x = self.segment(partial(_level, level), x, skip, conditioning)
+    *finer, deepest = self.blocks
+    x = deepest(x, conditioning)
+    for skip, block in reversed(list(zip(skips, finer, strict=True))):
+      x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+      x = block(jnp.concatenate([x, skip], axis=-1), conditioning)
     return nn.silu(self.last_norm(x))
 
   def _variables(self) -> dict[str, Any]:
@@ -129,15 +129,6 @@ class EncoderTrunk(Segmented):
     """Random variables of the encoder."""
     return dict(self.backbone.module.init(
         key, jnp.zeros((1, _DEEPEST, _DEEPEST, 3)), train=False))
-
-
-def _level(level: int, net: EncoderTrunk, x: jax.Array, skip: jax.Array | None,
-           conditioning: jax.Array | None) -> jax.Array:
-  """One block of the decoder, after its skip connection if there is one."""
-  if skip is not None:
-    x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
-    x = jnp.concatenate([x, skip], axis=-1)
-  return net.blocks[level](x, conditioning)
 
 
 def build(filters: Sequence[int], dtype: Any = jnp.float32, *,

@@ -1,7 +1,6 @@
 """A residual U-Net with group norm, as a trunk (`colorjax.models.trunk`)."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -20,7 +19,7 @@ def group_norm(dtype: Any) -> nn.GroupNorm:
   return nn.GroupNorm(num_groups=None, group_size=GROUP_SIZE, dtype=dtype)
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(Segmented):
   """Two 3x3 convolutions with pre-activation group norm (He et al. 2016b).
 
   Conditioning scales and shifts the channels after the second norm (FiLM,
@@ -41,19 +40,27 @@ class ResidualBlock(nn.Module):
     if x.shape[-1] != self.width:
       shortcut = nn.Conv(self.width, (1, 1), use_bias=False,
                          dtype=self.dtype)(x)
-    x = group_norm(self.dtype)(x)
-    x = nn.Conv(self.width, (3, 3), dtype=self.dtype)(nn.silu(x))
-    x = group_norm(self.dtype)(x)
-    if conditioning is not None:
-      film = nn.Dense(2 * self.width, kernel_init=nn.initializers.zeros,
-                      dtype=self.dtype, name='film')(nn.silu(conditioning))
-      scale, shift = jnp.split(film[:, None, None], 2, axis=-1)
-      x = x * (1 + scale) + shift
-    x = nn.Conv(self.width, (3, 3), dtype=self.dtype)(nn.silu(x))
-    return shortcut + x
+    x = self.segment(_first_half, x)
+    return shortcut + self.segment(_second_half, x, conditioning)
 
 
-class UNet(Segmented):
+def _first_half(block: ResidualBlock, x: jax.Array) -> jax.Array:
+  x = group_norm(block.dtype)(x)
+  return nn.Conv(block.width, (3, 3), dtype=block.dtype)(nn.silu(x))
+
+
+def _second_half(block: ResidualBlock, x: jax.Array,
+                 conditioning: jax.Array | None) -> jax.Array:
+  x = group_norm(block.dtype)(x)
+  if conditioning is not None:
+    film = nn.Dense(2 * block.width, kernel_init=nn.initializers.zeros,
+                    dtype=block.dtype, name='film')(nn.silu(conditioning))
+    scale, shift = jnp.split(film[:, None, None], 2, axis=-1)
+    x = x * (1 + scale) + shift
+  return nn.Conv(block.width, (3, 3), dtype=block.dtype)(nn.silu(x))
+
+
+class UNet(nn.Module):
   """The U-Net as a trunk.
 
   The stem halves the resolution, so ab fields are modeled at (H/2, W/2). Chroma
@@ -94,8 +101,10 @@ class UNet(Segmented):
     del train  # Training and inference do not differ.
     x = self.stem(inputs.astype(self.dtype))
     scales = []
-    for level in range(len(self.filters)):
-      x = self.segment(partial(_encode_level, level), x, conditioning)
+    for level, block in enumerate(self.encoder):
+      if level:
+        x = self.down[level - 1](x)
+      x = block(x, conditioning)
       scales.append(x)
     return scales
 
@@ -105,22 +114,10 @@ class UNet(Segmented):
     """See `trunk.Trunk`; features [B, H / 2, W / 2, filters[0]]."""
     del train
     *skips, x = scales
-    for level, skip in reversed(list(enumerate(skips))):
-      x = self.segment(partial(_decode_level, level), x, skip, conditioning)
+    for skip, block in reversed(list(zip(skips, self.decoder, strict=True))):
+      x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+      x = block(jnp.concatenate([x, skip], axis=-1), conditioning)
     return nn.silu(self.last_norm(x))
-
-
-def _encode_level(level: int, net: UNet, x: jax.Array,
-                  conditioning: jax.Array | None) -> jax.Array:
-  if level:
-    x = net.down[level - 1](x)
-  return net.encoder[level](x, conditioning)
-
-
-def _decode_level(level: int, net: UNet, x: jax.Array, skip: jax.Array,
-                  conditioning: jax.Array | None) -> jax.Array:
-  x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
-  return net.decoder[level](jnp.concatenate([x, skip], axis=-1), conditioning)
 
 
 def build(filters: Sequence[int], dtype: Any = jnp.float32) -> UNet:
