@@ -122,8 +122,10 @@ def _define_flags_of(words: Sequence[str]) -> None:
       value = value if equals else ''.join(words[i + 1:i + 2])
       try:
         module = _module(value)
-      except UserError:
-        return  # main says so.
+      except UserError as error:
+        # Now, before flags that this script requires are missed.
+        print(f'error: --{error}', file=sys.stderr)
+        sys.exit(script.EXIT_USAGE)
       flags.adopt_module_key_flags(module)
       flags.FLAGS.set_default('workdir', '.')  # It is not used.
 
