@@ -243,12 +243,7 @@ def inputs_of(
 ) -> dict[str, np.ndarray]:
   """Computes what a method sees of a photograph.
 
-  Args:
-    picture: as in `colorize`.
-    image_size: as in `colorize`.
-    region: as in `colorize`.
-    hints: as in `colorize`.
-    reference: as in `colorize`.
+  The arguments are those of `colorize`.
 
   Returns:
     The inputs of `colorjax.colorizer`, without the batch axis.
