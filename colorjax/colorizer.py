@@ -297,7 +297,7 @@ def sampler(
     The method.
   """
   def constant_keys(inputs: Inputs) -> jax.Array:
-    return jnp.broadcast_to(jax.random.key(0), len(inputs['lightness']))
+    return jnp.broadcast_to(jax.random.key(0), inputs['lightness'].shape[0])
 
   @passes_options(sample)
   def predict(variables, inputs, **options):

@@ -22,6 +22,7 @@ paper:
   neighborhood, so that no color appears that was not predicted.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -165,7 +166,7 @@ def follow(ab: jax.Array, guide: jax.Array, lightness: jax.Array
 def _linear_weights(position: jax.typing.ArrayLike, size: int) -> jax.Array:
   """Weights [n, size] of linear interpolation between pixel centers."""
   at = jnp.clip(jnp.asarray(position) * size - 0.5, 0, size - 1)
-  return jnp.maximum(0, 1 - jnp.abs(at[:, None] - jnp.arange(size)))
+  return jnp.maximum(0.0, 1 - jnp.abs(at[:, None] - jnp.arange(size)))
 
 
 def _mean(x: jax.Array) -> jax.Array:
@@ -180,6 +181,14 @@ def _mean(x: jax.Array) -> jax.Array:
 
 
 def _max(x: jax.Array) -> jax.Array:
-  """Maximum over windows."""
-  return jax.lax.reduce_window(
-      x, -jnp.inf, jax.lax.max, _WINDOW, (1, 1, 1), 'SAME')
+  """Maximum over windows.
+
+  Without `reduce_window` and constant padding, which cannot be converted to
+  ONNX for a batch of maps. Repeated borders do not change a maximum.
+  """
+  height, width = x.shape[:2]
+  padded = jnp.pad(x, [(side // 2, side // 2) for side in _WINDOW],
+                   mode='edge')
+  return functools.reduce(jnp.maximum, (
+      padded[i:i + height, j:j + width] for i in range(_WINDOW[0])
+      for j in range(_WINDOW[1])))

@@ -49,6 +49,7 @@ ALLOWED = {
     'colorjax.inference': {
         'color', 'colorizer', 'errors', 'fallbacks', 'photo', 'resample',
         'saved', 'zoo'},
+    'colorjax.export': {'colorizer', 'errors'},
     # Only `runs` and `saved` import training; `saved` reads checkpoints.
     'colorjax.saved': {'colorizer', 'records', 'training'},
     'colorjax.records': {'colorizer', 'fallbacks'},
@@ -146,7 +147,8 @@ LAYERS = [
      'palette', 'propagation', 'quantize', 'resample', 'similarity', 'zoo'},
     {'colorizer', 'fallbacks', 'photo', 'backbones', 'losses'},
     {'models', 'metrics', 'data', 'records'},
-    {'methods', 'training', 'inference', 'report', 'evaluation', 'saved'},
+    {'methods', 'training', 'inference', 'report', 'evaluation', 'export',
+     'saved'},
     {'runs'},
 ]
 

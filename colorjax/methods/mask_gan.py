@@ -200,7 +200,7 @@ def build(
 
   def predict(variables: Variables, inputs: Inputs) -> jax.Array:
     return colorize(
-        variables, inputs, nets.fixed_noise(0, len(inputs['lightness'])))
+        variables, inputs, nets.fixed_noise(0, inputs['lightness'].shape[0]))
 
   def sample(variables: Variables, inputs: Inputs, keys: jax.Array, n: int
              ) -> jax.Array:
@@ -213,7 +213,7 @@ def build(
     # the same number are similar.
     proposals = jax.vmap(lambda number: colorize(
         variables, inputs,
-        nets.fixed_noise(number, len(inputs['lightness']))))(jnp.arange(k))
+        nets.fixed_noise(number, inputs['lightness'].shape[0])))(jnp.arange(k))
     return proposals, None
 
   shared: dict[str, Any] = {

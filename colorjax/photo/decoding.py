@@ -20,7 +20,7 @@ import tifffile
 from PIL import Image
 
 from colorjax.photo import exif as exif_lib
-from colorjax.photo import icc
+from colorjax.photo import heif, icc
 
 _FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'GIF')
 _PNG_MAGIC = b'\x89PNG\r\n\x1a\n'
@@ -89,6 +89,8 @@ def decode(data: bytes, *, max_pixels: int) -> Channels:
     deep = _decode_deep_tiff(data, max_pixels, page)
     if deep is not None:
       return deep
+  if heif.is_heif(data):
+    return _decode_heif(data, max_pixels)
   image = _open(data)
   _check_size(image.width, image.height, max_pixels)
   pictures = page.pictures if page else _number_of_frames(image)
@@ -117,6 +119,9 @@ def size(data: bytes) -> tuple[int, int] | None:
       directory = exif_lib.main_page(tiff).directory
       width, height = (tiff.numbers(directory[tag])[0] for tag in (256, 257))
       return width, height
+    if heif.is_heif(data):
+      header = heif.read_header(data)
+      return header.width, header.height
     return _open(data).size
   except Exception:  # a damaged file may cause any exception
     return None
@@ -250,6 +255,23 @@ def _decode_deep_tiff(data: bytes, max_pixels: int,
       Channels(pixels=pixels, alpha=alpha, profile=tags.get(34675), exif=exif,
                format='TIFF', pictures=chosen.pictures if chosen else 1),
       turn or 1)
+
+
+def _decode_heif(data: bytes, max_pixels: int) -> Channels:
+  """Decodes a HEIC file, which libheif has turned upright."""
+  if not heif.IS_INSTALLED:
+    raise Refused('HEIC needs pillow-heif')
+  header = heif.read_header(data)
+  _check_size(header.width, header.height, max_pixels)
+  pixels, alpha = _split_alpha(heif.pixels_of(header))
+  source = exif_lib.parse_block(header.exif) if header.exif else None
+  exif = None
+  if source is not None:
+    with contextlib.suppress(struct.error):
+      exif = exif_lib.cleaned(source, source.directory(source.first())[0])
+  return _finish(
+      Channels(pixels=pixels, alpha=alpha, profile=header.profile, exif=exif,
+               format='HEIF', pictures=header.pictures), 1)
 
 
 def _unassociate(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:

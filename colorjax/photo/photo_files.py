@@ -2,8 +2,9 @@
 
 What can be read:
 
-  formats      jpeg (including MPO), png, webp, bmp, tiff, gif; of an animation
-               or a file of several pages, the first picture that is not a
+  formats      jpeg (including MPO), png, webp, bmp, tiff, gif; heic if
+               pillow-heif is installed; of an animation or a file of several
+               pages, the first picture that is not a
                reduced copy (`Photo.pictures` counts them)
   pixels       1-bit, grey, palette, RGB, CMYK and YCCK; 8 or 16 bits; an alpha
                channel is returned beside the pixels and never blended
@@ -26,18 +27,19 @@ import numpy as np
 
 from colorjax import files
 from colorjax.errors import UserError
-from colorjax.photo import decoding, encoding
+from colorjax.photo import decoding, encoding, heif
 
 SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.mpo', '.png', '.apng', '.webp',
-            '.bmp', '.tif', '.tiff', '.gif')
+            '.bmp', '.tif', '.tiff', '.gif',
+            *(heif.SUFFIXES if heif.IS_INSTALLED else ()))
 """File name endings of photographs that can be read, in lower case."""
 
-_HEIF = 'heif-convert of libheif'
 _AVIF = 'avifdec of libavif'
 _JPEG_2000 = 'opj_decompress of OpenJPEG'
 _RAW = 'darktable-cli or RawTherapee'
 NOT_READ = {
-    **dict.fromkeys(('.heic', '.heif', '.hif'), _HEIF),
+    **({} if heif.IS_INSTALLED else dict.fromkeys(
+        heif.SUFFIXES, 'heif-convert of libheif, or install pillow-heif')),
     **dict.fromkeys(('.avif', '.avifs'), _AVIF),
     **dict.fromkeys(('.jp2', '.j2k', '.j2c', '.jpc', '.jpf', '.jpx', '.jpm'),
                     _JPEG_2000),

@@ -333,22 +333,22 @@ def test_linked_folders_are_read_once_and_locked_ones_reported(
 
 def test_images_of_other_formats_are_counted(workdir, tmp_path):
   write(tmp_path / 'in/a.png', RGB)
-  for name in ('b.HEIC', 'c.heic', 'sub/d.jp2', 'e.dng', 'f.avif', 'g.txt'):
+  for name in ('b.JXL', 'c.jxl', 'sub/d.jp2', 'e.dng', 'f.avif', 'g.txt'):
     (tmp_path / 'in' / name).parent.mkdir(exist_ok=True)
     (tmp_path / 'in' / name).write_bytes(b'some bytes')
   done, lines = color_all(workdir, tmp_path)
   assert done == colorize.Outcome(colored=1, kept=0, refused=5)
   assert len(lines) == 4
   for ending, words in (('1 .avif', 'avifdec'), ('1 .dng', 'darktable'),
-                        ('2 .heic', 'heif-convert'), ('1 .jp2', 'opj_')):
+                        ('2 .jxl', 'djxl'), ('1 .jp2', 'opj_')):
     assert any(ending in line and words in line for line in lines)
   (tmp_path / 'in/a.png').unlink()
-  with pytest.raises(UserError, match=r'no photograph.*2 \.heic'):
+  with pytest.raises(UserError, match=r'no photograph.*2 \.jxl'):
     color_all(workdir, tmp_path)
-  with pytest.raises(UserError, match=r'no photographs.*2 \.heic'):
+  with pytest.raises(UserError, match=r'no photographs.*2 \.jxl'):
     folders.folder(tmp_path / 'in')
-  with pytest.raises(photo.UnreadablePhoto, match='heif-convert'):
-    photo.read(tmp_path / 'in/b.HEIC')
+  with pytest.raises(photo.UnreadablePhoto, match='djxl'):
+    photo.read(tmp_path / 'in/b.JXL')
 
 
 @pytest.mark.parametrize('num_proposals', [0, 2])
