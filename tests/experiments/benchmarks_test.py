@@ -62,3 +62,22 @@ def test_replicas_are_timed():
       r'\| 16 \| 2 \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|',
       done.stdout).groups()
   assert float(cost) == pytest.approx(float(both) / 2 / float(one), abs=0.02)
+
+
+def test_a_coloring_is_timed():
+  done = run('--sizes=40x30', '--turns=1', script='latency')
+  assert done.returncode == 0, done.stderr
+  header, _, row = done.stdout.splitlines()
+  size, whole, loading, first, further, memory = row.strip('| ').split(' | ')
+  assert size == '40 x 30'
+  assert float(whole) > float(first) > float(further)
+  assert float(whole) > float(loading)
+  assert 0.1 < float(memory) < 10
+  assert header.count('|') == row.count('|')
+
+
+@pytest.mark.parametrize('size', ['40x', '0x8'])
+def test_unusable_sizes_are_refused(size):
+  done = run(f'--sizes={size}', script='latency')
+  assert done.returncode == 2
+  assert f'--sizes={size}' in done.stderr
