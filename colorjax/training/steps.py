@@ -11,7 +11,7 @@ photographs in the batch. Value and gradient are then exactly those of the mean
 over the whole batch, even if the parts are unequal.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -90,21 +90,20 @@ def make_train_step(
     places = parallel.positions(len(batch['padding_mask']))
     frozen, rest = without_frozen(state.model_state)
     old = state.replace(model_state=rest)
-    new, finite, norms = old, [], {}
+    new, finite, norms = old, list[jax.Array](), {}
     metrics: Metrics = {}
     for name, loss_fn in players.items():
       key = key_lib.of_step(seed, state.step, name or 'loss')
-      new, player_metrics, sound, norms[name] = _update(
+      new, player_metrics, parts, norms[name] = _update(
           _thawed(loss_fn, frozen, state.step), optimizers[name], new, name,
           batch, key_lib.of_examples(key, places), accumulate)
       if twice := metrics.keys() & player_metrics.keys():
         raise ValueError(f'two players have a metric named {min(twice)!r}')
       metrics |= player_metrics
-      finite.append(sound)
+      finite += parts
     new = new.replace(step=old.step + 1,
                       ema=_moving_average(old, new, ema_decay))
-    finite.append(_all_finite(new.ema))
-    new = _accept(old, new, jnp.stack(finite).all())
+    new = _accept(old, new, _all(finite + _are_finite(new.ema)))
     one = jnp.ones(())
     metrics['grad_norm'] = (optax.tree.norm(norms), one)
     if len(norms) > 1:
@@ -182,8 +181,8 @@ def _update(loss_fn, optimizer, state, name, batch, keys, accumulate):
   """Updates the parameters of one player.
 
   Returns:
-    The new state, the metrics of the loss, whether all of it is finite, and the
-    norm of the gradient.
+    The new state, the metrics of the loss, which numbers are finite (see
+    `_are_finite`), and the norm of the gradient.
   """
   loss, grads, model_state, metrics = _mean_gradient(
       loss_fn, state, name, batch, keys, accumulate)
@@ -194,8 +193,8 @@ def _update(loss_fn, optimizer, state, name, batch, keys, accumulate):
       params=_with_part(state.params, name, params),
       opt_state=_with_part(state.opt_state, name, opt_state),
       model_state=model_state)
-  finite = (_all_finite((loss, grads, model_state, params))
-            & _all_finite(opt_state, unless_as=old_opt_state))
+  finite = (_are_finite((loss, grads, model_state, params))
+            + _are_finite(opt_state, unless_as=old_opt_state))
   return new, metrics, finite, optax.tree.norm(grads)
 
 
@@ -293,8 +292,8 @@ def _moving_average(old: TrainState, new: TrainState, decay: float | None
       'params': new.params, 'model_state': new.model_state})
 
 
-def _all_finite(tree: Any, unless_as: Any = None) -> jax.Array:
-  """Whether all floating-point numbers of a tree are finite.
+def _are_finite(tree: Any, unless_as: Any = None) -> list[jax.Array]:
+  """Which numbers of the floating-point arrays of a tree are finite, for `_all`.
 
   Args:
     tree: arrays of any type.
@@ -302,12 +301,25 @@ def _all_finite(tree: Any, unless_as: Any = None) -> jax.Array:
       there is accepted: some optimizers start from an infinite lowest loss.
   """
   kept = jax.tree.leaves(tree if unless_as is None else unless_as)
-  sound = [jnp.ones((), bool)]
+  parts = []
   for x, old in zip(jax.tree.leaves(tree), kept, strict=True):
     if jnp.issubdtype(jnp.result_type(x), jnp.inexact):
       fine = jnp.isfinite(x)
-      sound.append((fine if unless_as is None else fine | (x == old)).all())
-  return jnp.stack(sound).all()
+      parts.append(fine if unless_as is None else fine | (x == old))
+  return parts
+
+
+def _all(parts: Sequence[jax.Array]) -> jax.Array:
+  """Whether all Booleans of all arrays are true.
+
+  Arrays of the same shape are combined first. XLA takes about half a second to
+  compile each reduction, and there are four or more arrays for each parameter.
+  """
+  by_shape: dict[tuple[int, ...], jax.Array] = {}
+  for part in parts:
+    shape = jnp.shape(part)
+    by_shape[shape] = by_shape.get(shape, True) & part
+  return jnp.stack([x.all() for x in by_shape.values()]).all()
 
 
 def _accept(
