@@ -293,7 +293,7 @@ def _moving_average(old: TrainState, new: TrainState, decay: float | None
 
 
 def _are_finite(tree: Any, unless_as: Any = None) -> list[jax.Array]:
-  """Which numbers of the floating-point arrays of a tree are finite, for `_all`.
+  """Which floating-point numbers of a tree are finite, for `_all`.
 
   Args:
     tree: arrays of any type.
