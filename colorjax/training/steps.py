@@ -90,7 +90,8 @@ def make_train_step(
     places = parallel.positions(len(batch['padding_mask']))
     frozen, rest = without_frozen(state.model_state)
     old = state.replace(model_state=rest)
-    new, finite, norms = old, list[jax.Array](), {}
+    new, norms = old, {}
+    finite: list[jax.Array] = []
     metrics: Metrics = {}
     for name, loss_fn in players.items():
       key = key_lib.of_step(seed, state.step, name or 'loss')

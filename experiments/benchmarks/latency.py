@@ -99,10 +99,10 @@ def main(argv: Sequence[str]) -> int:
   model = model_flags.checkpoint() or str(zoo.path(zoo.MODELS[0]))
   sizes = []
   for text in _SIZES.value:
-    width, _, height = text.partition('x')
-    if not (width.isdigit() and height.isdigit() and int(width) * int(height)):
+    sides = [int(side) for side in text.split('x') if side.isdigit()]
+    if len(sides) != 2 or not all(sides):
       raise UserError(f'--sizes={text}: give WIDTHxHEIGHT')
-    sizes.append((int(width), int(height)))
+    sizes.append((sides[0], sides[1]))
   print('| photograph | start to finished picture, s | loading, s | first, s | '
         'further, s | memory, GB |\n|---|--:|--:|--:|--:|--:|', flush=True)
   with tempfile.TemporaryDirectory() as name:
