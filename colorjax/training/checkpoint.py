@@ -6,6 +6,10 @@ before it is restored instead. Frozen networks never change during a run, so
 they are written once, to `checkpoints/frozen/`. Each checkpoint stores the
 fingerprint of the frozen weights that it was trained with and is never
 combined with others.
+
+Orbax reads and writes the arrays. Its CheckpointManager, which also keeps the
+best and the last few, is not used: it has no hashes, does not go back to the
+checkpoint before a damaged one, and would write the frozen networks each time.
 """
 
 import pathlib
