@@ -80,6 +80,10 @@ def _of_files(name: str, root: pathlib.Path, names: list[str]) -> Source:
   def read(index):
     return photo.to_rgb8(photo.read(os.path.join(root, names[index])))
 
+  def read_reduced(index, reduce):
+    path = os.path.join(root, names[index])
+    return photo.read_reduced(photo.read_file(path), path, reduce)
+
   def label(index):
     # A name that is not valid UTF-8 could not be printed otherwise.
     return os.fsencode(names[index]).decode('utf-8', 'backslashreplace')
@@ -89,7 +93,8 @@ def _of_files(name: str, root: pathlib.Path, names: list[str]) -> Source:
     path = os.path.join(root, names[index])
     return f'{names[index]!r} {stamp_of_file(path)}'
 
-  return Source(name=name, size=len(names), read=read, label=label, stamp=stamp)
+  return Source(name=name, size=len(names), read=read, label=label, stamp=stamp,
+                read_reduced=read_reduced)
 
 
 def _natural(name: str) -> tuple[list[list[tuple[int, int, str]]], str]:

@@ -17,6 +17,7 @@ from colorjax.data import engines, order, region_sources
 from colorjax.data.engines import Batch, BatchStream, Row
 from colorjax.data.screening import Screen
 from colorjax.data.source import Source
+from colorjax.photo import Reduced
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -161,7 +162,8 @@ def eval_stream(photos: Source | Screen, *, batch_size: int, image_size: int,
       return padding
     height, width = pixels.shape[:2]
     return make_row(
-        pixels, index, augment_lib.fitted_view(height, width, fit), turn=index,
+        Reduced(pixels, (height, width)), index,
+        augment_lib.fitted_view(height, width, fit), turn=index,
         draws=functools.partial(order.region_uniforms, 0, index))
 
   plan = engines.Plan(
@@ -186,15 +188,20 @@ def _train_plan(photos: Source | Screen, spec: TrainSpec, seed: int,
 
   def load(number):
     example = number_of(number)
-    index, pixels = screen.read_from(index_of(example))
-    height, width = pixels.shape[:2]
-    view = augment_lib.random_view(
-        height, width, spec.augment,
-        order.uniforms(seed, example, augment_lib.NUM_DRAWS))
+    draws = order.uniforms(seed, example, augment_lib.NUM_DRAWS)
+
+    def view_of(height, width):
+      return augment_lib.random_view(height, width, spec.augment, draws)
+
+    def reduce(height, width):
+      return augment_lib.reduction(view_of(height, width), spec.image_size)
+
+    index, photograph = screen.read_reduced_from(index_of(example), reduce)
     # The turn is epoch plus index. So a batch mixes all patterns, and n epochs
     # with n patterns show each photograph with each pattern once.
     return make_row(
-        pixels, index, view, turn=index + example // screen.source.size,
+        photograph, index, view_of(*photograph.shape),
+        turn=index + example // screen.source.size,
         draws=functools.partial(order.region_uniforms, seed, example))
 
   return engines.Plan(
@@ -205,15 +212,16 @@ def _train_plan(photos: Source | Screen, spec: TrainSpec, seed: int,
 def _row_maker(source: Source, image_size: int,
                regions: region_sources.RegionSource | None
                ) -> Callable[..., Row]:
-  """Returns `(pixels, index, view, *, turn, draws) -> row`; see Example."""
+  """Returns `(photograph, index, view, *, turn, draws) -> row`; see Example."""
   make_region = regions.open(source) if regions else None
 
-  def make_row(pixels, index, view, *, turn, draws):
-    square = augment_lib.cut(pixels, view, image_size)
+  def make_row(photograph, index, view, *, turn, draws):
+    square = augment_lib.cut(photograph.pixels, view, image_size,
+                             factor=photograph.factor)
     row = {'image': square, 'index': np.array(index, np.int32)}
     if make_region:
       region = make_region(region_sources.Example(
-          pixels=square, index=index, photo_shape=pixels.shape[:2], view=view,
+          pixels=square, index=index, photo_shape=photograph.shape, view=view,
           turn=turn, draws=draws))
       row['region'] = region[..., None].astype(np.float32)
     return row

@@ -12,7 +12,7 @@ import numpy as np
 import skimage.color
 
 from colorjax.data.source import Source, SourceError
-from colorjax.photo import UnreadablePhoto
+from colorjax.photo import Reduce, Reduced, UnreadablePhoto
 from colorjax.photo.square import resize
 
 ON_BAD_IMAGE = ('fail', 'skip')
@@ -151,24 +151,41 @@ class Screen:
       UnreadablePhoto: the photograph cannot be read and `on_bad_image` is
         'fail'.
     """
+    found = self._read(index, None)
+    return found and found.pixels
+
+  def _read(self, index: int, reduce: Reduce | None) -> Reduced | None:
+    """Reads a photograph, at a lower resolution if `reduce` allows it.
+
+    Returns:
+      The photograph, or None if it is left out.
+
+    Raises:
+      UnreadablePhoto: the photograph cannot be read and `on_bad_image` is
+        'fail'.
+    """
     index = self.source.first(index)
     if index in self.exclusions:
       return None
+    must_measure = self._min_chroma > 0 and not self._is_colored[index]
     try:
+      if reduce and self.source.read_reduced and not must_measure:
+        return self.source.read_reduced(index, reduce)
+      # Whether it is left out must not depend on what `reduce` allows.
       pixels = self.source.read(index)
     except UnreadablePhoto as error:
       if not self._skips:
         raise
       self._exclude(index, 'unreadable', str(error))
       return None
-    if self._min_chroma > 0 and not self._is_colored[index]:
+    if must_measure:
       measured = chroma(pixels)
       if measured < self._min_chroma:
         label = self.source.label(index)
         self._exclude(index, 'grey', f'{label}: chroma {measured:.1f}')
         return None
       self._is_colored[index] = True
-    return pixels
+    return Reduced(pixels, pixels.shape[:2])
 
   def read_from(self, index: int) -> tuple[int, np.ndarray]:
     """Reads a photograph, or the next one if it is left out.
@@ -183,11 +200,30 @@ class Screen:
       UnreadablePhoto: as `read`.
       SourceError: all photographs of the source are left out.
     """
+    found, photograph = self.read_reduced_from(index, None)
+    return found, photograph.pixels
+
+  def read_reduced_from(self, index: int, reduce: Reduce | None
+                        ) -> tuple[int, Reduced]:
+    """Like `read_from`, at a resolution that may be lower.
+
+    Args:
+      index: index in the source.
+      reduce: `(H, W) -> factor`, see `photo.read_reduced`; None for the full
+        resolution.
+
+    Returns:
+      The index of the photograph that was read, and the photograph.
+
+    Raises:
+      UnreadablePhoto: as `read`.
+      SourceError: all photographs of the source are left out.
+    """
     for i in range(self.source.size):
       candidate = (index + i) % self.source.size
-      pixels = self.read(candidate)
-      if pixels is not None:
-        return candidate, pixels
+      photograph = self._read(candidate, reduce)
+      if photograph is not None:
+        return candidate, photograph
     first = next(iter(self.exclusions.by_index().values()))
     raise SourceError(
         f'{self.source.name}: all {self.source.size} photographs are left out, '

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from colorjax import photo
 from colorjax.errors import UserError
 
 
@@ -31,6 +32,9 @@ class Source:
     read: `index -> uint8 sRGB [H, W, 3]`, 0 <= index < size. Raises
       photo.UnreadablePhoto. It is called from many threads; callers must not
       modify the result.
+    read_reduced: `(index, reduce) -> photo.Reduced`, the photograph at a
+      resolution that may be lower, see `photo.read_reduced`; None if the source
+      has only full resolution.
     label: `index -> str`, the name of the photograph's file or a substitute.
     stamp: `index -> str`, a text that changes when the photograph changes, for
       example its name with the size and time of its file. It must be quick and
@@ -46,6 +50,7 @@ class Source:
   size: int
   read: Callable[[int], np.ndarray]
   label: Callable[[int], str]
+  read_reduced: Callable[[int, photo.Reduce], photo.Reduced] | None = None
   stamp: Callable[[int], str] = lambda index: ''
   first: Callable[[int], int] = lambda index: index
   prefers_tf_data: bool = False
@@ -127,6 +132,13 @@ def concatenate(sources: Sequence[Source], *,
     source, inner, _ = find(index)
     return source.read(inner)
 
+  def read_reduced(index, reduce):
+    source, inner, _ = find(index)
+    if source.read_reduced:
+      return source.read_reduced(inner, reduce)
+    pixels = source.read(inner)
+    return photo.Reduced(pixels, pixels.shape[:2])
+
   def label(index):
     source, inner, _ = find(index)
     return source.label(inner)
@@ -143,7 +155,7 @@ def concatenate(sources: Sequence[Source], *,
       source.name if times == 1 else f'{times}*{source.name}'
       for source, times in zip(sources, repeats, strict=True))
   return Source(name=name, size=ends[-1], read=read, label=label, stamp=stamp,
-                first=first,
+                first=first, read_reduced=read_reduced,
                 prefers_tf_data=all(s.prefers_tf_data for s in sources))
 
 
@@ -185,4 +197,4 @@ def in_memory(source: Source, *, max_bytes: int = 2**30) -> Source:
           cached[index] = pixels
     return pixels
 
-  return dataclasses.replace(source, read=read)
+  return dataclasses.replace(source, read=read, read_reduced=None)

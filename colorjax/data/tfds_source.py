@@ -131,10 +131,16 @@ def _open(builder: tfds.core.DatasetBuilder, name: str, split: str | None, *,
       raise photo.UnreadablePhoto(
           f'{name}[{index}]: damaged: {_one_line(error)}') from error
 
-  def read(index):
+  def fetch_file(index):
     data, file_name = fetch_named(index)
-    place = f'{name}[{index}] {file_name}'.rstrip()
-    return photo.to_rgb8(photo.read_bytes(data, place))
+    return data, f'{name}[{index}] {file_name}'.rstrip()
+
+  def read(index):
+    return photo.to_rgb8(photo.read_bytes(*fetch_file(index)))
+
+  def read_reduced(index, reduce):
+    data, place = fetch_file(index)
+    return photo.read_reduced(data, place, reduce)
 
   def label(index):
     place = f'{split}[{index}]'
@@ -149,6 +155,7 @@ def _open(builder: tfds.core.DatasetBuilder, name: str, split: str | None, *,
                        for path in sorted(folder.glob('*')))
 
   return Source(name=name, size=size, read=read, label=label,
+                read_reduced=read_reduced,
                 stamp=lambda index: f'{name}[{index}] of {prepared}',
                 prefers_tf_data=True)
 

@@ -2,9 +2,12 @@
 
 from colorjax.photo.photo_files import (
     NOT_READ,
+    REDUCTIONS,
     SUFFIXES,
     NotEnoughMemory,
     Photo,
+    Reduce,
+    Reduced,
     UnreadablePhoto,
     UnwritablePhoto,
     check_fits,
@@ -13,6 +16,8 @@ from colorjax.photo.photo_files import (
     output_format,
     read,
     read_bytes,
+    read_file,
+    read_reduced,
     size,
     to_rgb8,
     with_depth,
@@ -21,9 +26,12 @@ from colorjax.photo.photo_files import (
 
 __all__ = [
     'NOT_READ',
+    'REDUCTIONS',
     'SUFFIXES',
     'NotEnoughMemory',
     'Photo',
+    'Reduce',
+    'Reduced',
     'UnreadablePhoto',
     'UnwritablePhoto',
     'check_fits',
@@ -32,6 +40,8 @@ __all__ = [
     'output_format',
     'read',
     'read_bytes',
+    'read_file',
+    'read_reduced',
     'size',
     'to_rgb8',
     'with_depth',

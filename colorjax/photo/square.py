@@ -26,20 +26,23 @@ _REDUCING_GAP = 3
 to at least this many times the final size."""
 
 
-def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+def resize(pixels: np.ndarray, height: int, width: int, *,
+           box: tuple[float, float, float, float] | None = None) -> np.ndarray:
   """Resizes a picture with Pillow's antialiased bicubic filter.
 
   Args:
     pixels: uint8 sRGB, [H, W] or [H, W, 3].
     height: rows of the result.
     width: columns of the result.
+    box: left, top, right and bottom of the part to resize, in pixels; None for
+      the whole picture.
 
   Returns:
     uint8 [height, width] or [height, width, 3].
   """
   image = Image.fromarray(np.ascontiguousarray(pixels))
   return np.asarray(image.resize(
-      (width, height), Image.Resampling.BICUBIC,
+      (width, height), Image.Resampling.BICUBIC, box=box,
       reducing_gap=float(_REDUCING_GAP)))
 
 
