@@ -246,6 +246,10 @@ METRICS: Mapping[str, Metric] = {
         lambda a: image.best_of_k(a.proposals_ab, a.ab),
         'ab distance of the best of K proposals for the whole photograph',
         needs=_PROPOSALS),
+    'best_of_k_psnr': Metric(
+        lambda a: image.best_of_k_psnr(a.proposals, a.original),
+        'PSNR of sRGB of the best of K proposals for the whole photograph, dB',
+        'higher', needs=('proposals',), undefined=_EQUAL),
     'pixel_oracle_k': Metric(
         lambda a: diversity.pixel_oracle_k_ab(a.proposals_ab, a.ab),
         'ab distance with the best proposal for each pixel', needs=_PROPOSALS),

@@ -72,6 +72,19 @@ def best_of_k(proposals: jax.Array, target: jax.Array) -> jax.Array:
   return ab_distance(proposals, target[None]).min(0)
 
 
+def best_of_k_psnr(pictures: jax.Array, original: jax.Array) -> jax.Array:
+  """PSNR of the best of K pictures for the WHOLE photograph.
+
+  Args:
+    pictures: uint8 sRGB [K, ..., H, W, 3].
+    original: uint8 sRGB [..., H, W, 3].
+
+  Returns:
+    dB, shape [...]; infinite for equal pictures.
+  """
+  return jax.vmap(psnr, (0, None))(pictures, original).max(0)
+
+
 def ab_rmse(predicted: jax.Array, target: jax.Array) -> jax.Array:
   """Root mean squared error of ab over pixels AND both channels.
 

@@ -102,6 +102,7 @@ def test_metrics_by_hand(images):
           np.linalg.norm(ab - COLD, axis=-1)).mean((1, 2)),
       'chroma_truth': distance((0, 0)),
       'chroma': np.full(5, np.hypot(*WARM))}
+  assert (values['best_of_k_psnr'] >= values['psnr']).all()
   for name, value in expected.items():
     # Rounding to 8 bits moves a color by up to half a unit.
     np.testing.assert_allclose(values[name], value, atol=0.4, err_msg=name)

@@ -32,6 +32,16 @@ def test_best_of_k_chooses_whole_photographs():
       image.best_of_k(jnp.stack([left, right]), target), [3.], rtol=1e-6)
 
 
+def test_best_of_k_psnr_chooses_whole_pictures():
+  original = np.full((2, 4, 4, 3), 100, np.uint8)
+  # Mean squared errors: 100 and 4 for one photograph, 9 and 400 for the other.
+  offsets = np.asarray([[10, 3], [2, 20]])[..., None, None, None]
+  pictures = (original + offsets).astype(np.uint8)
+  np.testing.assert_allclose(
+      image.best_of_k_psnr(pictures, original),
+      10 * np.log10(255**2 / np.asarray([4, 9])), rtol=1e-6)
+
+
 @pytest.fixture
 def pictures():
   return np.random.default_rng(0).integers(0, 256, (2, 3, 8, 9, 3), np.uint8)
