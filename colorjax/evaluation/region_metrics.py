@@ -9,7 +9,7 @@ from colorjax import color
 from colorjax.colorizer import Batch, Colorizer, Variables
 from colorjax.metrics import bootstrap, regions
 
-REGION_FIGURES = {
+REGION_METRICS = {
     'chroma_outside': 'mean chroma outside the region, which should be grey',
     'difference_inside': 'ab distance from the coloring without a region, '
                          'inside the region',
@@ -26,7 +26,7 @@ def per_region(colorizer: Colorizer
     colorizer: a method that accepts a region.
 
   Returns:
-    `(variables, batch) -> {name: [B]}` with the names of REGION_FIGURES. The
+    `(variables, batch) -> {name: [B]}` with the names of REGION_METRICS. The
     batch needs 'image' and 'region'.
   """
   def measure(variables, batch):
@@ -47,4 +47,4 @@ def summarize(values: Mapping[str, np.ndarray]
               ) -> dict[str, bootstrap.Interval]:
   """Mean and 95 % bootstrap interval of each metric over photographs."""
   return {name: bootstrap.mean_interval(values[name])
-          for name in REGION_FIGURES if name in values}
+          for name in REGION_METRICS if name in values}

@@ -201,7 +201,7 @@ def measure_regions(colorizer: Colorizer, models: Sequence[Variables],
 
   Returns:
     For each model, mean and interval of each metric, by the names of
-    `region_metrics.REGION_FIGURES`.
+    `region_metrics.REGION_METRICS`.
   """
   metrics = jax.jit(region_metrics.per_region(colorizer))
   feed = dataclasses.replace(feed, regions=region_sources.parse(spec))

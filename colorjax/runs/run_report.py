@@ -194,7 +194,7 @@ def _table(feed: Feed, regions: str, summary: Summary,
            ) -> page.Table:
   """The metrics of whole photographs (regions '') or of regions."""
   meanings = {name: metric.meaning for name, metric
-              in catalogue.METRICS.items()} | region_metrics.REGION_FIGURES
+              in catalogue.METRICS.items()} | region_metrics.REGION_METRICS
   interval = (f'mean and 95 % interval over {len(each)} replicas' if each else
               'mean and 95 % bootstrap interval')
   return page.Table(

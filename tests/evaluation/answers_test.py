@@ -254,7 +254,7 @@ def test_region_metrics_by_hand(images):
       np.linalg.norm(ab - np.asarray(WARM), axis=-1)[:, :, 1:].mean((1, 2)),
       atol=5e-3)
   assert set(region_metrics.summarize(values)) == set(
-      region_metrics.REGION_FIGURES)
+      region_metrics.REGION_METRICS)
 
 
 def test_bits_per_dim_of_a_uniform_density(images):
