@@ -31,8 +31,8 @@ All methods use the same shapes and units:
 
 Settings that are chosen at prediction time (temperature, number of sampler
 steps, ...) are *options*: keyword-only parameters, with defaults, of the
-prediction functions `predict`, `sample`, `propose`, `log_prob` and `draw`.
-`Colorizer.ask` sets them.
+prediction functions `predict`, `sample`, `propose`, `log_prob`,
+`log_prob_and_error` and `draw`. `Colorizer.ask` sets them.
 """
 
 import dataclasses
@@ -91,7 +91,11 @@ INPUTS = frozenset({
 LossFn = Callable[..., tuple[jax.Array, Aux]]
 """`Colorizer.loss`: (params, model_state, batch, keys, *, step, train)."""
 
-_PREDICTION_FIELDS = ('predict', 'sample', 'propose', 'log_prob', 'draw')
+DensityKind = Literal['exact', 'lower_bound', 'estimate']
+"""What `Colorizer.log_prob` returns."""
+
+_PREDICTION_FIELDS = ('predict', 'sample', 'propose', 'log_prob',
+                      'log_prob_and_error', 'draw')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +140,10 @@ class Colorizer:
       docstring of the method states the resolution.
     log_prob_kind: whether `log_prob` is the log density itself ('exact'), a
       lower bound ('lower_bound') or an unbiased estimate ('estimate'). Only the
-      last two may use the keys.
+      last two may use the keys. A function `(H, W) -> kind` if it depends on
+      the resolution; `density_kind` reads both forms.
+    log_prob_and_error: only for estimates: `log_prob`, and the standard error
+      of its nats that comes from the keys, `(...) -> (nats [B], nats [B])`.
     event_shape: `(H, W) -> (h, w)`, the resolution of the ab field in
       `log_prob`. Bits per dimension are per h * w * 2 values. Fields of
       photographs are reduced to it by averaging over blocks.
@@ -173,7 +180,9 @@ class Colorizer:
   sample: Callable[..., jax.Array]
   propose: Callable[..., tuple[jax.Array, jax.Array | None]]
   log_prob: Callable[..., jax.Array] | None = None
-  log_prob_kind: Literal['exact', 'lower_bound', 'estimate'] = 'exact'
+  log_prob_kind: DensityKind | Callable[[tuple[int, int]], DensityKind] = (
+      'exact')
+  log_prob_and_error: Callable[..., tuple[jax.Array, jax.Array]] | None = None
   event_shape: Callable[[tuple[int, int]], tuple[int, int]] = lambda s: s
   draw: Callable[..., jax.Array] | None = None
   max_proposals: int | None = None
@@ -192,6 +201,11 @@ class Colorizer:
   def num_proposals(self, wanted: int) -> int:
     """Limits a number of proposals to `max_proposals`."""
     return min(wanted, self.max_proposals or wanted)
+
+  def density_kind(self, image_shape: tuple[int, int]) -> DensityKind:
+    """The kind of `log_prob` for photographs of this size, (H, W)."""
+    kind = self.log_prob_kind
+    return kind(image_shape) if callable(kind) else kind
 
   @property
   def is_deterministic(self) -> bool:

@@ -38,9 +38,9 @@ def with_fallbacks(colorizer: Colorizer) -> Colorizer:
 
   Returns:
     A method whose `predict`, `sample` and `propose` accept regions, hints,
-    references and the inputs of the original method. `log_prob` and `draw`
-    accept only the inputs of the original method. All of them raise UserError
-    for other inputs.
+    references and the inputs of the original method. `log_prob`,
+    `log_prob_and_error` and `draw` accept only the inputs of the original
+    method. All of them raise UserError for other inputs.
   """
   predict, sample, propose = (
       colorizer.predict, colorizer.sample, colorizer.propose)
@@ -69,6 +69,8 @@ def with_fallbacks(colorizer: Colorizer) -> Colorizer:
   return dataclasses.replace(
       colorizer, predict=predict_all, sample=sample_all, propose=propose_all,
       log_prob=_with_check(colorizer.log_prob, colorizer.accepts),
+      log_prob_and_error=_with_check(
+          colorizer.log_prob_and_error, colorizer.accepts),
       draw=_with_check(colorizer.draw, colorizer.accepts), accepts=accepts)
 
 

@@ -20,6 +20,7 @@ ALLOWED = {
     'colorjax.files': {'errors'},
     'colorjax.parallel': {'errors'},
     'colorjax.connection': {'hosts', 'membership', 'parallel'},
+    'colorjax.ode': {'keys'},
     'colorjax.hosts': set(),
     'colorjax.membership': set(),
     'colorjax.quantize': {'color'},
@@ -39,7 +40,7 @@ ALLOWED = {
         'backbones', 'color', 'errors', 'quantize', 'similarity'},
     'colorjax.methods': {
         'backbones', 'color', 'colorizer', 'errors', 'keys', 'losses',
-        'metrics', 'models', 'propagation', 'quantize', 'resample'},
+        'metrics', 'models', 'ode', 'propagation', 'quantize', 'resample'},
     'colorjax.data': {'errors', 'photo'},
     'colorjax.training': {
         'colorizer', 'errors', 'hosts', 'keys', 'parallel'},
@@ -143,7 +144,7 @@ def test_core_imports_without_tensorflow():
 # if the table above allows it.
 LAYERS = [
     {'errors', 'files'},
-    {'color', 'connection', 'hosts', 'keys', 'membership', 'parallel',
+    {'color', 'connection', 'hosts', 'keys', 'membership', 'ode', 'parallel',
      'palette', 'propagation', 'quantize', 'resample', 'similarity', 'zoo'},
     {'colorizer', 'fallbacks', 'photo', 'backbones', 'losses'},
     {'models', 'metrics', 'data', 'records'},

@@ -50,6 +50,7 @@ class Answers(NamedTuple):
       [B, S, S, 2].
     bits: negative log2 density in Lab units, divided by the number of
       dimensions, [B].
+    bits_error: standard error of `bits`, if the density is an estimate, [B].
     field: ab of the photographs at the resolution of the draws, [B, h, w, 2].
     draws: draws from the predictive distribution, ab [m, B, h, w, 2].
     keys: a random key for each photograph, [B].
@@ -70,6 +71,7 @@ class Answers(NamedTuple):
   samples_ab: Any = None
   hinted_ab: Any = None
   bits: Any = None
+  bits_error: Any = None
   field: Any = None
   draws: Any = None
   keys: Any = None
@@ -200,14 +202,22 @@ def of_colorizer(
 
 def _density(colorizer: Colorizer, variables: Variables, inputs: Inputs,
              field: jax.Array, keys: jax.Array) -> dict[str, jax.Array]:
-  """The fields 'nats' and 'bits'; empty for a method without a density."""
+  """The fields 'nats' and 'bits', for an estimate also 'bits_error'.
+
+  Empty for a method without a density.
+  """
   if colorizer.log_prob is None:
     return {}
-  _, height, width, _ = inputs['lightness'].shape
-  height, width = colorizer.event_shape((height, width))
-  nats = colorizer.log_prob(
-      variables, inputs, field, key_lib.named(keys, 'log_prob'))
-  return {'nats': nats, 'bits': -nats / (height * width * 2 * jnp.log(2.0))}
+  shape = _shape_of(inputs)
+  height, width = colorizer.event_shape(shape)
+  unit = height * width * 2 * jnp.log(2.0)
+  arguments = variables, inputs, field, key_lib.named(keys, 'log_prob')
+  if colorizer.log_prob_and_error is None or (
+      colorizer.density_kind(shape) != 'estimate'):
+    nats = colorizer.log_prob(*arguments)
+    return {'nats': nats, 'bits': -nats / unit}
+  nats, error = colorizer.log_prob_and_error(*arguments)
+  return {'nats': nats, 'bits': -nats / unit, 'bits_error': error / unit}
 
 
 def _calibration(colorizer: Colorizer, variables: Variables, inputs: Inputs,
@@ -218,7 +228,7 @@ def _calibration(colorizer: Colorizer, variables: Variables, inputs: Inputs,
   calibration = {'draws': draws, 'field': resample.mean_pool(field, factor)}
   log_prob = colorizer.log_prob
   # Bounds and estimates of a density may rank the draws in a wrong order.
-  if log_prob is None or colorizer.log_prob_kind != 'exact':
+  if log_prob is None or colorizer.density_kind(_shape_of(inputs)) != 'exact':
     return calibration
 
   def nats_of(draw):
@@ -227,6 +237,12 @@ def _calibration(colorizer: Colorizer, variables: Variables, inputs: Inputs,
     return log_prob(variables, inputs, blocks, keys)
 
   return {**calibration, 'nats_of_draws': jax.vmap(nats_of)(draws)}
+
+
+def _shape_of(inputs: Inputs) -> tuple[int, int]:
+  """(H, W) of what the network sees."""
+  _, height, width, _ = inputs['lightness'].shape
+  return height, width
 
 
 def _reduced_ab(ab: jax.Array, size: int) -> jax.Array:

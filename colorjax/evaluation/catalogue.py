@@ -285,6 +285,9 @@ METRICS: Mapping[str, Metric] = {
     'bits_per_dim': Metric(
         lambda a: a.bits, 'negative log2 density for each ab value, at a '
         'resolution of 1 Lab unit', needs=('bits',)),
+    'bits_per_dim_error': Metric(
+        lambda a: a.bits_error, 'standard error of bits_per_dim if it is an '
+        'estimate', '', needs=('bits_error',), reduce=bootstrap.error_of_mean),
     'energy_score': Metric(
         lambda a: calibration.energy_score(a.draws, a.field),
         'energy score of the draws in the ab plane, Lab units', needs=_DRAWS),

@@ -206,3 +206,9 @@ def sign_probability(differences: np.ndarray) -> float:
   below = int((differences <= 0).sum())
   above = int((differences >= 0).sum())
   return min(1.0, 2 * (min(below, above) + 1) / (len(differences) + 1))
+
+
+def error_of_mean(errors: np.ndarray) -> float:
+  """Standard error of a mean, from those of its independent terms [N]."""
+  squares = np.square(np.asarray(errors, np.float64))
+  return float(np.sqrt(squares.sum()) / len(squares))

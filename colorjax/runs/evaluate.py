@@ -344,8 +344,9 @@ def _density(subject: Subject) -> str:
   if colorizer is None or colorizer.log_prob is None:
     return ''
   assert subject.network_size is not None
-  height, width = colorizer.event_shape((subject.network_size,) * 2)
-  kind = colorizer.log_prob_kind.replace('_', ' ')
+  shape = subject.network_size, subject.network_size
+  height, width = colorizer.event_shape(shape)
+  kind = colorizer.density_kind(shape).replace('_', ' ')
   return f'{height} x {width}, {kind}'
 
 
