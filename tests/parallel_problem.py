@@ -19,7 +19,7 @@ import optax
 from colorjax import keys as key_lib
 from colorjax import parallel
 from colorjax.colorizer import masked_mean
-from colorjax.methods import mask_gan, mbm
+from colorjax.methods import flow_matching, mask_gan, mbm
 from colorjax.training import checkpoint_files, steps, totals
 from colorjax.training.checkpoint import Checkpoints
 from colorjax.training.state import create_state
@@ -72,8 +72,12 @@ def problems():
   mixture = mbm.build(num_components=2, filters=(16,), prior_width=8)
   gan = mask_gan.build(
       widths=(4, 8), noise=2, regression_weight=1.0)
+  flow = flow_matching.build(
+      objective='mean_flow', filters=(16,), width=4, hint_share=0.5,
+      region_share=0.5)
   return {
       'statistics': statistics(),
+      'flow_matching': (flow.init, flow.loss, optax.sgd(0.1)),
       'mbm': (mixture.init, mixture.loss, optax.sgd(0.1)),
       'mask_gan': (gan.init, gan.players, {
           'discriminator': optax.sgd(0.01), 'generator': optax.sgd(0.01)})}

@@ -62,7 +62,8 @@ def _assert_same(found, expected):
 
 
 @pytest.mark.parametrize('accumulate', [1, 4])
-@pytest.mark.parametrize('problem', ['statistics', 'mbm', 'mask_gan'])
+@pytest.mark.parametrize(
+    'problem', ['statistics', 'mbm', 'mask_gan', 'flow_matching'])
 @pytest.mark.parametrize('devices', DEVICES[1:])
 def test_any_number_of_devices_gives_the_parameters_of_one(
     runs, devices, problem, accumulate):
@@ -74,10 +75,12 @@ def test_any_number_of_devices_gives_the_parameters_of_one(
 def test_microbatches_give_the_parameters_of_the_whole_batch(runs, devices):
   """Includes dropout, but not batch statistics, which are per microbatch."""
   run = runs[devices]
-  _assert_same(_part(run, 'mbm 4 params'), _part(run, 'mbm 1 params'))
+  for problem in ('mbm', 'flow_matching'):
+    _assert_same(_part(run, f'{problem} 4 params'),
+                 _part(run, f'{problem} 1 params'))
 
 
-@pytest.mark.parametrize('problem', ['mbm', 'mask_gan'])
+@pytest.mark.parametrize('problem', ['mbm', 'mask_gan', 'flow_matching'])
 @pytest.mark.parametrize('devices', DEVICES[1:])
 def test_a_run_resumes_on_another_number_of_devices(
     runs, devices, problem):
@@ -87,7 +90,7 @@ def test_a_run_resumes_on_another_number_of_devices(
 
 def test_noise_matters(runs):
   """Without effect of the noise, the tests above would prove nothing."""
-  for problem in ('mbm', 'mask_gan'):
+  for problem in ('mbm', 'mask_gan', 'flow_matching'):
     one = _part(runs[1], f'{problem} 1 params')
     other = _part(runs[1], f'{problem} seed params')
     gap = max(float(np.abs(one[name] - other[name]).max()) for name in one)

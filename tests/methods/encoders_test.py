@@ -14,7 +14,12 @@ from colorjax import saved
 from colorjax.backbones import efficientnet_lite, tensor_names
 from colorjax.colorizer import FROZEN, PRETRAINED_ENCODER
 from colorjax.errors import UserError
-from colorjax.methods import classification, mbm, regression
+from colorjax.methods import (
+    classification,
+    flow_matching,
+    mbm,
+    regression,
+)
 from colorjax.runs import train
 from colorjax.runs.options import Optimizing, TrainOptions
 from colorjax.training import checkpoint
@@ -22,7 +27,7 @@ from colorjax.training import checkpoint
 pytestmark = pytest.mark.usefixtures('compiles_quickly')
 
 NAME = 'efficientnet_lite0'
-METHODS = {regression: {}, classification: {},
+METHODS = {regression: {}, classification: {}, flow_matching: {'width': 8},
            mbm: {'num_components': 2, 'prior_width': 8}}
 STATES = {'params', 'batch_stats'}
 
