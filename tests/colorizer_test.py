@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from colorjax.colorizer import deterministic, masked_mean
+from colorjax.colorizer import Colorizer, deterministic, masked_mean
 
 
 def test_samples_and_proposals_of_a_deterministic_method_are_copies():
@@ -34,3 +34,14 @@ def test_masked_mean_leaves_padding_out():
   assert aux.model_state == {'s': 1}
   only_padding, _ = masked_mean(metrics, jnp.zeros(3), {})
   assert only_padding == 0
+
+
+def test_the_kind_of_a_density_may_depend_on_the_resolution():
+  def method(kind):
+    return Colorizer(init=None, loss=None, predict=None, sample=None,
+                     propose=None, log_prob_kind=kind)
+
+  assert method('lower_bound').density_kind((8, 8)) == 'lower_bound'
+  depends = method(lambda shape: 'exact' if shape == (2, 4) else 'estimate')
+  assert depends.density_kind((2, 4)) == 'exact'
+  assert depends.density_kind((4, 2)) == 'estimate'

@@ -102,12 +102,14 @@ def test_a_method_with_regions_gets_no_fallback():
 
 def test_other_inputs_are_refused_by_name():
   method = with_fallbacks(_sampler(
-      log_prob=lambda variables, inputs, ab, keys: jnp.zeros(len(ab))))
+      log_prob=lambda variables, inputs, ab, keys: jnp.zeros(len(ab)),
+      log_prob_and_error=lambda variables, inputs, ab, keys: 2 * (
+          jnp.zeros(len(ab)),)))
   with pytest.raises(UserError, match='embedding: this method does not accept'):
     method.predict({}, {'lightness': LIGHTNESS, 'embedding': None})
-  with pytest.raises(UserError, match='region: this method does not accept'):
-    method.log_prob({}, {'lightness': LIGHTNESS, 'region': REGION},
-                    HINT_AB, None)
+  for function in (method.log_prob, method.log_prob_and_error):
+    with pytest.raises(UserError, match='region: this method does not accept'):
+      function({}, {'lightness': LIGHTNESS, 'region': REGION}, HINT_AB, None)
   with pytest.raises(UserError, match='must be given together'):
     method.predict({}, {'lightness': LIGHTNESS, 'hint_ab': HINT_AB})
 

@@ -260,7 +260,7 @@ def build(
 
   def log_prob_and_error(
       variables: Variables, inputs: Inputs, ab: jax.Array, keys: jax.Array, *,
-      density_steps: int = 16, density_probes: int = 4, guidance: float = 1.0
+      density_steps: int = 16, density_probes: int = 2, guidance: float = 1.0
   ) -> tuple[jax.Array, jax.Array]:
     if density_steps < 1:
       raise UserError(f'density_steps={density_steps}: use at least 1')

@@ -268,6 +268,26 @@ def test_bits_per_dim_of_a_uniform_density(images):
   np.testing.assert_allclose(values['bits_per_dim'], np.log2(220), rtol=1e-5)
 
 
+@pytest.mark.parametrize('kind', ['exact', 'estimate'])
+def test_an_estimated_density_has_its_standard_error(images, kind):
+  """Two nats for each photograph, and only if this size is estimated."""
+  def log_prob_and_error(variables, inputs, ab, keys):
+    del variables, inputs, keys
+    return jnp.zeros(len(ab)), jnp.full(len(ab), 2.0)
+
+  values = _measure(answers.of_colorizer(
+      _colorizer(log_prob=lambda *args: log_prob_and_error(*args)[0],
+                 log_prob_and_error=log_prob_and_error,
+                 log_prob_kind=lambda shape: kind if shape == (SIDE, SIDE)
+                 else 'lower_bound'), image_size=SIDE), images)
+  assert ('bits_per_dim_error' in values) == (kind == 'estimate')
+  if kind == 'estimate':
+    bits = 2 / (SIDE**2 * 2 * np.log(2))
+    np.testing.assert_allclose(values['bits_per_dim_error'], bits, rtol=1e-5)
+    found = catalogue.summarize(values)['bits_per_dim_error'].mean
+    assert found == pytest.approx(bits / len(images)**0.5)
+
+
 def _counting(**fields):
   """A sampler, and a list of the numbers of samples of its calls."""
   asked = []

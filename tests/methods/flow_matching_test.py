@@ -102,7 +102,7 @@ class TestContract:
   def test_options_of_all_functions(self):
     options = flow_matching.build(**SMALL).options
     assert options == {'num_steps': 16, 'solver': 'euler', 'guidance': 1.0,
-                       'density_steps': 16, 'density_probes': 4}
+                       'density_steps': 16, 'density_probes': 2}
 
   @pytest.mark.parametrize(('settings', 'message'), [
       ({'objective': 'diffusion'}, 'objective=diffusion: choose one of flow'),

@@ -173,3 +173,12 @@ def test_counts_agree_with_replicates():
   np.testing.assert_allclose(
       counts @ values / 30,
       bootstrap.replicates(values, num_resamples=50, seed=2))
+
+
+def test_error_of_a_mean():
+  assert bootstrap.error_of_mean(np.array([3.0, 4.0])) == 2.5
+  rng = np.random.default_rng(1)
+  errors = np.array([1.0, 2.0, 0.5])
+  means = (errors * rng.normal(size=(20000, 3))).mean(1)
+  assert bootstrap.error_of_mean(errors) == pytest.approx(
+      means.std(), rel=0.03)
