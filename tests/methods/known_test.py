@@ -73,13 +73,9 @@ def test_shares_of_hints_and_regions():
   # Boxes that cut off no whole block do not count here.
   assert 0.2 < float(cut.mean()) < 0.31
   np.testing.assert_array_equal(found.mask, 1 - found.region)
-  # Half of them are boxes, which have both sides of a third on average.
+  # Half of the regions are boxes, which seldom reach the borders.
   is_box = cut & (found.region[:, ::7, ::7].sum((1, 2, 3)) == 0)
   assert 0.5 < float(is_box.sum() / cut.sum()) < 0.75
-  assert float(found.region[is_box].max((2, 3)).mean()) == pytest.approx(
-      1 / 3 + 1 / 8, abs=0.06)
-  _, _, found = _drawn(50, hint_share=0.0, region_share=0.0)
-  np.testing.assert_array_equal(found.mask, 0)
 
 
 def test_drawn_values_are_those_of_the_field():
