@@ -40,7 +40,7 @@ _HINT_SHARE = flags.DEFINE_float(
 _REGION_SHARE = flags.DEFINE_float(
     'region_share', 0.1, 'Share of training photographs with a random region.',
     0, 1)
-_NUM_SOLVER_STEPS = flags.DEFINE_integer(
+_SAMPLER_STEPS = flags.DEFINE_integer(
     'sampler_steps', 16, 'Number of steps of a sample; --ask=num_steps=... '
     'changes it after training.', lower_bound=1)
 
@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
       'region_share': _REGION_SHARE.value,
       'dtype': flags.FLAGS.dtype,
       **common.encoder_settings(_NETWORK.value),
-  }, asking={'num_steps': _NUM_SOLVER_STEPS.value})
+  }, asking={'num_steps': _SAMPLER_STEPS.value})
 
 
 if __name__ == '__main__':
