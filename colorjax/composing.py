@@ -131,7 +131,8 @@ class Subject:
       longest: longest side of the preview, in pixels.
       sizes: sides of the inputs of networks that may color it.
     """
-    self.shape = picture.pixels.shape[:2]
+    height, width = picture.pixels.shape[:2]
+    self.shape = height, width
     self.grid = regions.Grid(picture.pixels)
     self.preview = reduced(photo.with_depth(picture.pixels, 8), longest)
     self.lightness = full_size.lightness_of(self.preview)
@@ -271,5 +272,6 @@ def reduced(pixels: np.ndarray, longest: int) -> np.ndarray:
   Returns:
     uint8 [h, w] or [h, w, 3].
   """
-  shape = regions.fitted(*pixels.shape[:2], longest)
+  height, width = pixels.shape[:2]
+  shape = regions.fitted(height, width, longest)
   return pixels if shape == pixels.shape[:2] else square.resize(pixels, *shape)

@@ -88,7 +88,7 @@ def paint_mixture(
     else:
       ab = np.zeros((tile, tile, 2), np.float32)
       weights = _padded(weights, tile)
-      for i in np.flatnonzero(weights.any((0, 1))):
+      for i in np.flatnonzero(weights.any((0, 1))).tolist():
         ab += weights[..., i, None] * np.asarray(
             _ab_tile(light, fields[i], *positions))
     painted = np.asarray(_paint_tile(light, inside, ab, bits=bits))

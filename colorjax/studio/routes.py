@@ -159,8 +159,8 @@ class Api:
 
   async def _upload(self, request: Request, session: Session) -> Response:
     if len(session.photos) >= self._limits.photos:
-      raise Refused(429, f'at most {self._limits.photos} photographs at a time; '
-                    'close one')
+      raise Refused(429, f'at most {self._limits.photos} photographs at a '
+                    'time; close one')
     file = await self._receive(request, session)
     name = file.name
     try:
@@ -247,7 +247,7 @@ class Api:
     point = []
     for name, side in (('x', width), ('y', height)):
       value = body.get(name)
-      if type(value) not in (int, float) or not 0 <= value < side:
+      if not isinstance(value, int | float) or not 0 <= value < side:
         raise Refused(422, f'{name} is a number from 0, below {side}')
       point.append(value)
     return JSONResponse(await self._run(
@@ -269,7 +269,7 @@ class Api:
     def make():
       picture = work.read(upload.path, max_pixels=self._limits.pixels,
                           name='the photograph')
-      return work.file_of(picture, *asked, ending, bits)
+      return work.file_of(picture, *asked, ending=ending, bits=bits)
 
     return Response(
         await self._run(self._slow, make),

@@ -126,7 +126,8 @@ def swatches_of(subject: Subject, method: Method, choices: Choices,
   seeds = [choices.coloring.seed]
   if choices.coloring.seed is not None:
     seeds.append(None)
-  colors, shares = [], []
+  colors: list[np.ndarray] = []
+  shares: list[float] = []
   for seed in seeds:
     found = subject.predict(method, asked, Pick(seed=seed), reference=reference)
     size = len(found.guide)
@@ -187,7 +188,7 @@ def segments_of(subject: Subject, size: str) -> bytes:
 
 
 def file_of(picture: photo.Photo, subject: Subject, method: Method,
-            choices: Choices, reference: np.ndarray | None, ending: str,
+            choices: Choices, reference: np.ndarray | None, *, ending: str,
             bits: int | None) -> bytes:
   """Makes the file that a person downloads.
 

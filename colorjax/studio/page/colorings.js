@@ -25,6 +25,8 @@ export class Colorings {
     const key = JSON.stringify([photo.key, this.seed, {...rest, seed: coloring.seed}]);
     if (key === this.key) return;
     this.key = key;
+    if (photo.key !== this.photo) $('colorings').replaceChildren();
+    this.photo = photo.key;
     this.latest.ask({photo, doc, seed: this.seed, key});
   }
 
@@ -72,14 +74,15 @@ export class Colorings {
     this.entries.forEach(({coloring, probability}, i) => {
       const button = group.children[i];
       const name = this.entries.every((one) => one.coloring.index === 0) ?
-        NAMES[coloring.strength] || `${Math.round(100 * coloring.strength)} %` : `Coloring ${i + 1}`;
+        NAMES[coloring.strength] || `${Math.round(100 * coloring.strength)} %` : `${i + 1}`;
       const percent = probability === null ? '' : percentOf(probability);
       const [left, right] = button.querySelector('.label').children;
       left.textContent = name;
       right.textContent = percent;
       button.querySelector('.share').hidden = probability === null;
       button.querySelector('.share i').style.width = `${100 * (probability || 0)}%`;
-      button.setAttribute('aria-label', percent ? `${name}, probability ${percent}` : name);
+      const spoken = name === `${i + 1}` ? `Coloring ${name}` : name;
+      button.setAttribute('aria-label', percent ? `${spoken}, probability ${percent}` : spoken);
     });
     this.select(this.selected);
   }

@@ -93,14 +93,13 @@ function refresh(all = false) {
   const model = modelOf(doc);
   $('model').value = model.name;
   $('more').hidden = !model.has_seeds;
-  $('more').textContent = colorings.seed === null ? 'Show others' : 'Others again';
   $('uncertain').hidden = model.num_colorings < 2;
   if (model.num_colorings < 2) $('uncertain').setAttribute('aria-pressed', 'false');
   const percent = doc.saturation === null ? 100 : Math.round(100 * doc.saturation / (model.saturation || 1));
   $('saturation').value = percent;
   $('saturation-value').textContent = `${percent} %`;
   const reference = photos.references.get(doc.reference);
-  $('reference-name').textContent = doc.reference ? reference?.name || 'another photograph' : 'no other photograph';
+  $('reference-name').textContent = doc.reference ? reference?.name || 'another photograph' : 'the model\'s';
   $('no-reference').hidden = !doc.reference;
   tools.show(current, doc);
   colorings.select(tools.selected(doc));
@@ -262,7 +261,6 @@ function listen() {
     colorings.seed = colorings.seed === null ? 0 : colorings.seed + 1;
     colorings.show(current, current.history.now);
     say('Other colorings are being made.');
-    $('more').textContent = 'Others again';
   });
   $('uncertain').addEventListener('click', () => {
     const is = $('uncertain').getAttribute('aria-pressed') === 'true';

@@ -7,7 +7,7 @@ import {Segments, Stage} from './stage.js';
 
 const HELP = {
   whole: 'Take a coloring. Drag over the photograph to see it before and after.',
-  region: 'Take a coloring above, then click the part that gets it.',
+  region: 'Take a coloring, then click the part that gets it.',
   hint: 'Click or paint where a color is wrong, then choose the color.',
   grey: 'Click or paint the parts that stay grey.',
 };
