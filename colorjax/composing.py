@@ -211,10 +211,11 @@ def region_of(grid: regions.Grid, choices: Choices, lightness: np.ndarray
   labels = grid.draw([(int(not grey), area) for grey, area in choices.mask],
                      start=int(choices.mask_start == 'color'))
   weights = regions.Weights(grid, labels, 2)
-  region = np.empty(lightness.shape, bool)
-  for top in range(0, len(region), _ROWS):
-    rows = slice(top, min(top + _ROWS, len(region)))
-    share = weights.of(lightness, rows, slice(0, region.shape[1]))
+  height, width = lightness.shape
+  region = np.empty((height, width), bool)
+  for top in range(0, height, _ROWS):
+    rows = slice(top, min(top + _ROWS, height))
+    share = weights.of(lightness, rows, slice(0, width))
     region[rows] = bool(share) if isinstance(share, int) else (
         share[..., 1] > 0.5)
   return region
