@@ -4,6 +4,7 @@ import io
 import json
 import pathlib
 import re
+import socket
 import struct
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import PIL.Image
 import pytest
 import serving
 import skimage.data
+import tifffile
 import tiny_method
 
 from colorjax import composing, full_size, inference, photo
@@ -167,8 +169,8 @@ def test_pictures_and_maps(studio, session, opened):
   assert np.corrcoef(levels.ravel(), lightness.ravel())[0, 1] > 0.8
   _, _, data = studio.ask(f'{opened}/segments?size=large', session=session)
   assert PIL.Image.open(io.BytesIO(data)).size == (120, 90)
-  _, headers, data = studio.ask(f'{opened}/original?longest=48',
-                                session=session)
+  _, _, data = studio.ask(f'{opened}/original?longest=48',
+                          session=session)
   assert PIL.Image.open(io.BytesIO(data)).size == (48, 36)
 
 
@@ -222,15 +224,13 @@ def png_header(width, height):
 def tiff_of_large_tiles():
   """10 x 10 pixels of 16 bits in a tile of 60000 x 60000."""
   out = io.BytesIO()
-  import tifffile
   tifffile.imwrite(out, np.zeros((16, 16), np.uint16), tile=(16, 16),
                    compression='zlib')
   data = bytearray(out.getvalue())
   with tifffile.TiffFile(io.BytesIO(bytes(data))) as tiff:
     for name in ('TileWidth', 'TileLength'):
       tag = tiff.pages[0].tags[name]
-      code = {2: 'H', 4: 'I'}[tag.dtype.value if False else {3: 2, 4: 4}[
-          int(tag.dtype)]]
+      code = {3: 'H', 4: 'I'}[int(tag.dtype)]
       data[tag.valueoffset:tag.valueoffset + struct.calcsize(code)] = (
           struct.pack(tiff.byteorder + code, 60000))
   return bytes(data)
@@ -312,7 +312,6 @@ def test_there_is_nothing_else(path, studio):
 
 
 def test_an_upload_that_stops_is_given_up(studio, session):
-  import socket
   with socket.create_connection(('127.0.0.1', studio.port)) as connection:
     connection.sendall(
         b'POST /api/photos HTTP/1.1\r\nHost: localhost\r\nX-Session: '

@@ -31,12 +31,12 @@ class Running:
 
   def stop(self):
     self._server.should_exit = True
-    self._server.force_exit = True
     self._thread.join(20)
     self.socket.close()
 
   def ask(self, path, body=None, *, method=None, session=None, **headers):
     """Returns status, headers and body of the answer to a request."""
+    headers = {name.replace('_', '-'): x for name, x in headers.items()}
     if isinstance(body, dict | list):
       body = json.dumps(body).encode()
       headers.setdefault('Content-Type', 'application/json')
@@ -45,9 +45,7 @@ class Running:
     if session is not None:
       headers['X-Session'] = session
     request = urllib.request.Request(
-        self.address + path, body,
-        {name.replace('_', '-'): value for name, value in headers.items()},
-        method=method)
+        self.address + path, body, headers, method=method)
     try:
       with urllib.request.urlopen(request, timeout=60) as answer:
         return answer.status, dict(answer.headers), answer.read()

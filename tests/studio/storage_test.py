@@ -1,4 +1,4 @@
-"""Private folders are removed at the end, and by the next start after a kill."""
+"""Private folders are removed at the end, or by the next start after a kill."""
 
 import os
 import stat
