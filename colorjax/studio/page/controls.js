@@ -46,6 +46,7 @@ export function warn(text) {
   const banner = $('banner');
   banner.textContent = text || '';
   banner.hidden = !text;
+  if (text) $('status').classList.remove('shown');
 }
 
 // Shows a blob in an image; the one before is forgotten.

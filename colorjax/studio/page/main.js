@@ -265,6 +265,7 @@ function listen() {
   $('uncertain').addEventListener('click', () => {
     const is = $('uncertain').getAttribute('aria-pressed') === 'true';
     $('uncertain').setAttribute('aria-pressed', String(!is));
+    if (!is) say('Orange: here the colorings differ.');
     showMap();
   });
   window.addEventListener('keydown', (event) => {
