@@ -394,7 +394,7 @@ def test_keyboard_alone(studio, place):
     raise AssertionError(f'{name} is not reached by Tab')
 
   choosers = []
-  studio.page.on('filechooser', choosers.append)
+  studio.page.on('filechooser', lambda chooser: choosers.append(chooser))
   studio.page.wait_for_timeout(200)  # until the browser knows of the listener
   tab_to('choose')
   press('Enter')
