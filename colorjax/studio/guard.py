@@ -57,7 +57,9 @@ class Guard:
 
     Args:
       app: the ASGI application.
-      hosts: names that `Host` may have, in lower case, without a port.
+      hosts: names that `Host` may have, in lower case, without a port. With a
+        token, it may also be any IP address: one cannot be made to point to
+        this machine, as a name can.
       token: the first part of every path, or None.
     """
     self._app = app
@@ -92,12 +94,15 @@ class Guard:
     else:
       await _answer(send_safely, *refusal)
 
+  def _is_ours(self, name: str) -> bool:
+    return name in self._hosts or (self._token is not None and _is_ip(name))
+
   def _refusal(self, scope) -> tuple[int, str] | None:
     """Status and reason why a request is refused; None if it is not."""
     headers = [(name.lower(), value.decode('latin-1'))
                for name, value in scope['headers']]
     hosts = [value for name, value in headers if name == b'host']
-    if len(hosts) != 1 or _name_of(hosts[0]) not in self._hosts:
+    if len(hosts) != 1 or not self._is_ours(_name_of(hosts[0])):
       return 421, 'this server has another name'
     named = dict(headers)
     is_navigation = (named.get(b'sec-fetch-mode') == 'navigate'
@@ -118,6 +123,14 @@ def _name_of(host: str) -> str:
     name, _, rest = host[1:].partition(']')
     return name.lower() if not rest or rest[0] == ':' else ''
   return host.partition(':')[0].lower().rstrip('.')
+
+
+def _is_ip(name: str) -> bool:
+  try:
+    ipaddress.ip_address(name)
+  except ValueError:
+    return False
+  return True
 
 
 def _without_token(scope: dict[str, Any], token: str) -> dict[str, Any] | None:

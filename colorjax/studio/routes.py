@@ -326,31 +326,21 @@ class Api:
                     'application/octet-stream or that of the picture')
     limit = self._limits.file_bytes
     too_large = Refused(413, f'the file is larger than {limit // 10**6} MB')
-    if int(request.headers.get('content-length') or 0) > limit:
+    length = int(request.headers.get('content-length') or limit)
+    if length > limit:
       raise too_large
-    if not self.sessions.make_room(limit, keep=session):
-      raise Refused(503, 'there is no room for another photograph; try later')
-    file = storage.new_file(self._folder)
-    try:
-      with file.open('xb') as out:
-        size = 0
-        stream = request.stream().__aiter__()
-        while True:
-          try:
-            async with asyncio.timeout(self._limits.stall_seconds):
-              chunk = await anext(stream)
-          except StopAsyncIteration:
-            break
-          except TimeoutError as error:
-            raise Refused(408, 'the upload stopped') from error
-          size += len(chunk)
-          if size > limit:
-            raise too_large
-          out.write(chunk)
-    except BaseException:
-      file.unlink(missing_ok=True)
-      raise
-    return file
+    with self.sessions.arriving(session, length) as has_room:
+      if not has_room:
+        raise Refused(503, 'there is no room for another photograph; try later')
+      try:
+        return await storage.receive(
+            request.stream(), self._folder, limit=limit,
+            stall_seconds=self._limits.stall_seconds,
+            seconds=self._limits.upload_seconds)
+      except TimeoutError as error:
+        raise Refused(408, 'the upload stopped') from error
+      except storage.TooLarge as error:
+        raise too_large from error
 
   async def _run(self, pool: concurrent.futures.Executor,
                  function: Callable[..., Any], *args: Any) -> Any:

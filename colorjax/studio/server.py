@@ -161,13 +161,11 @@ def _names(host: str, names: Collection[str]) -> tuple[str, set[str]]:
     bare = host.strip('[]').lower()
     shown = f'[{bare}]' if ':' in bare else bare
     return shown, {*guard.LOOPBACK, bare, *map(str.lower, names)}
-  machine = socket.gethostname()
-  own = {machine.lower(), socket.getfqdn().lower(), host.lower()}
-  with contextlib.suppress(OSError):
-    own |= {str(one[4][0]).lower() for one in socket.getaddrinfo(machine, None)}
-  everywhere = host in ('0.0.0.0', '::', '')
-  return (machine if everywhere else host,
-          {*guard.LOOPBACK, *own, *map(str.lower, names)} - {'', '0.0.0.0'})
+  machine = socket.gethostname().lower()
+  bare = host.strip('[]').lower()
+  shown = f'[{bare}]' if ':' in bare else bare
+  return (machine if bare in ('0.0.0.0', '::', '') else shown,
+          {*guard.LOOPBACK, machine, bare, *map(str.lower, names)})
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -31,6 +31,7 @@ class Limits:
     memory_bytes: memory of all sessions.
     disk_bytes: files of all sessions.
     stall_seconds: an upload that sends nothing for so long is refused.
+    upload_seconds: an upload that takes longer is refused.
     preview: longest side of the picture on the screen, in pixels.
   """
   file_bytes: int = 200_000_000
@@ -41,6 +42,7 @@ class Limits:
   memory_bytes: int = 1_500_000_000
   disk_bytes: int = 4_000_000_000
   stall_seconds: float = 30.0
+  upload_seconds: float = 900.0
   preview: int = 1024
 
 
@@ -105,6 +107,7 @@ class Sessions:
     """Starts without sessions."""
     self._limits = limits
     self._sessions: dict[str, Session] = {}
+    self._arriving = 0  # bytes of files that are being received
 
   def start(self) -> Session:
     """Starts a session; the one used longest ago ends if there are too many.
@@ -139,6 +142,26 @@ class Sessions:
       session.num_requests -= 1
       session.used = time.monotonic()
       self.make_room(keep=session)
+
+  @contextlib.contextmanager
+  def arriving(self, session: Session, num_bytes: int) -> Iterator[bool]:
+    """Keeps room on the disk for a file while it is received.
+
+    Args:
+      session: the session that gets it.
+      num_bytes: its largest possible size.
+
+    Yields:
+      Whether there is room.
+    """
+    if not self.make_room(num_bytes, keep=session):
+      yield False
+      return
+    self._arriving += num_bytes
+    try:
+      yield True
+    finally:
+      self._arriving -= num_bytes
 
   def end(self, session: Session) -> None:
     """Ends a session and removes its files."""
@@ -193,4 +216,4 @@ class Sessions:
     return sum(one.memory for one in self._sessions.values())
 
   def _disk(self) -> int:
-    return sum(one.disk for one in self._sessions.values())
+    return self._arriving + sum(one.disk for one in self._sessions.values())

@@ -5,6 +5,7 @@ removed when the process ends. If the process was killed, the system has
 released its lock, and the next start removes the folder.
 """
 
+import asyncio
 import contextlib
 import fcntl
 import os
@@ -13,7 +14,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 PREFIX = 'colorjax-studio-'
 """How the names of the folders begin."""
@@ -74,6 +75,44 @@ def _remove_if_abandoned(folder: pathlib.Path) -> None:
     os.close(lock)
 
 
-def new_file(folder: pathlib.Path) -> pathlib.Path:
-  """Chooses a file name that nothing from outside has a part in."""
-  return folder / secrets.token_hex(16)
+class TooLarge(Exception):
+  """A file is larger than allowed."""
+
+
+async def receive(chunks: AsyncIterator[bytes], folder: pathlib.Path, *,
+                  limit: int, stall_seconds: float, seconds: float
+                  ) -> pathlib.Path:
+  """Writes what arrives to a new file; nothing is left of it after an error.
+
+  Args:
+    chunks: the bytes of the file, as they arrive.
+    folder: where the file is made.
+    limit: largest number of bytes.
+    stall_seconds: longest time without a chunk.
+    seconds: longest time in all.
+
+  Returns:
+    The file, whose name nothing from outside has a part in.
+
+  Raises:
+    TooLarge: there are more bytes.
+    TimeoutError: it took longer.
+  """
+  file = folder / secrets.token_hex(16)
+  size = 0
+  try:
+    async with asyncio.timeout(seconds):
+      with file.open('xb') as out:
+        while True:
+          async with asyncio.timeout(stall_seconds):
+            try:
+              chunk = await anext(chunks)
+            except StopAsyncIteration:
+              return file
+          size += len(chunk)
+          if size > limit:
+            raise TooLarge
+          out.write(chunk)
+  except BaseException:
+    file.unlink(missing_ok=True)
+    raise

@@ -112,10 +112,10 @@ def main(argv: Sequence[str]) -> int:
   del argv
   sizes = []
   for text in _SIZES.value:
-    width, _, height = text.partition('x')
-    if not (width.isdecimal() and height.isdecimal()):
+    across, _, down = text.partition('x')
+    if not (across.isdecimal() and down.isdecimal()):
       raise UserError(f'sizes={text}: write WIDTHxHEIGHT')
-    sizes.append((int(width), int(height)))
+    sizes.append((int(across), int(down)))
   command = [sys.executable, '-m', 'experiments.studio', '--port=0']
   if _CHECKPOINT.value:
     command.append(f'--checkpoint={_CHECKPOINT.value}')
@@ -129,7 +129,8 @@ def main(argv: Sequence[str]) -> int:
       while not json.loads(client.ask('status'))['is_ready']:
         time.sleep(0.1)
       print(f'{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}\n\n'
-            '| photograph | change | p50, s | p95, s | n |\n|---|---|--:|--:|--:|')
+            '| photograph | change | p50, s | p95, s | n |\n'
+            '|---|---|--:|--:|--:|')
       for width, height in sizes:
         for kind, times in measure(
             client, width, height, _REPEATS.value).items():

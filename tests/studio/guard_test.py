@@ -38,6 +38,14 @@ def test_host(host, status):
   assert ask(headers={'host': host})[0] == status
 
 
+@pytest.mark.parametrize(('host', 'status'), [
+    ('192.168.1.4:8000', 200), ('[2001:db8::1]', 200), ('evil.example', 421),
+    ('192.168.1.4.evil.example', 421)])
+def test_host_with_a_token(host, status):
+  assert ask('/secret/', {'host': host}, token='secret')[0] == status
+  assert ask('/', {'host': host})[0] == 421
+
+
 def test_no_host_or_two():
   assert ask(headers={'accept': '*'})[0] == 421
   assert ask(headers={'host': 'localhost', 'Host': 'evil.example'})[0] == 421

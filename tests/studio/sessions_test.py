@@ -109,3 +109,6 @@ def test_room_on_the_disk(clock, tmp_path):
   assert not file.exists()
   assert not them.make_room(80, keep=b)  # of b itself
   assert them.find(b.key) is b
+  with them.arriving(b, 50) as first, them.arriving(b, 30) as second:
+    assert (first, second) == (True, False)  # 80 are used or promised
+  assert them.make_room(70, keep=b)
