@@ -157,10 +157,7 @@ LAYERS = [
     {'colorizer', 'fallbacks', 'photo', 'backbones', 'losses'},
     {'models', 'metrics', 'data', 'records', 'full_size', 'choices'},
     {'methods', 'training', 'inference', 'regions', 'composing', 'report',
-    {'models', 'metrics', 'data', 'records', 'full_size', 'choices'},
-    {'methods', 'training', 'inference', 'regions', 'composing', 'report',
      'evaluation', 'export', 'saved'},
-    {'runs', 'studio'},
     {'runs', 'studio'},
 ]
 

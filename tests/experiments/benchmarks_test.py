@@ -83,6 +83,8 @@ def test_unusable_sizes_are_refused(size):
   done = run(f'--sizes={size}', script='latency')
   assert done.returncode == 2
   assert f'--sizes={size}' in done.stderr
+
+
 def test_the_studio_is_timed(tmp_path):
   tiny_method.write_run(tmp_path / 'run', image_size=16, num_components=8)
   environment = os.environ | {'PYTHONPATH': os.pathsep.join(

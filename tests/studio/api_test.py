@@ -257,8 +257,8 @@ def test_uploads_that_are_refused(data, status, message, studio, session):
 
 
 def test_the_advice_for_a_format_that_is_not_read(studio, session):
-  _, _, body = studio.ask('api/photos?ending=.HEIC', b'hello', session=session)
-  assert 'heif-convert' in json.loads(body)['error']
+  _, _, body = studio.ask('api/photos?ending=.AVIF', b'hello', session=session)
+  assert 'avifdec' in json.loads(body)['error']
   _, _, body = studio.ask('api/photos?ending=/etc/passwd', b'hello',
                           session=session)
   assert 'passwd' not in json.loads(body)['error']
