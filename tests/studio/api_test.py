@@ -353,7 +353,9 @@ def test_the_example_of_the_readme(studio, tmp_path):
       code.replace('http://127.0.0.1:8000/', studio.address))
   subprocess.run([sys.executable, 'example.py'], cwd=tmp_path, check=True,
                  timeout=60)
-  assert PIL.Image.open(tmp_path / 'colored.png').size == (120, 90)
+  got = photo.read(tmp_path / 'colored.png').pixels
+  assert got.shape == (90, 120, 3)
+  assert got.dtype == np.uint16
 
 
 def test_what_a_method_with_one_coloring_offers(run, tmp_path):
