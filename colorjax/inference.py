@@ -7,7 +7,6 @@ rounded such that every pixel keeps its lightness (`photo.painting`).
 """
 
 import dataclasses
-import functools
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
@@ -21,12 +20,14 @@ from colorjax import color, photo, resample, saved, zoo
 from colorjax.colorizer import Colorizer, Variables
 from colorjax.errors import UserError
 from colorjax.fallbacks import with_fallbacks
-from colorjax.photo import chunks, painting, square, strokes
+from colorjax.full_size import lightness_of, paint
+from colorjax.photo import square, strokes
 
 Answer = Callable[..., tuple[jax.Array, jax.Array | None]]
 """`(variables, inputs) -> (ab [k, B, H, W, 2], probability [k, B] or None)`."""
 
-_TILE = 512
+Predict = Callable[..., tuple[jax.Array, jax.Array | None]]
+"""`(variables, inputs, *, seed=None, saturation=None)`, results of Answer."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,21 +177,46 @@ def answers(colorizer: Colorizer, *, num_proposals: int = 0,
   if seed is not None and colorizer.is_deterministic:
     raise UserError(f'seed={seed}: this method has a single coloring; use one '
                     'with several, such as mbm')
-  complete = with_fallbacks(colorizer)
+  predict = predictor(colorizer, num_proposals=num_proposals)
+  return lambda variables, inputs: predict(variables, inputs, seed=seed)
 
-  def answer(variables, inputs):
+
+def predictor(colorizer: Colorizer, *, num_proposals: int = 0) -> Predict:
+  """Makes what `answers` makes, with seed and saturation chosen at each call.
+
+  Args:
+    colorizer: the method.
+    num_proposals: as in `answers`.
+
+  Returns:
+    The function. All seeds share one compiled program, and so do all values of
+    the saturation; the default is that of the method.
+  """
+  complete = with_fallbacks(colorizer)
+  default = colorizer.options.get('saturation')
+
+  @jax.jit
+  def compiled(variables, inputs, key, options):
+    method = complete.ask(**options)
     if 'region' not in colorizer.accepts:
       # `paint` applies the region at the photograph's resolution, which is
       # sharper than the network's square.
       inputs = {name: x for name, x in inputs.items() if name != 'region'}
-    if seed is not None:
-      keys = jnp.broadcast_to(jax.random.key(seed), len(inputs['lightness']))
-      return complete.sample(variables, inputs, keys, num_proposals or 1), None
+    if key is not None:
+      keys = jnp.broadcast_to(key, len(inputs['lightness']))
+      return method.sample(variables, inputs, keys, num_proposals or 1), None
     if num_proposals:
-      return complete.propose(variables, inputs, num_proposals)
-    return complete.predict(variables, inputs)[None], None
+      return method.propose(variables, inputs, num_proposals)
+    return method.predict(variables, inputs)[None], None
 
-  return jax.jit(answer)
+  def predict(variables, inputs, *, seed=None, saturation=None):
+    if saturation is None:
+      saturation = default
+    return compiled(variables, inputs,
+                    None if seed is None else jax.random.key(seed),
+                    {} if saturation is None else {'saturation': saturation})
+
+  return predict
 
 
 def colorize(
@@ -248,7 +274,28 @@ def inputs_of(
   Returns:
     The inputs of `colorjax.colorizer`, without the batch axis.
   """
-  inputs = {'lightness': seen(picture.pixels, image_size)[..., None]}
+  return inputs_from(seen(picture.pixels, image_size), region=region,
+                     hints=hints, reference=reference)
+
+
+def inputs_from(
+    lightness: np.ndarray, *, region: np.ndarray | None = None,
+    hints: tuple[np.ndarray, np.ndarray] | None = None,
+    reference: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+  """Does what `inputs_of` does, for a photograph that was reduced already.
+
+  Args:
+    lightness: what `seen` returned for the photograph, [S, S].
+    region: as in `inputs_of`, at any resolution.
+    hints: as in `inputs_of`.
+    reference: as in `inputs_of`.
+
+  Returns:
+    As `inputs_of`.
+  """
+  image_size = len(lightness)
+  inputs = {'lightness': lightness[..., None]}
   if region is not None:
     inputs['region'] = _region_seen(region, image_size)[..., None]
   if hints is not None:
@@ -288,19 +335,6 @@ def finish(
         probability=one_probability)
 
 
-def lightness_of(pixels: np.ndarray) -> np.ndarray:
-  """Computes the Lab lightness of a photograph at full resolution.
-
-  Args:
-    pixels: sRGB, uint8 or uint16, [H, W] grey or [H, W, 3].
-
-  Returns:
-    float32 [H, W], L in [0, 100].
-  """
-  flat = pixels if pixels.ndim == 3 else pixels[..., None]
-  return chunks.by_chunks(_lightness_of_chunk, flat)[..., 0]
-
-
 def seen(pixels: np.ndarray, size: int) -> np.ndarray:
   """Computes the lightness that a network sees of a photograph.
 
@@ -328,73 +362,6 @@ def _region_seen(region: np.ndarray, size: int) -> np.ndarray:
   return (levels > 127).astype(np.float32)
 
 
-def paint(lightness: np.ndarray, field: resample.Field, *, bits: int,
-          region: np.ndarray | None = None) -> np.ndarray:
-  """Makes sRGB pixels from lightness and a low-resolution color field.
-
-  Args:
-    lightness: L in [0, 100], float32 [H, W].
-    field: the color field, from `resample.fit_locally`.
-    bits: bit depth of the pixels, 8 or 16.
-    region: the pixels to color, bool [H, W]; None for all.
-
-  Returns:
-    uint8 or uint16 [H, W, 3].
-  """
-  height, width = lightness.shape
-  pixels = np.empty((height, width, 3), np.uint8 if bits == 8 else np.uint16)
-  for rows, columns in _tiles(height, width):
-    painted = _paint_tile(
-        _padded(lightness[rows, columns]),
-        None if region is None else _padded(region[rows, columns]), field,
-        resample.positions(rows.start, _TILE, height),
-        resample.positions(columns.start, _TILE, width), bits=bits)
-    pixels[rows, columns] = _cut(painted, rows, columns)
-  return pixels
-
-
-@functools.partial(jax.jit, static_argnames='bits')
-def _paint_tile(lightness, region, field, y, x, *, bits):
-  ab = resample.evaluate(field, lightness, y, x)
-  if region is not None:
-    ab = jnp.where(region[..., None], ab, 0)
-  return painting.picture(lightness[..., None], ab, bits=bits)
-
-
 @jax.jit
 def _seen(pixels):
   return color.split_lightness(pixels)[0][..., 0]
-
-
-def _lightness_of_chunk(pixels: np.ndarray) -> jax.Array:
-  """Lightness [n, 1] of sRGB uint8 or uint16, [n, 1] grey or [n, 3].
-
-  Grey and color, 8 and 16 bits share one compiled program.
-  """
-  rgb = pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
-  return _lightness(np.broadcast_to(rgb, (len(rgb), 3)))
-
-
-@jax.jit
-def _lightness(rgb):
-  return color.rgb_to_lab(rgb)[..., :1]
-
-
-def _tiles(height: int, width: int) -> Iterator[tuple[slice, slice]]:
-  """Yields tiles that cover a picture; the last ones may be smaller."""
-  for top in range(0, height, _TILE):
-    for left in range(0, width, _TILE):
-      yield (slice(top, min(top + _TILE, height)),
-             slice(left, min(left + _TILE, width)))
-
-
-def _padded(tile: np.ndarray) -> np.ndarray:
-  """Pads a tile to full size, so that all tiles share one compiled program."""
-  pad = [(0, _TILE - side) for side in tile.shape[:2]]
-  return np.pad(tile, pad + [(0, 0)] * (tile.ndim - 2))
-
-
-def _cut(tile: jax.Array, rows: slice, columns: slice) -> np.ndarray:
-  """Undoes the padding of a tile."""
-  return np.asarray(tile)[:rows.stop - rows.start,
-                          :columns.stop - columns.start]

@@ -138,8 +138,10 @@ def _without_residual(residual: scipy.sparse.csr_array, given: np.ndarray,
                       hints: np.ndarray) -> np.ndarray:
   """Values [n, c] at the pixels without hints that make their residual 0."""
   rows = residual[~given].tocsc()
-  return scipy.sparse.linalg.splu(rows[:, ~given]).solve(
-      -(rows[:, given] @ hints))
+  # This ordering needs half the time of the default one.
+  return scipy.sparse.linalg.splu(
+      rows[:, ~given], permc_spec='MMD_AT_PLUS_A').solve(
+          -(rows[:, given] @ hints))
 
 
 def _shifted(x: np.ndarray, outside: float) -> np.ndarray:

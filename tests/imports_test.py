@@ -47,10 +47,19 @@ ALLOWED = {
     'colorjax.evaluation': {
         'color', 'colorizer', 'data', 'errors', 'fallbacks', 'hosts', 'keys',
         'metrics', 'parallel', 'photo', 'resample'},
+    'colorjax.full_size': {'color', 'photo', 'resample'},
+    'colorjax.choices': set(),
+    'colorjax.regions': {'choices', 'full_size', 'photo'},
     'colorjax.inference': {
-        'color', 'colorizer', 'errors', 'fallbacks', 'photo', 'resample',
-        'saved', 'zoo'},
+        'color', 'colorizer', 'errors', 'fallbacks', 'full_size', 'photo',
+        'resample', 'saved', 'zoo'},
     'colorjax.export': {'colorizer', 'errors'},
+    'colorjax.composing': {
+        'choices', 'colorizer', 'full_size', 'inference', 'photo', 'regions',
+        'resample'},
+    'colorjax.studio': {
+        'choices', 'color', 'composing', 'full_size', 'inference', 'photo',
+        'regions', 'saved', 'zoo'},
     # Only `runs` and `saved` import training; `saved` reads checkpoints.
     'colorjax.saved': {'colorizer', 'records', 'training'},
     'colorjax.records': {'colorizer', 'fallbacks'},
@@ -147,10 +156,10 @@ LAYERS = [
     {'color', 'connection', 'hosts', 'keys', 'membership', 'ode', 'parallel',
      'palette', 'propagation', 'quantize', 'resample', 'similarity', 'zoo'},
     {'colorizer', 'fallbacks', 'photo', 'backbones', 'losses'},
-    {'models', 'metrics', 'data', 'records'},
-    {'methods', 'training', 'inference', 'report', 'evaluation', 'export',
-     'saved'},
-    {'runs'},
+    {'models', 'metrics', 'data', 'records', 'full_size', 'choices'},
+    {'methods', 'training', 'inference', 'regions', 'composing', 'report',
+     'evaluation', 'export', 'saved'},
+    {'runs', 'studio'},
 ]
 
 

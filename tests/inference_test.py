@@ -13,7 +13,7 @@ import skimage.color
 import skimage.data
 import tiny_method
 
-from colorjax import color, inference, photo, resample
+from colorjax import color, full_size, inference, photo, resample
 from colorjax.data import folders, pipeline
 from colorjax.photo import painting, strokes
 from colorjax.report import sheets
@@ -163,7 +163,7 @@ def test_any_size(shape):
 def test_tiles_do_not_change_the_coloring(monkeypatch):
   rgb = color_photo()
   whole = colored(rgb)
-  monkeypatch.setattr(inference, '_TILE', 96)
+  monkeypatch.setattr(full_size, '_TILE', 96)
   tiled = colored(rgb)
   # The arithmetic is the same, but the compiler may fuse it differently.
   difference = np.abs(whole.astype(int) - tiled)

@@ -36,6 +36,9 @@ _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     8: lambda x: np.rot90(x),
 }
 
+_MAX_SAMPLES = 32
+_MAX_TILE = 2**24  # pixels; tiles may be larger than a small picture
+
 # Warning filters and log levels are shared by all threads of the process.
 _QUIET_LOCK = threading.Lock()
 
@@ -98,6 +101,7 @@ def decode(data: bytes, *, max_pixels: int, reduce: Reduce | None = None
     tiff = exif_lib.parse_block(data)
     if tiff is not None:
       page = exif_lib.main_page(tiff)
+      _check_tiles(tiff, page.directory, max_pixels)
       data = page.data
     deep = _decode_deep_tiff(data, max_pixels, page)
     if deep is not None:
@@ -223,6 +227,23 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
   if width * height > max_pixels:
     raise Refused(
         f'too large: {width}x{height} is more than {max_pixels} pixels')
+
+
+def _check_tiles(tiff: exif_lib.Block, directory: exif_lib.Directory,
+                 max_pixels: int) -> None:
+  """Refuses a TIFF that makes a decoder allocate much more than its picture.
+
+  The tiles of a small picture may be declared to be huge, and so may its number
+  of samples per pixel.
+  """
+  def number(tag):
+    return (tiff.numbers(directory[tag]) or [1])[0] if tag in directory else 1
+
+  samples, tile = number(277), number(322) * number(323)
+  most = max(max_pixels, _MAX_TILE)
+  if samples > _MAX_SAMPLES or tile > most:
+    raise Refused(f'too large: {samples} samples per pixel in tiles of {tile} '
+                  'pixels')
 
 
 def _cmyk_to_rgb(image: Image.Image, profile: bytes | None

@@ -304,23 +304,47 @@ def output_format(path: str | os.PathLike) -> encoding.Format:
 
 def write(path: str | os.PathLike, pixels: np.ndarray, *,
           like: Photo | None = None) -> None:
-  """Writes a photograph atomically.
+  """Writes a photograph atomically, as `encode` encodes it.
+
+  Args:
+    path: the file; an existing one is replaced, and its folder must exist.
+    pixels: as in `encode`.
+    like: as in `encode`.
+
+  Raises:
+    UserError: the format of this file name ending cannot be written.
+    ValueError: as in `encode`.
+    UnwritablePhoto: the file cannot be written.
+  """
+  data = encode(path, pixels, like=like)
+  try:
+    files.write_bytes(path, data)
+  except UserError as error:
+    raise UnwritablePhoto(str(error)) from error
+
+
+def encode(path: str | os.PathLike, pixels: np.ndarray, *,
+           like: Photo | None = None) -> bytes:
+  """Encodes a photograph as the bytes of a file.
 
   The file name ending chooses the format; `encoding.encode` describes the
   settings. 16-bit pixels for an 8-bit format (jpeg, webp, bmp) are scaled by
   1/257 and rounded. The file is tagged as sRGB.
 
   Args:
-    path: the file; an existing one is replaced, and its folder must exist.
+    path: name of the file, for the format and for error messages.
     pixels: sRGB, uint8 or uint16, [H, W] grey or [H, W, 3].
     like: a photograph whose alpha and EXIF are copied if the format can store
       them.
+
+  Returns:
+    The bytes.
 
   Raises:
     UserError: the format of this file name ending cannot be written.
     ValueError: the pixels have another shape or dtype, or another size than
       the alpha of `like`.
-    UnwritablePhoto: the file cannot be written.
+    UnwritablePhoto: the picture cannot be encoded in this format.
   """
   file_format = output_format(path)
   if pixels.dtype not in (np.uint8, np.uint16) or (
@@ -337,7 +361,7 @@ def write(path: str | os.PathLike, pixels: np.ndarray, *,
     alpha = with_depth(alpha, bits)
   check_fits(path, pixels.shape[1], pixels.shape[0])
   try:
-    data = encoding.encode(
+    return encoding.encode(
         file_format, with_depth(pixels, bits), alpha,
         like.exif if like is not None else None)
   except Exception as error:
@@ -345,10 +369,6 @@ def write(path: str | os.PathLike, pixels: np.ndarray, *,
       raise out_of_memory(str(path), pixels.shape[1::-1]) from error
     raise UnwritablePhoto(
         f'{path}: cannot be encoded as {file_format.name}: {error}') from error
-  try:
-    files.write_bytes(path, data)
-  except UserError as error:
-    raise UnwritablePhoto(str(error)) from error
 
 
 def check_fits(path: str | os.PathLike, width: int, height: int) -> None:

@@ -14,6 +14,7 @@ hints, in any order and with any batch size.
 
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -109,14 +110,14 @@ def read(path: str | os.PathLike, picture: photo.Photo, size: int
   if pathlib.Path(path).suffix.lower() != '.json':
     return of_strokes(photo.read(path), picture, size)
   try:
-    return of_json(files.read_json(path), picture, size)
+    return of_json(files.read_json(path), picture.pixels.shape[:2], size)
   except photo.UnreadablePhoto as error:
     raise photo.UnreadablePhoto(f'{path}: {error}') from error
   except UserError as error:
     raise photo.UnreadablePhoto(str(error)) from error
 
 
-def of_json(hints: Any, picture: photo.Photo, size: int
+def of_json(hints: Any, shape: tuple[int, ...], size: int
             ) -> tuple[np.ndarray, np.ndarray]:
   """Converts hints as JSON values to hints at the resolution of a network.
 
@@ -132,7 +133,7 @@ def of_json(hints: Any, picture: photo.Photo, size: int
 
   Args:
     hints: the value.
-    picture: the photograph.
+    shape: height and width of the photograph, in pixels.
     size: side of the network's square input, in pixels.
 
   Returns:
@@ -141,7 +142,7 @@ def of_json(hints: Any, picture: photo.Photo, size: int
   Raises:
     UnreadablePhoto: the value has another form, or a point is outside.
   """
-  height, width = picture.pixels.shape[:2]
+  height, width = shape
   layer = Image.new('RGBA', (width, height))
   draw = ImageDraw.Draw(layer)
   if not isinstance(hints, list) or not hints:
@@ -153,18 +154,30 @@ def of_json(hints: Any, picture: photo.Photo, size: int
     except (KeyError, TypeError, ValueError, AttributeError) as error:
       raise photo.UnreadablePhoto(
           f'stroke {i}: {error}; a stroke looks like {_EXAMPLE}') from error
-    radius = thickness / 2
-    draw.line(points, fill=color_8_bit, width=max(1, round(thickness)))
-    for x, y in points:
-      draw.point((x, y), fill=color_8_bit)
-      if radius >= 1:  # round ends and corners
-        draw.ellipse((x - radius, y - radius, x + radius, y + radius),
-                     fill=color_8_bit)
+    line(draw, points, thickness, color_8_bit)
   pixels = np.asarray(layer)
-  painted = photo.Photo(
-      pixels=pixels[..., :3], alpha=pixels[..., 3], icc_profile=None, exif=None,
-      format='PNG', path='hints')
-  return of_strokes(painted, picture, size)
+  painted = pixels[..., 3] > 127
+  if not painted.any():
+    raise photo.UnreadablePhoto('no stroke is opaque')
+  return _in_cells(pixels[..., :3], painted, size)
+
+
+def line(draw: ImageDraw.ImageDraw, points: Sequence[tuple[float, float]],
+         width: float, fill: Any) -> None:
+  """Draws a stroke with round ends and corners.
+
+  Args:
+    draw: where it is drawn.
+    points: x and y in pixels; one point gives a disc.
+    width: in pixels.
+    fill: its color, as Pillow wants it for this image.
+  """
+  radius = width / 2
+  draw.line(list(points), fill=fill, width=max(1, round(width)))
+  for x, y in points:
+    draw.point((x, y), fill=fill)
+    if radius >= 1:
+      draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill)
 
 
 def _stroke(stroke: Any, width: int, height: int
@@ -217,11 +230,25 @@ def of_strokes(strokes: photo.Photo, picture: photo.Photo, size: int
         f'is {width} x {height}: paint on a copy of the photograph, or on a '
         'transparent layer of its size')
   colors = photo.to_rgb8(strokes)
-  rows, columns = np.nonzero(_painted(strokes, colors, picture))
-  if not len(rows):
+  painted = _painted(strokes, colors, picture)
+  if not painted.any():
     raise photo.UnreadablePhoto(
         f'{strokes.path} holds no strokes: paint on a copy of the photograph, '
         'or on a transparent layer of its size')
+  return _in_cells(colors, painted, size)
+
+
+def _in_cells(colors: np.ndarray, painted: np.ndarray, size: int
+              ) -> tuple[np.ndarray, np.ndarray]:
+  """Mean ab of the painted pixels in each cell, and the cells that have some.
+
+  Args:
+    colors: uint8 sRGB [H, W, 3].
+    painted: bool [H, W].
+    size: number of rows and of columns of cells.
+  """
+  shape = painted.shape
+  rows, columns = np.nonzero(painted)
   ab = chunks.by_chunks(_ab, colors[rows, columns])
   cell = rows * size // shape[0] * size + columns * size // shape[1]
   count = np.bincount(cell, minlength=size**2)

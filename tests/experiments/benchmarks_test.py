@@ -1,11 +1,13 @@
 """The benchmarks run, and the forms they compare are the same likelihood."""
 
 import json
+import os
 import re
 import subprocess
 import sys
 
 import pytest
+import tiny_method
 
 
 def run(*flags, script='likelihood'):
@@ -81,3 +83,22 @@ def test_unusable_sizes_are_refused(size):
   done = run(f'--sizes={size}', script='latency')
   assert done.returncode == 2
   assert f'--sizes={size}' in done.stderr
+
+
+def test_the_studio_is_timed(tmp_path):
+  tiny_method.write_run(tmp_path / 'run', image_size=16, num_components=8)
+  environment = os.environ | {'PYTHONPATH': os.pathsep.join(
+      [os.getcwd(), os.path.dirname(tiny_method.__file__)])}
+  done = subprocess.run(
+      [sys.executable, '-m', 'experiments.benchmarks.studio', '--repeats=2',
+       '--sizes=40x30', f'--checkpoint={tmp_path / "run"}'],
+      capture_output=True, text=True, check=False, env=environment)
+  assert done.returncode == 0, done.stderr
+  rows = re.findall(
+      r'\| 40 x 30 \| ([a-z, ]+) \| (\d+\.\d\d) \| (\d+\.\d\d) \| (\d) \|',
+      done.stdout)
+  assert [(kind, n) for kind, _, _, n in rows] == [
+      ('upload', '1'), ('saturation', '2'), ('region, segment', '2'),
+      ('region, brush', '2'), ('hint', '2'), ('mask', '2'),
+      ('colors at a pixel', '2'), ('download', '3')]
+  assert all(float(low) <= float(high) for _, low, high, _ in rows)

@@ -205,7 +205,7 @@ def test_json_points_and_lines_are_hints_at_their_place(tmp_path):
 
 def test_a_thin_json_point_is_a_pixel():
   _, mask = strokes_lib.of_json(
-      [{'color': '#0f0', 'points': [[0, 99]], 'width': 0.1}], _grey(), 100)
+      [{'color': '#0f0', 'points': [[0, 99]], 'width': 0.1}], (100, 200), 100)
   assert mask.sum() == mask[99, 0] == 1
 
 
