@@ -44,6 +44,35 @@ def test_unusable_output_is_refused_before_the_work(output):
   assert output in done.stderr
 
 
+def test_the_memory_of_a_step_is_printed():
+  done = run('--experiment=mbm', '--filters=16', '--num_components=2',
+             '--prior_width=8', '--image_size=8', '--batch_sizes=2,4',
+             '--cards=1', script='memory')
+  assert done.returncode == 0, done.stderr
+  assert 'mbm, 8 x 8, float32, accumulate=1, remat=False' in done.stdout
+  rows = [[float(x) for x in line.strip('| ').split(' | ')]
+          for line in done.stdout.splitlines()
+          if line.startswith(('| 2', '| 4'))]
+  assert [row[0] for row in rows] == [2, 4]
+  for row in rows:
+    assert row[4] == pytest.approx(sum(row[1:4]), abs=0.2)
+  fixed, each = map(float, re.search(
+      r'total = (-?\d+\.\d) MB \+ (\d+\.\d+) MB', done.stdout).groups())
+  largest = int(re.search(r'\| 1 \| (\d+) \|', done.stdout)[1])
+  assert largest == pytest.approx((750 - fixed) / each, rel=0.2)
+
+
+@pytest.mark.parametrize(('flags', 'message'), [
+    (['--experiment=evaluate'], '--experiment=evaluate: there is no training'),
+    (['--experiment=mbm', '--batch_sizes=4'], '--batch_sizes=4: give at'),
+    (['--experiment=mbm', '--stray=1'], "'stray'")])
+def test_wrong_memory_questions_are_one_line(flags, message):
+  done = run(*flags, script='memory')
+  assert done.returncode == 2
+  assert done.stderr.count('\n') == 1
+  assert message in done.stderr
+
+
 def test_an_evaluation_is_timed():
   done = run('--num_photos=3', '--image_size=32', script='evaluation')
   assert done.returncode == 0, done.stderr
