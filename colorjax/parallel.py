@@ -142,6 +142,25 @@ def pmap_step(
   return call
 
 
+def lower_step(step: Callable[..., Any], state: Any, batch: Any) -> Any:
+  """Lowers a step as `pmap_step` runs it, for one device.
+
+  Args:
+    step: as in `pmap_step`.
+    state: arrays, or their shapes and types.
+    batch: arrays [B, ...] by name, or their shapes and types.
+
+  Returns:
+    `jax.stages.Lowered`; its `compile` reads and computes no data.
+  """
+  mapped = jax.pmap(
+      step, axis_name=AXIS, in_axes=(None, 0), out_axes=None,
+      donate_argnums=(0,), devices=jax.local_devices()[:1])
+  return mapped.lower(state, {
+      name: jax.ShapeDtypeStruct((1, *x.shape), x.dtype)
+      for name, x in batch.items()})
+
+
 def pmap_photos(measure: Callable[..., Any]) -> Callable[..., Any]:
   """Runs a pure function that treats photographs independently on all devices.
 

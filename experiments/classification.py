@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from experiments import common, script
+from experiments import common, rebalancing, script
 
 common.define_training_flags()
 common.define_encoder_flags()
@@ -51,9 +51,8 @@ METHOD = 'colorjax.methods.classification'
 _BLOCK_SIZES = {'published': 4, 'unet': 2}
 
 
-def main(argv: Sequence[str]) -> int:
-  """Trains, measures and reports; resumes an earlier run."""
-  del argv
+def training() -> common.Training:
+  """Returns the training that the flags describe."""
   settings = {
       'network': _NETWORK.value,
       'filters': _FILTERS.value,
@@ -69,10 +68,17 @@ def main(argv: Sequence[str]) -> int:
   }
   encoder = settings.get('trunk_settings', {})
   block_size = encoder.get('stride', _BLOCK_SIZES.get(_NETWORK.value, 1))
-  colors = common.rebalancing(
+  colors = rebalancing.settings_of(
       METHOD, settings, block_size=block_size,
       num_neighbors=_NUM_NEIGHBORS.value, sigma=_SIGMA.value)
-  return common.train(METHOD, {**colors, **settings}, asking=asking)
+  return common.Training(METHOD, {**colors, **settings},
+                         more={'asking': asking})
+
+
+def main(argv: Sequence[str]) -> int:
+  """Trains, measures and reports; resumes an earlier run."""
+  del argv
+  return common.train(training())
 
 
 if __name__ == '__main__':

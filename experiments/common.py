@@ -105,6 +105,10 @@ def _define_optimization_flags() -> None:
   flags.DEFINE_integer('accumulate', 1, 'Number of microbatches that each '
                        'batch is divided into, to save memory. Their gradients '
                        'are averaged.', lower_bound=1)
+  flags.DEFINE_bool('remat', False, 'Compute norms, activations and losses a '
+                    'second time in the backward pass and keep only the '
+                    'results of convolutions and dense layers, to save memory. '
+                    'It changes no result beyond rounding.')
   flags.DEFINE_integer('num_steps', 1000, 'Number of updates.', lower_bound=1)
   flags.DEFINE_enum('optimizer', 'adamw', ['adamw', 'adam', 'sgd'],
                     'Optimizer.')
@@ -251,18 +255,37 @@ def _from_flags(kind: type[Record], **values: Any) -> Record:
   return kind(**found, **values)
 
 
-def train(
-    method: str, settings: Mapping[str, Any], *,
-    player_optimizing: Mapping[str, Mapping[str, Any]] | None = None,
-    **more: Any) -> int:
-  """Trains a method as the flags say, then measures and reports it.
+@dataclasses.dataclass(frozen=True)
+class Training:
+  """A training run without its options: what is special to one script.
 
-  Args:
+  Attributes:
     method: as in `colorjax.runs.train.train`.
     settings: as in `colorjax.runs.train.train`.
     player_optimizing: fields of `options.Optimizing` that differ from the flags
       for single players, by the names of the players.
-    **more: further arguments of `colorjax.runs.train.train`.
+    more: further arguments of `colorjax.runs.train.train`.
+  """
+  method: str
+  settings: Mapping[str, Any]
+  player_optimizing: Mapping[str, Mapping[str, Any]] = dataclasses.field(
+      default_factory=dict)
+  more: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+  def options(self) -> 'TrainOptions':
+    """The options of the run, from the flags."""
+    options = train_options()
+    players = {
+        name: dataclasses.replace(options.optimizing, **own)
+        for name, own in self.player_optimizing.items()}
+    return dataclasses.replace(options, player_optimizing=players)
+
+
+def train(training: Training) -> int:
+  """Trains a method as the flags say, then measures and reports it.
+
+  Args:
+    training: the method, its settings and what it needs.
 
   Returns:
     The exit code: 0 for a finished run, also if it was finished before;
@@ -270,14 +293,9 @@ def train(
   """
   from colorjax.runs import train as runs
 
-  options = train_options()
-  players = {
-      name: dataclasses.replace(options.optimizing, **own)
-      for name, own in (player_optimizing or {}).items()}
   return runs.train(
-      method, settings,
-      dataclasses.replace(options, player_optimizing=players),
-      **_run_arguments(), **more).exit_code
+      training.method, training.settings, training.options(),
+      **run_arguments(), **training.more).exit_code
 
 
 def run_without_training(
@@ -295,11 +313,11 @@ def run_without_training(
   from colorjax.runs import train as runs
 
   return runs.run_without_training(
-      method, settings, train_options(), **_run_arguments(), **more).exit_code
+      method, settings, train_options(), **run_arguments(), **more).exit_code
 
 
-def _run_arguments() -> dict[str, Any]:
-  """The arguments of a run that describe its flags."""
+def run_arguments() -> dict[str, Any]:
+  """Returns the arguments of a run that describe its flags."""
   from colorjax.runs.options import HARMLESS
 
   name = pathlib.Path(sys.argv[0]).stem
@@ -308,62 +326,3 @@ def _run_arguments() -> dict[str, Any]:
       'harmless': HARMLESS | {'embedding_dir', 'class_names'},
       'command': f'python -m experiments.{name} --flagfile='
                  f'{pathlib.Path(flags.FLAGS.workdir) / "flags.txt"}'}
-
-
-def rebalancing(
-    method: str, settings: Mapping[str, Any], *, block_size: int,
-    num_neighbors: int | None = None, sigma: float | None = None,
-) -> dict[str, Any]:
-  """Returns the settings `bins`, `prior` and `rebalance` from the flags.
-
-  With --rebalance and without --prior, the colors of the training photographs
-  are measured once and stored in the work directory.
-
-  Args:
-    method: import path of the method.
-    settings: its other settings.
-    block_size: side of the block of pixels for which the method predicts one
-      color.
-    num_neighbors: number of bins that its targets are spread over, if they are.
-    sigma: standard deviation of that spread, ab units.
-
-  Returns:
-    The three settings, each of them None if not given.
-
-  Raises:
-    UserError: the file holds no prior, or one that does not fit the method.
-  """
-  rebalance = flags.FLAGS.rebalance
-  given = flags.FLAGS.prior
-  if given is None and rebalance is None:
-    return {'bins': None, 'prior': None, 'rebalance': None}
-  from colorjax import quantize
-  from colorjax.runs import prior as priors
-  from colorjax.runs import train as runs
-  from colorjax.runs.workdir import claim_workdir
-
-  options = train_options()
-  spread = {'num_neighbors': num_neighbors, 'sigma': sigma}
-  sizes = {'image_size': options.image_size, 'block_size': block_size}
-  if given is not None:
-    found = priors.read(pathlib.Path(given))
-    wrong = priors.differences(found, **spread)
-    if wrong:
-      raise UserError(f'prior={given}: was measured with {", ".join(wrong)}; '
-                      'measure it again')
-    for difference in priors.differences(found, data=options.data, **sizes):
-      print(f'note: --prior={given} was measured with --{difference}')
-    return {**found.settings(), 'rebalance': rebalance}
-  # Checks the settings now, before all photographs are read.
-  count = len(quantize.published_bins())
-  runs.check(method, {**settings, 'prior': [1 / count] * count,
-                      'rebalance': rebalance}, options)
-  workdir = pathlib.Path(flags.FLAGS.workdir)
-  arguments = _run_arguments()
-  with claim_workdir(workdir, arguments['configuration'],
-                     harmless=arguments['harmless']):
-    found = priors.read_or_measure(
-        workdir / priors.FILE, options.data, options.photos,
-        batch_size=options.batch_size, **sizes,
-        **{name: x for name, x in spread.items() if x is not None})
-  return {**found.settings(), 'rebalance': rebalance}

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from experiments import common, script
+from experiments import common, rebalancing, script
 
 common.define_training_flags()
 common.define_backbone_flags()
@@ -67,9 +67,8 @@ _EMBEDDING_SETTINGS = ('backbone', 'backbone_variant', 'embedding',
                        'embedding_size', 'dtype')
 
 
-def main(argv: Sequence[str]) -> int:
-  """Trains, measures and reports; resumes an earlier run."""
-  del argv
+def training() -> common.Training:
+  """Returns the training that the flags describe."""
   # These import JAX, which --help must not wait for.
   from colorjax import backbones
   from colorjax.runs import embedding
@@ -88,16 +87,21 @@ def main(argv: Sequence[str]) -> int:
       'dtype': flags.FLAGS.dtype,
   }
   # The ab field has half the sides of the photograph.
-  settings |= common.rebalancing(METHOD, settings, block_size=2)
+  settings |= rebalancing.settings_of(METHOD, settings, block_size=2)
   options = common.train_options()
   cached = embedding.CachedEmbeddings(
       network={name: settings[name] for name in _EMBEDDING_SETTINGS},
       photos=options.photos, image_size=options.image_size,
       batch_size=options.batch_size, directory=_path(_EMBEDDING_DIR.value))
-  return common.train(
-      METHOD, settings,
-      embed_photos=cached if _EMBEDDINGS.value == 'cached' else None,
-      row_titles=embedding.class_titles(kind, _path(_CLASS_NAMES.value)))
+  return common.Training(METHOD, settings, more={
+      'embed_photos': cached if _EMBEDDINGS.value == 'cached' else None,
+      'row_titles': embedding.class_titles(kind, _path(_CLASS_NAMES.value))})
+
+
+def main(argv: Sequence[str]) -> int:
+  """Trains, measures and reports; resumes an earlier run."""
+  del argv
+  return common.train(training())
 
 
 def _weights_of(backbone: str) -> str:

@@ -58,16 +58,15 @@ _DISCRIMINATOR_OPTIMIZER = flags.DEFINE_enum(
 METHOD = 'colorjax.methods.mask_gan'
 
 
-def main(argv: Sequence[str]) -> int:
-  """Trains, measures and reports; resumes an earlier run."""
-  del argv
+def training() -> common.Training:
+  """Returns the training that the flags describe."""
   # This imports JAX, which --help must not wait for.
   from colorjax.data import region_sources
 
   own = {name: value for name, value in (
       ('optimizer', _DISCRIMINATOR_OPTIMIZER.value),
       ('learning_rate', _DISCRIMINATOR_RATE.value)) if value is not None}
-  return common.train(METHOD, {
+  return common.Training(METHOD, {
       'adversarial_loss': _LOSS.value,
       'discriminator': _DISCRIMINATOR.value,
       'real_pictures': _REAL_PICTURES.value,
@@ -77,9 +76,16 @@ def main(argv: Sequence[str]) -> int:
       'noise': _NOISE.value,
       'widths': _WIDTHS.value,
       'dtype': flags.FLAGS.dtype,
-  }, regions=region_sources.parse(_MASKS.value),
-      eval_regions=region_sources.parse(_EVAL_MASKS.value or _MASKS.value),
-      player_optimizing={'discriminator': own} if own else {})
+  }, player_optimizing={'discriminator': own} if own else {}, more={
+      'regions': region_sources.parse(_MASKS.value),
+      'eval_regions': region_sources.parse(_EVAL_MASKS.value or _MASKS.value),
+  })
+
+
+def main(argv: Sequence[str]) -> int:
+  """Trains, measures and reports; resumes an earlier run."""
+  del argv
+  return common.train(training())
 
 
 if __name__ == '__main__':

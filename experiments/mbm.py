@@ -39,10 +39,9 @@ _DROPOUT = flags.DEFINE_float(
 METHOD = 'colorjax.methods.mbm'
 
 
-def main(argv: Sequence[str]) -> int:
-  """Trains, measures and reports; resumes an earlier run."""
-  del argv
-  return common.train(METHOD, {
+def training() -> common.Training:
+  """Returns the training that the flags describe."""
+  return common.Training(METHOD, {
       'num_components': _NUM_COMPONENTS.value,
       'family': _FAMILY.value,
       'network': _NETWORK.value,
@@ -53,6 +52,12 @@ def main(argv: Sequence[str]) -> int:
       'dtype': flags.FLAGS.dtype,
       **common.encoder_settings(_NETWORK.value),
   })
+
+
+def main(argv: Sequence[str]) -> int:
+  """Trains, measures and reports; resumes an earlier run."""
+  del argv
+  return common.train(training())
 
 
 if __name__ == '__main__':

@@ -25,16 +25,21 @@ _FILTERS = flags.DEFINE_multi_integer(
 METHOD = 'colorjax.methods.regression'
 
 
-def main(argv: Sequence[str]) -> int:
-  """Trains, measures and reports; resumes an earlier run."""
-  del argv
-  return common.train(METHOD, {
+def training() -> common.Training:
+  """Returns the training that the flags describe."""
+  return common.Training(METHOD, {
       'loss': _LOSS.value,
       'network': _NETWORK.value,
       'filters': _FILTERS.value,
       'dtype': flags.FLAGS.dtype,
       **common.encoder_settings(_NETWORK.value),
   })
+
+
+def main(argv: Sequence[str]) -> int:
+  """Trains, measures and reports; resumes an earlier run."""
+  del argv
+  return common.train(training())
 
 
 if __name__ == '__main__':

@@ -35,14 +35,19 @@ _ENLARGEMENT = flags.DEFINE_enum(
 METHOD = 'colorjax.methods.residual_autoencoder'
 
 
-def main(argv: Sequence[str]) -> int:
-  """Trains, measures and reports; resumes an earlier run."""
-  del argv
-  return common.train(METHOD, {
+def training() -> common.Training:
+  """Returns the training that the flags describe."""
+  return common.Training(METHOD, {
       'loss': _LOSS.value,
       'enlargement': _ENLARGEMENT.value,
       'dtype': flags.FLAGS.dtype,
   })
+
+
+def main(argv: Sequence[str]) -> int:
+  """Trains, measures and reports; resumes an earlier run."""
+  del argv
+  return common.train(training())
 
 
 if __name__ == '__main__':

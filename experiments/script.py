@@ -21,6 +21,9 @@ from colorjax.errors import UserError
 YNN_FLAG = '--xla_cpu_experimental_ynn_fusion_type'
 """XLA flag that selects the operations YNNPACK fuses on CPUs."""
 
+SCHEDULER_FLAG = '--xla_cpu_scheduler_type'
+"""XLA flag that selects the order of operations on CPUs."""
+
 EXIT_USAGE = 2
 """Exit code for errors that the user can fix: flags, files, directories."""
 
@@ -78,7 +81,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
       return _refuse(f'unexpected argument {argv[1]!r}; write every setting as '
                      '--flag=value')
     if _TUNE_XLA.value:
-      prepare_xla()
+      prepare_xla(save_memory='remat' in flags.FLAGS and flags.FLAGS.remat)
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.WARNING)  # Orbax logs every file.
     try:
@@ -128,8 +131,12 @@ def _line_and_code(error: BaseException) -> tuple[str, int] | None:
   return None
 
 
-def prepare_xla() -> None:
+def prepare_xla(*, save_memory: bool = False) -> None:
   """Turns off XLA's YNNPACK fusions, which slow down convolutions on CPUs.
+
+  With `save_memory`, XLA orders operations on CPUs for little memory. Its
+  default order is for many threads; it computes the parts of a rematerialized
+  network again long before they are needed, which saves nothing.
 
   jaxlib 0.10 to 0.12 have the flag. An unknown flag would end the process, so
   nothing is done for other versions, nor if XLA_FLAGS contains the flag.
@@ -138,7 +145,10 @@ def prepare_xla() -> None:
   version = tuple(map(int, importlib.metadata.version('jaxlib').split('.')[:2]))
   given = os.environ.get('XLA_FLAGS', '')
   if (0, 10) <= version <= (0, 12) and YNN_FLAG not in given:
-    os.environ['XLA_FLAGS'] = f'{given} {YNN_FLAG}='.strip()
+    given = os.environ['XLA_FLAGS'] = f'{given} {YNN_FLAG}='.strip()
+  if save_memory and version == (0, 10) and SCHEDULER_FLAG not in given:
+    os.environ['XLA_FLAGS'] = (
+        f'{given} {SCHEDULER_FLAG}=CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED').strip()
 
 
 def flags_text() -> str:

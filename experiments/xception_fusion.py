@@ -16,6 +16,8 @@ flags.FLAGS.set_default('backbone', 'xception')
 
 METHOD = 'colorjax.methods.fusion'
 
+training = fusion.training
+
 
 if __name__ == '__main__':
   script.run(fusion.main)

@@ -68,6 +68,8 @@ class TrainOptions:
       their names, if they differ.
     accumulate: number of microbatches that each batch is divided into, to save
       memory.
+    remat: whether the backward pass computes norms, activations and losses a
+      second time, to save memory.
     ema_decay: decay rate of the moving average of parameters, which is what is
       evaluated; 0 keeps no average.
     num_steps: number of updates.
@@ -101,6 +103,7 @@ class TrainOptions:
   player_optimizing: Mapping[str, Optimizing] = dataclasses.field(
       default_factory=dict)
   accumulate: int = 1
+  remat: bool = False
   ema_decay: float = 0.995
   num_steps: int = 1000
   checkpoint_every: int = 200

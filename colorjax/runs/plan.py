@@ -31,6 +31,7 @@ class Plan:
       for the logs.
     ema_decay: decay rate of the moving average; None keeps no average.
     accumulate: number of microbatches of each step.
+    remat: as in `steps.make_train_step`.
     replicas: initial variables of each replica; () for a run of one model.
   """
   variables: Variables
@@ -39,6 +40,7 @@ class Plan:
   schedule: optax.Schedule | Mapping[str, optax.Schedule] | None = None
   ema_decay: float | None = None
   accumulate: int = 1
+  remat: bool = False
   replicas: Sequence[Variables] = ()
 
 
@@ -60,6 +62,21 @@ def of_training(colorizer: Colorizer, options: TrainOptions) -> Plan:
     _check_frozen(starts)
   for one in differing:  # refuses wrong combinations before they are traced
     optimizers_of(colorizer, replica_options.with_values(options, one))
+  return of_variables(colorizer, options, starts)
+
+
+def of_variables(colorizer: Colorizer, options: TrainOptions,
+                 starts: Sequence[Variables]) -> Plan:
+  """The plan of a training run that starts from these variables.
+
+  Args:
+    colorizer: the method.
+    options: of the run.
+    starts: the variables of each replica; of one model, if there are none.
+
+  Raises:
+    UserError: an option is wrong.
+  """
   optimizer, schedule = optimizers_of(colorizer, options)
   cadence = loop.Cadence(
       num_steps=options.num_steps, log_every=options.log_every,
@@ -68,7 +85,8 @@ def of_training(colorizer: Colorizer, options: TrainOptions) -> Plan:
   return Plan(
       variables=starts[0], optimizer=optimizer, cadence=cadence,
       schedule=schedule, ema_decay=options.ema_decay or None,
-      accumulate=options.accumulate, replicas=starts if differing else ())
+      accumulate=options.accumulate, remat=options.remat,
+      replicas=starts if replica_options.differences(options) else ())
 
 
 def initial_variables(colorizer: Colorizer, options: TrainOptions,

@@ -1,7 +1,8 @@
 """The state and the compiled steps of a run, of one model or of replicas."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from colorjax import parallel
 from colorjax.colorizer import Batch, Colorizer, Variables
@@ -40,38 +41,9 @@ def of_plan(colorizer: Colorizer, options: TrainOptions, plan: Plan) -> Program:
     options: of the run.
     plan: what the run starts from.
   """
-  losses = colorizer.players or colorizer.loss
   eval_step = make_eval_step(colorizer.loss)
-
-  def state_of(variables: Variables, optimizer: plans.Optimizers) -> TrainState:
-    return create_state(
-        variables, optimizer, ema=plan.ema_decay is not None,
-        players=colorizer.players)
-
-  if not plan.replicas:
-    state = state_of(plan.variables, plan.optimizer)
-    step = make_train_step(
-        losses, plan.optimizer, seed=options.seed, schedule=plan.schedule,
-        ema_decay=plan.ema_decay, accumulate=plan.accumulate)
-    of_state = shown = _variables
-  else:
-    values = replica_options.arrays(
-        replica_options.differences(options))
-
-    def own(values) -> TrainOptions:
-      return replica_options.with_values(options, values)
-
-    def make_step(values) -> Step:
-      optimizer, schedule = plans.optimizers_of(colorizer, own(values))
-      return make_train_step(
-          losses, optimizer, seed=own(values).seed, schedule=schedule,
-          ema_decay=plan.ema_decay, accumulate=plan.accumulate)
-
-    state = replicas.stack([
-        state_of(start, plans.optimizers_of(colorizer, own(
-            {name: x[i] for name, x in values.items()}))[0])
-        for i, start in enumerate(plan.replicas)])
-    step = replicas.make_train_step(make_step, values)
+  of_state = shown = _variables
+  if plan.replicas:
     eval_step = replicas.make_eval_step(eval_step)
     of_state = replicas.variables_of
 
@@ -80,9 +52,65 @@ def of_plan(colorizer: Colorizer, options: TrainOptions, plan: Plan) -> Program:
 
   mapped_eval_step = parallel.pmap_step(eval_step, donate=False)
   return Program(
-      state=state, step=parallel.pmap_step(step), shown=shown,
+      state=initial_state(colorizer, options, plan),
+      step=parallel.pmap_step(train_step(colorizer, options, plan)),
+      shown=shown,
       evaluate=lambda state, batches: totals.evaluate(
           mapped_eval_step, of_state(state), batches))
+
+
+def initial_state(colorizer: Colorizer, options: TrainOptions, plan: Plan
+                  ) -> TrainState:
+  """The state before the first step, of one model or of replicas.
+
+  Args:
+    colorizer: the method.
+    options: of the run.
+    plan: what the run starts from.
+  """
+  def state_of(variables: Variables, optimizer: plans.Optimizers) -> TrainState:
+    return create_state(
+        variables, optimizer, ema=plan.ema_decay is not None,
+        players=colorizer.players)
+
+  if not plan.replicas:
+    return state_of(plan.variables, plan.optimizer)
+  values = _values(options)
+  return replicas.stack([
+      state_of(start, plans.optimizers_of(
+          colorizer, replica_options.with_values(
+              options, {name: x[i] for name, x in values.items()}))[0])
+      for i, start in enumerate(plan.replicas)])
+
+
+def train_step(colorizer: Colorizer, options: TrainOptions, plan: Plan) -> Step:
+  """The pure training step, of one model or of replicas.
+
+  Args:
+    colorizer: the method.
+    options: of the run.
+    plan: how a step changes the state; its variables are not used.
+  """
+  def make_step(own: TrainOptions, optimizer: plans.Optimizers, schedule: Any
+                ) -> Step:
+    return make_train_step(
+        colorizer.players or colorizer.loss, optimizer, seed=own.seed,
+        schedule=schedule, ema_decay=plan.ema_decay,
+        accumulate=plan.accumulate, remat=plan.remat)
+
+  if not plan.replicas:
+    return make_step(options, plan.optimizer, plan.schedule)
+
+  def of_replica(values: Mapping[str, Any]) -> Step:
+    own = replica_options.with_values(options, values)
+    return make_step(own, *plans.optimizers_of(colorizer, own))
+
+  return replicas.make_train_step(of_replica, _values(options))
+
+
+def _values(options: TrainOptions) -> dict[str, Any]:
+  """What the replicas differ in, arrays by option."""
+  return replica_options.arrays(replica_options.differences(options))
 
 
 def _variables(state: TrainState) -> Variables:

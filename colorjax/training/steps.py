@@ -32,6 +32,11 @@ from colorjax.training.state import (
 Metrics = dict[str, tuple[jax.Array, jax.Array]]
 """Metrics by name, each a pair (sum, count) of scalars."""
 
+EXPENSIVE = frozenset({'conv_general_dilated', 'dot_general', 'psum'})
+"""Operations whose results `remat` keeps: convolutions, products of matrices,
+and sums over devices. All others (norms, activations, likelihoods) read their
+inputs once, and computing them twice takes less time than a convolution."""
+
 NON_FINITE = 'non_finite'
 """Name of the metric that shows `TrainState.failed`: (0 or 1, 1)."""
 
@@ -44,6 +49,7 @@ def make_train_step(
     schedule: optax.Schedule | Mapping[str, optax.Schedule] | None = None,
     ema_decay: float | None = None,
     accumulate: int = 1,
+    remat: bool = False,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
   """Makes a pure training step.
 
@@ -72,6 +78,9 @@ def make_train_step(
       of a microbatch. Microbatch i holds the photographs whose position in the
       batch is i modulo `accumulate`, so it is the same on any number of
       devices.
+    remat: whether the backward pass computes cheap intermediate results again,
+      to save memory. Only the results of EXPENSIVE operations are kept for it.
+      It changes no result beyond rounding.
 
   Returns:
     `(state, batch) -> (state, metrics)`. The metrics are those of the losses
@@ -97,7 +106,7 @@ def make_train_step(
       key = key_lib.of_step(seed, state.step, name or 'loss')
       new, player_metrics, parts, norms[name] = _update(
           _thawed(loss_fn, frozen, state.step), optimizers[name], new, name,
-          batch, key_lib.of_examples(key, places), accumulate)
+          batch, key_lib.of_examples(key, places), accumulate, remat)
       if twice := metrics.keys() & player_metrics.keys():
         raise ValueError(f'two players have a metric named {min(twice)!r}')
       metrics |= player_metrics
@@ -178,7 +187,7 @@ def _thawed(loss_fn: LossFn, frozen: Mapping[str, Any], step: jax.Array
   return loss
 
 
-def _update(loss_fn, optimizer, state, name, batch, keys, accumulate):
+def _update(loss_fn, optimizer, state, name, batch, keys, accumulate, remat):
   """Updates the parameters of one player.
 
   Returns:
@@ -186,7 +195,7 @@ def _update(loss_fn, optimizer, state, name, batch, keys, accumulate):
     `_are_finite`), and the norm of the gradient.
   """
   loss, grads, model_state, metrics = _mean_gradient(
-      loss_fn, state, name, batch, keys, accumulate)
+      loss_fn, state, name, batch, keys, accumulate, remat)
   part, old_opt_state = _part(state.params, name), _part(state.opt_state, name)
   updates, opt_state = optimizer.update(grads, old_opt_state, part)
   params = optax.apply_updates(part, updates)
@@ -209,7 +218,7 @@ def _with_part(tree: Any, name: str | None, part: Any) -> Any:
   return part if name is None else {**tree, name: part}
 
 
-def _mean_gradient(loss_fn, state, name, batch, keys, accumulate):
+def _mean_gradient(loss_fn, state, name, batch, keys, accumulate, remat):
   """Returns loss, gradient, model state and metrics of the whole batch."""
   total = parallel.sum_over_devices(batch['padding_mask'].sum())
 
@@ -221,6 +230,8 @@ def _mean_gradient(loss_fn, state, name, batch, keys, accumulate):
       value, aux = loss_fn(params, model_state, part, keys)
       return value.astype(jnp.float32) * weight, aux
 
+    if remat:
+      weighted = jax.checkpoint(weighted, policy=_is_expensive)
     (loss, aux), grads = jax.value_and_grad(weighted, has_aux=True)(
         _part(state.params, name))
     # Not set to zero where the weight is 0: through shared batch statistics the
@@ -236,6 +247,11 @@ def _mean_gradient(loss_fn, state, name, batch, keys, accumulate):
   loss, grads, metrics = parallel.sum_over_devices((loss, grads, aux.metrics))
   model_state = parallel.mean_over_devices(aux.model_state)
   return loss, grads, model_state, metrics
+
+
+def _is_expensive(operation, *_, **__) -> bool:
+  """Policy of `jax.checkpoint`: whether to keep the results of an operation."""
+  return operation.name in EXPENSIVE
 
 
 def _scan_parts(part_gradient, model_state, trained, parts):

@@ -7,6 +7,8 @@ import subprocess
 import sys
 
 import pytest
+import skimage.data
+import skimage.io
 import tiny_method
 
 
@@ -44,6 +46,52 @@ def test_unusable_output_is_refused_before_the_work(output):
   assert done.returncode == 2
   assert done.stderr.count('\n') == 1
   assert output in done.stderr
+
+
+def test_the_memory_of_a_step_is_printed():
+  done = run('--experiment=mbm', '--network=published', '--filters=4',
+             '--prior_width=8', '--image_size=8', '--batch_sizes=2,4',
+             '--cards=1', '--remat', script='memory')
+  assert done.returncode == 0, done.stderr
+  assert 'mbm, 8 x 8, float32, accumulate=1, remat=True' in done.stdout
+  rows = [[float(x) for x in line.strip('| ').split(' | ')]
+          for line in done.stdout.splitlines()
+          if line.startswith(('| 2', '| 4'))]
+  assert [row[0] for row in rows] == [2, 4]
+  for row in rows:
+    assert row[4] == pytest.approx(sum(row[1:4]), abs=0.2)
+  fixed, each = map(float, re.search(
+      r'total = (-?\d+\.\d) MB \+ (\d+\.\d+) MB', done.stdout).groups())
+  assert fixed < 1
+  assert each < 0.1
+  assert int(re.search(r'\| 1 \| (\d+) \|', done.stdout)[1]) > 749 / 0.1
+
+
+def test_photographs_become_batches(tmp_path):
+  for name in 'ab':
+    skimage.io.imsave(tmp_path / f'{name}.jpg',
+                      skimage.data.chelsea()[:40, :50])
+  done = run(f'--data=folder:{tmp_path}', '--batch_size=2', '--batches=2',
+             '--turns=1', '--image_size=16', '--num_threads=1', script='input')
+  assert done.returncode == 0, done.stderr
+  assert '2 JPEG files, mean 1 kB; to 16 x 16; 1 threads' in done.stdout
+  rates = [[float(x) for x in line.split('|')[2:4]]
+           for line in done.stdout.splitlines()
+           if line.startswith(('| colorjax', '| plain'))]
+  assert len(rates) == 3
+  # One thread reads; a second one may collect.
+  assert all(1 < wall < 2.5 * cpu for wall, cpu in rates)
+
+
+@pytest.mark.parametrize(('flags', 'message'), [
+    (['--experiment=evaluate'], '--experiment=evaluate: there is no training'),
+    (['--experiment=mbm', '--batch_sizes=4'], '--batch_sizes=4: give at'),
+    (['--experiment=mbm', '--stray=1'], "'stray'")])
+def test_wrong_memory_questions_are_one_line(flags, message):
+  done = run(*flags, script='memory')
+  assert done.returncode == 2
+  assert done.stderr.count('\n') == 1
+  assert message in done.stderr
 
 
 def test_an_evaluation_is_timed():
