@@ -47,10 +47,9 @@ _SAMPLER_STEPS = flags.DEFINE_integer(
 METHOD = 'colorjax.methods.flow_matching'
 
 
-def main(argv: Sequence[str]) -> int:
-  """Trains, measures and reports; resumes an earlier run."""
-  del argv
-  return common.train(METHOD, {
+def training() -> common.Training:
+  """Returns the training that the flags describe."""
+  return common.Training(METHOD, {
       'objective': _OBJECTIVE.value,
       'network': _NETWORK.value,
       'filters': _FILTERS.value,
@@ -61,7 +60,13 @@ def main(argv: Sequence[str]) -> int:
       'region_share': _REGION_SHARE.value,
       'dtype': flags.FLAGS.dtype,
       **common.encoder_settings(_NETWORK.value),
-  }, asking={'num_steps': _SAMPLER_STEPS.value})
+  }, more={'asking': {'num_steps': _SAMPLER_STEPS.value}})
+
+
+def main(argv: Sequence[str]) -> int:
+  """Trains, measures and reports; resumes an earlier run."""
+  del argv
+  return common.train(training())
 
 
 if __name__ == '__main__':

@@ -1,9 +1,7 @@
 """Photographs in files: formats, ICC, EXIF, bit depth, painting and strokes."""
 
 from colorjax.photo.photo_files import (
-    NOT_READ,
     REDUCTIONS,
-    SUFFIXES,
     NotEnoughMemory,
     Photo,
     Reduce,
@@ -24,6 +22,7 @@ from colorjax.photo.photo_files import (
     with_depth,
     write,
 )
+from colorjax.photo.suffixes import NOT_READ, SUFFIXES
 
 __all__ = [
     'NOT_READ',
