@@ -15,15 +15,28 @@ from colorjax.errors import UserError
 MAX_BYTES = 12e6  # of all models together
 
 
-@pytest.mark.parametrize('name', zoo.MODELS)
-def test_a_model_colors_a_photograph(name):
+def test_general_colors_a_photograph():
   photograph = skimage.data.chelsea()
-  found = colorjax.colorize(photograph, model=name)
+  found = colorjax.colorize(photograph, model='general')
   assert found.pixels.shape == photograph.shape
   lab = skimage.color.rgb2lab(found.pixels)
   # A cat is neither grey nor blue.
   assert np.hypot(lab[..., 1], lab[..., 2]).mean() > 4
   assert lab[..., 2].mean() > 2
+
+
+def test_diverse_has_eight_colorings_with_probabilities():
+  photograph = skimage.data.coffee()[::2, ::2]
+  found = colorjax.colorize(photograph, model='diverse', proposals=8)
+  assert len(found.proposals) == 8
+  assert found.probabilities == sorted(found.probabilities, reverse=True)
+  assert sum(found.probabilities) == pytest.approx(1, abs=1e-4)
+  ab = [skimage.color.rgb2lab(one)[..., 1:] for one in found.proposals]
+  for i in range(8):
+    for other in ab[:i]:
+      assert np.linalg.norm(ab[i] - other, axis=-1).mean() > 3
+  with pytest.raises(UserError, match='ask for 1 to 8'):
+    colorjax.colorize(photograph, model='diverse', proposals=9)
 
 
 @pytest.mark.parametrize('name', zoo.MODELS)
@@ -54,7 +67,7 @@ def test_every_file_is_in_the_wheel():
 
 
 def test_unknown_models_are_refused():
-  with pytest.raises(UserError, match='model=best: choose one of general'):
+  with pytest.raises(UserError, match='model=best: choose one of general, diverse'):
     zoo.path('best')
   with pytest.raises(UserError, match='give only one'):
     colorjax.colorize(np.zeros((8, 8), np.uint8), model='general',

@@ -11,8 +11,6 @@ from colorjax.errors import UserError
 CHECKPOINT = 'checkpoint'
 """Name of the model that the person's own checkpoint is."""
 
-_PREFERRED = 'diverse'
-
 
 class Models:
   """Models by name; they are loaded at the first use, or by `load`."""
@@ -91,6 +89,5 @@ def find(checkpoint: pathlib.Path | None = None, model: str | None = None, *,
   """
   if checkpoint is not None:
     return Models({CHECKPOINT: checkpoint}, replica=replica)
-  names = [model] if model is not None else sorted(
-      zoo.MODELS, key=lambda name: name != _PREFERRED)
+  names = zoo.MODELS if model is None else [model]
   return Models({name: zoo.path(name) for name in names})

@@ -8,10 +8,11 @@ import pathlib
 
 from colorjax.errors import UserError
 
-MODELS = ('general',)
+MODELS = ('general', 'diverse')
 """Names of the models; the first one is the default of `colorize`.
 
     general  one coloring for each photograph
+    diverse  eight colorings with probabilities
 """
 
 _FOLDER = pathlib.Path(__file__).parent
