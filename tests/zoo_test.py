@@ -67,7 +67,8 @@ def test_every_file_is_in_the_wheel():
 
 
 def test_unknown_models_are_refused():
-  with pytest.raises(UserError, match='model=best: choose one of general, diverse'):
+  with pytest.raises(
+      UserError, match='model=best: choose one of general, diverse'):
     zoo.path('best')
   with pytest.raises(UserError, match='give only one'):
     colorjax.colorize(np.zeros((8, 8), np.uint8), model='general',
