@@ -11,6 +11,8 @@ from colorjax.errors import UserError
 from colorjax.methods import classification, flow_matching, mbm
 from colorjax.models import trunk, unet
 
+pytestmark = pytest.mark.usefixtures('compiles_quickly')
+
 
 class _EncodeDecode(nn.Module):
   """Encodes and decodes, as a network with a head does."""
