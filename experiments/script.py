@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import platformdirs
 from absl import app, flags, logging
 
 from colorjax.errors import UserError
@@ -41,6 +42,13 @@ _BYTE_ORDER_MARK = '\ufeff'
 
 # ~ at the start of a path, of an item of a list, or after folder: or NAME=.
 _HOME = re.compile(r'(?:^|(?<=,))((?:folder|prepared):|\w+=)?(~[^/,]*)')
+
+_CACHE_BYTES = 2 ** 30
+"""Largest size of the folder of compiled programs."""
+
+SHORTEST_COMPILATION = 0.1
+"""Programs that compile faster, in seconds, are not kept. A photograph needs
+several programs that compile in less than JAX's default, 1 s."""
 
 _TUNE_XLA = flags.DEFINE_bool(
     'tune_xla', True, f'Set {YNN_FLAG}= to nothing if this version of jaxlib '
@@ -82,6 +90,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
                      '--flag=value')
     if _TUNE_XLA.value:
       prepare_xla(save_memory='remat' in flags.FLAGS and flags.FLAGS.remat)
+    keep_programs()
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.WARNING)  # Orbax logs every file.
     try:
@@ -149,6 +158,28 @@ def prepare_xla(*, save_memory: bool = False) -> None:
   if save_memory and version == (0, 10) and SCHEDULER_FLAG not in given:
     os.environ['XLA_FLAGS'] = (
         f'{given} {SCHEDULER_FLAG}=CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED').strip()
+
+
+def keep_programs() -> None:
+  """Keeps compiled programs on disk, so that scripts start sooner again.
+
+  JAX keeps them in the user's cache folder, at most `_CACHE_BYTES` of them; the
+  ones not used for longest are deleted first. Variables of JAX that are set
+  already are not changed: JAX_COMPILATION_CACHE_DIR chooses another folder, and
+  JAX_ENABLE_COMPILATION_CACHE=0 keeps nothing. Nor is anything kept if the
+  folder cannot be made.
+  """
+  if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
+    return
+  folder = platformdirs.user_cache_path('colorjax') / 'compiled'
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError:
+    return  # Without the folder, scripts are only slower.
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = str(folder)
+  os.environ.setdefault('JAX_COMPILATION_CACHE_MAX_SIZE', str(_CACHE_BYTES))
+  os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS',
+                        str(SHORTEST_COMPILATION))
 
 
 def flags_text() -> str:

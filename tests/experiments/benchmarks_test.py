@@ -118,9 +118,11 @@ def test_a_coloring_is_timed():
   done = run('--sizes=40x30', '--turns=1', script='latency')
   assert done.returncode == 0, done.stderr
   header, _, row = done.stdout.splitlines()
-  size, whole, loading, first, further, memory = row.strip('| ').split(' | ')
+  size, whole, again, loading, first, further, memory = (
+      row.strip('| ').split(' | '))
   assert size == '40 x 30'
   assert float(whole) > float(first) > float(further)
+  assert float(again) > float(loading)
   assert float(whole) > float(loading)
   assert 0.1 < float(memory) < 10
   assert header.count('|') == row.count('|')

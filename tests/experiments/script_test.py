@@ -85,3 +85,50 @@ def test_errors_speak_of_flags_in_one_line(raised, message):
 def test_names_that_are_not_utf_8_can_be_printed():
   done = _run(r"print('caf\udce9')")
   assert (done.returncode, done.stdout) == (0, 'caf\\udce9\n')
+
+
+PROGRAMS = """
+import jax, jax.numpy as jnp
+  def slow(x):
+    for i in range(60):
+      x = jnp.sin(x @ x + i)
+    return x
+  jax.jit(slow).lower(jnp.ones((8, 8))).compile()
+"""
+
+
+def _compile(monkeypatch, **environment):
+  for name in ('JAX_COMPILATION_CACHE_DIR', 'JAX_COMPILATION_CACHE_MAX_SIZE',
+               'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'):
+    monkeypatch.delenv(name, raising=False)
+  for name, value in environment.items():
+    monkeypatch.setenv(name, str(value))
+  done = _run(PROGRAMS.strip())
+  assert (done.returncode, done.stderr) == (0, '')
+
+
+def test_compiled_programs_are_kept(tmp_path, monkeypatch):
+  folder = tmp_path / 'colorjax/compiled'
+  _compile(monkeypatch, XDG_CACHE_HOME=tmp_path)
+  kept = {path: path.stat().st_mtime_ns for path in folder.glob('*-cache')}
+  assert [path.name[:8] for path in kept] == ['jit_slow']
+  _compile(monkeypatch, XDG_CACHE_HOME=tmp_path)
+  assert kept == {path: path.stat().st_mtime_ns
+                  for path in folder.glob('*-cache')}
+
+
+def test_programs_are_kept_where_and_if_jax_is_told(tmp_path, monkeypatch):
+  _compile(monkeypatch, XDG_CACHE_HOME=tmp_path / 'a',
+           JAX_COMPILATION_CACHE_DIR=tmp_path / 'b',
+           JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.1)
+  assert not (tmp_path / 'a').exists()
+  assert list((tmp_path / 'b').glob('jit_slow*'))
+  _compile(monkeypatch, XDG_CACHE_HOME=tmp_path / 'c',
+           JAX_ENABLE_COMPILATION_CACHE='0')
+  assert not list((tmp_path / 'c').rglob('jit_slow*'))
+
+
+def test_a_cache_folder_that_cannot_be_made_does_not_matter(
+    tmp_path, monkeypatch):
+  (tmp_path / 'file').write_text('')
+  _compile(monkeypatch, XDG_CACHE_HOME=tmp_path / 'file')
