@@ -2,9 +2,9 @@
 
     python -m experiments.benchmarks.latency [--model=general] [--sizes=512x512]
 
-These times are measured for each size of a JPEG: `experiments.colorize` from the
-start of the process to the finished picture, the first time on a machine and a
-later time, when JAX has kept the compiled programs (the best of several); in a
+These times are measured for each size of a JPEG: `experiments.colorize` from
+the start of the process to the finished picture, the first time on a machine
+and again, when JAX has kept the compiled programs (the best of several); in a
 process that has loaded the model, the first photograph, which includes
 compilation; and the best of several further ones (read, color, write a PNG).
 The memory is the largest of the whole process of the first time.
