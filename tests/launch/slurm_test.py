@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import subprocess
+import sys
 import time
 
 import pytest
@@ -11,6 +13,12 @@ import sweep_cli
 from sweep_cli import wait_for
 
 pytest.importorskip('submitit')
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+TINY = ['--num_steps=2', '--batch_size=8', '--image_size=16', '--filters=16',
+        '--prior_width=8', '--num_components=2', '--optimizer=sgd',
+        '--warmup_steps=1', '--log_every=1', '--eval_every=1', '--noreport']
 
 
 @pytest.fixture(scope='module')
@@ -148,6 +156,30 @@ def test_a_run_of_two_processes_has_one_record(place):
   assert len(others) == 1
   # SLURM calls the job finished after its first task.
   wait_for(lambda: 'going on from step' in others[0].read_text(), 60)
+
+
+def test_two_tasks_of_srun_are_one_run(cluster, tmp_path):
+  """Without any flag, they find each other through jax.distributed."""
+  def train(name, *launcher):
+    done = subprocess.run(
+        [*launcher, sys.executable, '-m', 'experiments.mbm', *TINY,
+         f'--workdir={tmp_path / name}'], check=False, cwd=ROOT,
+        env=cluster.environment | {'JAX_PLATFORMS': 'cpu'}, text=True,
+        capture_output=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / name / 'metrics.jsonl').read_text().splitlines()
+    return done, [json.loads(line)['loss'] for line in lines]
+
+  _, alone = train('alone')
+  done, together = train('together', 'srun', '--ntasks=2', '--overcommit',
+                         '--label', '--time=5')
+  assert together == pytest.approx(alone, rel=1e-5)
+  assert len(together) == 4, 'two steps, with training and validation'
+  # Only the first task prints and writes; two separate runs would both.
+  said = (done.stdout + done.stderr).splitlines()
+  assert any(line.startswith('0: step 2/2') for line in said)
+  assert not [line for line in said
+              if line.startswith('1:') and '[Gloo]' not in line]
 
 
 def test_options_reach_sbatch(place):
