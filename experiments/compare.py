@@ -58,7 +58,7 @@ flags.DEFINE_string('against', 'grey', 'The row against which significance is '
 flags.DEFINE_list(
     'metrics', ['ab_distance', 'psnr', 'ssim', 'ciede2000', 'auc_rebalanced',
                 'chroma', 'delta_colorfulness_abs_of_means', 'lpips_alex',
-                'fid_pytorch_fid', 'best_of_k', 'ab_distance_hinted',
+                'fid_pytorch_fid', 'best_of_k', 'ab_distance_hinted_10',
                 'bits_per_dim', 'coverage_90'],
     'Columns of the table; table.csv has every metric.')
 flags.DEFINE_bool('drop_near_duplicates', True, 'Leave out photographs of '

@@ -120,7 +120,7 @@ def test_add_a_method(copy, tmp_path):
   losses = [x['loss'] for x in lines if x['split'] == 'validation']
   assert losses[-1] < losses[0] < 2
   figures = json.loads((run / 'report/metrics.json').read_text())
-  assert {'best_of_k', 'ab_distance_hinted'} <= figures.keys()
+  assert {'best_of_k', 'ab_distance_hinted_10'} <= figures.keys()
   photo = pathlib.Path(skimage.__file__).parent / 'data' / 'coffee.png'
   words = command.replace('photo.jpg', str(photo)).split()
   done = _run(words[2:], copy)

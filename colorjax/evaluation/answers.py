@@ -18,8 +18,8 @@ from colorjax.colorizer import Batch, Colorizer, Inputs, Variables
 from colorjax.fallbacks import with_fallbacks
 from colorjax.photo import painting, square, strokes
 
-NUM_HINTS = 10
-"""Number of pixels whose true color is given for `ab_distance_hinted`."""
+NUM_HINTS = (1, 10, 100)
+"""Numbers of pixels whose true color is given as hints."""
 
 REFERENCES = ('truth', 'grey')
 """Colorings that need no method: the photographs themselves, or left grey."""
@@ -46,8 +46,9 @@ class Answers(NamedTuple):
       proposals, [B, S, S, 2].
     samples: random colorings, uint8 sRGB [n, B, S, S, 3].
     samples_ab: ab of the samples, [n, B, S, S, 2].
-    hinted_ab: ab of the coloring when NUM_HINTS pixels are given,
-      [B, S, S, 2].
+    hinted_ab: ab of the colorings with hints, for each of NUM_HINTS,
+      [h, B, S, S, 2].
+    hint_error: their mean ab distance from the hints, at the hints, [h, B].
     bits: negative log2 density in Lab units, divided by the number of
       dimensions, [B].
     bits_error: standard error of `bits`, if the density is an estimate, [B].
@@ -70,6 +71,7 @@ class Answers(NamedTuple):
   samples: Any = None
   samples_ab: Any = None
   hinted_ab: Any = None
+  hint_error: Any = None
   bits: Any = None
   bits_error: Any = None
   field: Any = None
@@ -181,10 +183,9 @@ def of_colorizer(
                  else probability / probability.sum(0))
       extra['expected_ab'] = paint(
           (weights[..., None, None, None] * proposals).sum(0))[1]
-    hint_ab, hint_mask = strokes.random_points_of(
-        0, batch['index'], field, NUM_HINTS)
-    extra['hinted_ab'] = paint(complete.predict(variables, {
-        **inputs, 'hint_ab': hint_ab, 'hint_mask': hint_mask}))[1]
+    extra['hinted_ab'], extra['hint_error'] = _hinted(
+        complete, variables, inputs, field, batch['index'],
+        lambda ab: paint(ab)[1])
     extra |= _density(colorizer, variables, inputs, field, keys)
     if num_draws:
       draws = (samples[:num_draws] if colorizer.draw is None
@@ -198,6 +199,31 @@ def of_colorizer(
         picture_ab=picture_ab, networks=networks, keys=keys, **extra)
 
   return evaluate
+
+
+def _hinted(complete: Colorizer, variables: Variables, inputs: Inputs,
+            field: jax.Array, index: jax.Array,
+            paint: Callable[[jax.Array], jax.Array]
+            ) -> tuple[jax.Array, jax.Array]:
+  """The fields 'hinted_ab' and 'hint_error'.
+
+  The hints are the true colors of random pixels. A photograph with fewer pixels
+  than hints gets a hint at every pixel.
+  """
+  num_pixels = field.shape[1] * field.shape[2]
+  hints = [strokes.random_points_of(0, index, field, min(n, num_pixels))
+           for n in NUM_HINTS]
+
+  def color_with(hint):
+    hint_ab, hint_mask = hint
+    ab = paint(complete.predict(variables, {
+        **inputs, 'hint_ab': hint_ab, 'hint_mask': hint_mask}))
+    distance = jnp.linalg.norm(
+        _reduced_ab(ab, field.shape[1]) - hint_ab, axis=-1, keepdims=True)
+    return ab, (distance * hint_mask).sum((1, 2, 3)) / hint_mask.sum((1, 2, 3))
+
+  # One after the other, so that the prediction is compiled once.
+  return jax.lax.map(color_with, jax.tree.map(lambda *x: jnp.stack(x), *hints))
 
 
 def _density(colorizer: Colorizer, variables: Variables, inputs: Inputs,

@@ -6,13 +6,13 @@ one entry here. Tables, intervals, reports and comparisons then include it.
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from colorjax.evaluation.answers import NUM_HINTS, Answers
+from colorjax.evaluation.metric import Metric
 from colorjax.metrics import (
   accuracy,
   bootstrap,
@@ -30,39 +30,6 @@ from colorjax.photo import painting
 
 # Numbers of resamples for metrics that are costly or very costly to reduce.
 _COSTLY, _VERY_COSTLY = 200, 50
-
-
-class Metric(NamedTuple):
-  """A metric.
-
-  Attributes:
-    statistics: `Answers -> [B]`, a value for each photograph, or
-      `Answers -> [B, ...]`, statistics for `reduce`. The name of another metric
-      means that its statistics are used.
-    meaning: a line for tables: what is measured, and its unit.
-    better: 'lower', 'higher', or '' if neither is better.
-    needs: fields of Answers that must not be None.
-    network: name of the network in Answers.networks that it uses, or ''.
-    reduce: computes the metric of a set from the statistics [N, ...] of its
-      photographs. None takes the mean of [N].
-    resamples: number of bootstrap resamples.
-    recenter: see `bootstrap.interval`.
-    resample: `(statistics, counts [R, N]) -> [R]` computes the metric of all
-      resamples at once, for metrics where one `reduce` for each resample would
-      be too slow. None calls `reduce`.
-    undefined: describes, for tables, the photographs whose value is not finite
-      and which the mean leaves out. '' if nothing is left out.
-  """
-  statistics: Callable[[Answers], jax.Array] | str
-  meaning: str
-  better: str = 'lower'
-  needs: tuple[str, ...] = ()
-  network: str = ''
-  reduce: bootstrap.Reduce | None = None
-  resamples: int = bootstrap.NUM_RESAMPLES
-  recenter: bool = False
-  resample: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
-  undefined: str = ''
 
 
 def _colorfulness(measure: Callable[[jax.Array], jax.Array]
@@ -112,6 +79,18 @@ def _paired_resample(
   """As `_paired`, for all resamples at once."""
   return lambda statistics, counts: distances(
       statistics[:, 0], statistics[:, 1], counts)
+
+
+def _hinted(number: int, change: bool) -> Metric:
+  """What hints change, or how well they are followed; `number` of NUM_HINTS."""
+  n = NUM_HINTS[number]
+  given = (f'when the color of {n} random pixels is given' if n > 1
+           else 'when the color of a random pixel is given')
+  if change:
+    return Metric(lambda a: image.ab_distance(a.hinted_ab[number], a.ab),
+                  f'ab distance {given}', needs=('hinted_ab',))
+  return Metric(lambda a: a.hint_error[number],
+                f'ab distance at the hints, {given}', needs=('hint_error',))
 
 
 def _coverage(level: float) -> bootstrap.Reduce:
@@ -176,10 +155,10 @@ METRICS: Mapping[str, Metric] = {
         lambda a: image.ab_distance(a.expected_ab, a.ab),
         'ab distance of the probability-weighted mean of the proposals',
         needs=_PROPOSALS),
-    'ab_distance_hinted': Metric(
-        lambda a: image.ab_distance(a.hinted_ab, a.ab),
-        f'ab distance when the color of {NUM_HINTS} random pixels is given',
-        needs=('hinted_ab',)),
+    **{f'ab_distance_hinted_{n}': _hinted(i, change=True)
+       for i, n in enumerate(NUM_HINTS)},
+    **{f'hint_error_{n}': _hinted(i, change=False)
+       for i, n in enumerate(NUM_HINTS)},
     # The same photographs without any method, for comparison.
     'psnr_grey': Metric(
         lambda a: image.psnr(

@@ -18,7 +18,7 @@ from colorjax.evaluation import (
   measuring,
   region_metrics,
 )
-from colorjax.photo import painting
+from colorjax.photo import painting, strokes
 
 WARM, COLD = (10.0, 20.0), (-10.0, -20.0)
 SIDE = 12
@@ -219,7 +219,7 @@ def test_hints_depend_on_the_photograph_and_its_index_only(images):
     order = np.asarray(order)
     return measuring.collect(run, [{
         'image': images[order], 'padding_mask': np.ones(len(order)),
-        'index': order.astype(np.int32)}])['ab_distance_hinted']
+        'index': order.astype(np.int32)}])['ab_distance_hinted_10']
 
   forward = hinted(range(5))
   np.testing.assert_allclose(hinted([4, 2]), forward[[4, 2]], rtol=1e-6)
@@ -312,20 +312,49 @@ def test_a_sampler_draws_once_for_all_metrics(images):
       images)
   # 19 samples for proposals, samples and draws; one with hints.
   assert sorted(set(asked)) == [1, 19]
-  assert {'best_of_k', 'sample_variance', 'energy_score', 'ab_distance_hinted',
+  assert {'best_of_k', 'sample_variance', 'energy_score', 'hint_error_100',
           'bits_per_dim'} <= values.keys()
   assert 'hpd_coverage_90' not in values, 'a bound does not rank draws'
 
 
-def test_hints_work_with_every_method(images):
-  """Ten true colors improve a uniform prediction."""
+def _warm(variables, inputs):
+  del variables
+  return jnp.broadcast_to(
+      jnp.asarray(WARM), (len(inputs['lightness']), SIDE, SIDE, 2))
+
+
+def test_more_hints_help_every_method_and_are_followed(images):
+  """The method itself knows of no hints and predicts one color."""
   values = _measure(answers.of_colorizer(
-      deterministic(init=lambda *_: {}, loss=lambda *_: None,
-                    predict=lambda variables, inputs: jnp.broadcast_to(
-                        jnp.asarray(WARM), (len(inputs['lightness']), SIDE,
-                                            SIDE, 2))),
+      deterministic(init=lambda *_: {}, loss=lambda *_: None, predict=_warm),
       image_size=SIDE), images)
-  assert (values['ab_distance_hinted'] < 0.9 * values['ab_distance']).all()
+  distances = [values['ab_distance'].mean(), *(
+      values[f'ab_distance_hinted_{n}'].mean() for n in answers.NUM_HINTS)]
+  assert distances == sorted(distances, reverse=True)
+  assert distances[2] < 0.9 * distances[0]
+  for n in answers.NUM_HINTS:
+    # At most from the 8 bits of a picture.
+    assert values[f'hint_error_{n}'].max() < 0.5
+
+
+def test_the_error_at_the_hints_of_a_method_that_ignores_them(images):
+  method = deterministic(
+      init=lambda *_: {}, loss=lambda *_: None, predict=_warm,
+      accepts=frozenset({'hint_ab', 'hint_mask'}))
+  run = answers.of_colorizer(method, image_size=SIDE)
+  values = _measure(run, images)
+  found = jax.jit(lambda batch: run({}, batch, {}))({
+      'image': images, 'index': jnp.arange(len(images))})
+  for i, n in enumerate(answers.NUM_HINTS):
+    _, mask = strokes.random_points_of(
+        0, jnp.arange(len(images)), found.ab, n)
+    assert (mask.sum((1, 2, 3)) == n).all()
+    distance = np.linalg.norm(found.picture_ab - found.ab, axis=-1)
+    expected = (distance * mask[..., 0]).sum((1, 2)) / n
+    np.testing.assert_allclose(
+        values[f'hint_error_{n}'], expected, rtol=1e-4)
+    np.testing.assert_allclose(
+        found.hinted_ab[i], found.picture_ab, atol=1e-4)
 
 
 WIDTHS = {'right': 1.0, 'narrow': 0.5, 'wide': 2.0}
