@@ -31,8 +31,10 @@ def _blocks(text, language):
   return re.findall(rf'```{language}\n(.*?)```', text, re.S)
 
 
-def _run(command, cwd):
-  environment = os.environ | {'PYTHONPATH': str(cwd)}
+def _run(command, cwd, *further):
+  """Runs `python -m command` with `cwd` and further folders on its path."""
+  environment = os.environ | {
+      'PYTHONPATH': os.pathsep.join(map(str, [cwd, *further]))}
   return subprocess.run(
       [sys.executable, '-m', *command], cwd=cwd, env=environment, text=True,
       capture_output=True, timeout=300, check=False)
@@ -97,18 +99,26 @@ def test_add_a_loss(copy):
 
 
 def test_add_a_method(copy, tmp_path):
-  """A method in one file works with training, evaluation and colorize."""
-  section = _section('Add a method')
-  method, script = _blocks(section, 'python')
-  (command,) = _blocks(section, 'bash')
+  """The page's method in a notebook, in its tests, in a script, in a table."""
+  page = 'colorjax/methods/README.md'
+  (method,) = _blocks(_section('2. The method', page), 'python')
+  (notebook,) = _blocks(_section('3. Try it', page), 'python')
+  (colorize,) = _blocks(_section('3. Try it', page), 'bash')
+  (test,) = _blocks(_section('4. Test it', page), 'python')
+  (script,) = _blocks(_section('5. Give it a script', page), 'python')
+  (flags,) = re.findall(r'```\n(--.*?)```', _section(
+      '5. Give it a script', page), re.S)
+  (compare,) = _blocks(_section('6. A row of the table', page), 'bash')
   (copy / 'colorjax/methods/flow.py').write_text(method)
+  (copy / 'experiments/flow.py').write_text(script)
+  (copy / 'flow_test.py').write_text(test)
   before = "TrainOptions(workdir='runs/flow', image_size=32)"
-  assert before in script
-  script = script.replace(before, before[:-3] + """16,
+  assert before in notebook
+  notebook = notebook.replace(before, before[:-3] + """16,
       optimizing=options.Optimizing(warmup_steps=4), batch_size=8,
       num_steps=40, eval_every=20, num_proposals=2, report_photos=2)""")
-  script = script.replace('[32, 64, 128]', '[16, 16]')
-  (tmp_path / 'notebook.py').write_text(script)
+  notebook = notebook.replace('[32, 64, 128]', '[16, 16]')
+  (tmp_path / 'notebook.py').write_text(notebook)
   done = subprocess.run(
       [sys.executable, str(tmp_path / 'notebook.py')], cwd=copy, text=True,
       env=os.environ | {'PYTHONPATH': str(copy)}, capture_output=True,
@@ -119,22 +129,31 @@ def test_add_a_method(copy, tmp_path):
            (run / 'metrics.jsonl').read_text().splitlines()]
   losses = [x['loss'] for x in lines if x['split'] == 'validation']
   assert losses[-1] < losses[0] < 2
-  figures = json.loads((run / 'report/metrics.json').read_text())
-  assert {'best_of_k', 'ab_distance_hinted_10'} <= figures.keys()
   photo = pathlib.Path(skimage.__file__).parent / 'data' / 'coffee.png'
-  words = command.replace('photo.jpg', str(photo)).split()
+  words = colorize.replace('photo.jpg', str(photo)).split()
   done = _run(words[2:], copy)
   assert done.returncode == 0, done.stderr
   assert len(list((copy / 'colored').glob('coffee.[0-3].png'))) == 4
-  done = _run(['experiments.evaluate', '--checkpoint=runs/flow',
-               '--data=bundled', '--workdir=out', '--ask=num_steps=2'], copy)
-  assert done.returncode == 0, done.stderr
-  figures = json.loads((copy / 'out/metrics.json').read_text())
-  assert {'sample_variance', 'coverage_90'} <= figures.keys()
   done = _run(['experiments.colorize', '--checkpoint=runs/flow',
                f'--input={photo}', '--output=hot', '--ask=temperature=2'], copy)
   assert done.returncode == 2
   assert "no option 'temperature'; it has num_steps" in done.stderr
+  done = _run(['pytest', '-q', '-p', 'no:cacheprovider', 'flow_test.py',
+               '-c', os.devnull, '--rootdir', str(copy)], copy,
+              ROOT / 'tests')
+  assert done.returncode == 0, done.stdout
+  # The table, with a tiny network and few steps.
+  (copy / 'launch/flags/flow_small.flags').write_text(
+      f'{flags}--image_size=16\n--num_steps=2\n--warmup_steps=1\n--batch_size=4\n'
+      '--filters=16\n--report_photos=2\n--num_proposals=2\n')
+  words = shlex.split(compare.replace('folder:flowers17/train', 'bundled')
+                      .replace('folder:flowers17/test', 'bundled')
+                      .replace('--seeds=0,1', '--seeds=0'))
+  done = _run([*words[2:], '--evaluate_flags=--image_size=16 --num_samples=2'],
+              copy)
+  assert done.returncode == 0, done.stderr
+  table = (copy / 'runs/compare/table.md').read_text()
+  assert re.search(r'^\| flow ', table, re.M), table
 
 
 def test_unknown_family_names_those_there_are(tmp_path):
