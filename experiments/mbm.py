@@ -22,6 +22,13 @@ _FAMILY = flags.DEFINE_string(
     'family', 'continuous_bernoulli', 'Distribution of each component: '
     'bernoulli (as published), continuous_bernoulli, gaussian, '
     'discretized_logistic, or one that you have added.')
+_PATCH_SIZE = flags.DEFINE_integer(
+    'patch_size', 0, 'Side of the squares that choose a component each, in '
+    'pixels; 0: the whole photograph chooses one.', lower_bound=0)
+_RANK = flags.DEFINE_integer(
+    'rank', 0, 'Number of ways in which the values of a component vary '
+    'together, with --family=gaussian; 0: they are independent.',
+    lower_bound=0)
 _NETWORK = flags.DEFINE_string(
     'network', 'unet', 'Architecture: published, unet, encoder (a pretrained '
     'one), or one that you have added.')
@@ -44,6 +51,8 @@ def training() -> common.Training:
   return common.Training(METHOD, {
       'num_components': _NUM_COMPONENTS.value,
       'family': _FAMILY.value,
+      'patch_size': _PATCH_SIZE.value,
+      'rank': _RANK.value,
       'network': _NETWORK.value,
       'filters': _FILTERS.value,
       'prior_width': _PRIOR_WIDTH.value,

@@ -222,6 +222,12 @@ def _log_scale(raw, minimum, initial):
   return math.log(minimum) + _softplus(raw + math.log(initial / minimum - 1))
 
 
+def normal_log_scale(raw_scale: jax.Array, min_scale: float = 1 / 256
+                     ) -> jax.Array:
+  """The log scale of `gaussian` from the network's output, any shape."""
+  return _log_scale(raw_scale, min_scale, _INITIAL_GAUSSIAN_SCALE)
+
+
 def gaussian(*, min_scale: float = 1 / 256) -> Family:
   """Normal distribution; params (raw location, raw log scale).
 
@@ -241,7 +247,7 @@ def gaussian(*, min_scale: float = 1 / 256) -> Family:
         f'min_scale={min_scale}: must be in (0, {_INITIAL_GAUSSIAN_SCALE})')
 
   def log_prob(x, raw_loc, raw_scale):
-    log_scale = _log_scale(raw_scale, min_scale, _INITIAL_GAUSSIAN_SCALE)
+    log_scale = normal_log_scale(raw_scale, min_scale)
     z = (x - jax.nn.sigmoid(raw_loc)) * jnp.exp(-log_scale)
     return -0.5 * (z * z + math.log(2 * math.pi)) - log_scale
 
@@ -250,7 +256,7 @@ def gaussian(*, min_scale: float = 1 / 256) -> Family:
 
   def sample(key, raw_loc, raw_scale):
     loc = mean(raw_loc, raw_scale)
-    log_scale = _log_scale(raw_scale, min_scale, _INITIAL_GAUSSIAN_SCALE)
+    log_scale = normal_log_scale(raw_scale, min_scale)
     scale = jnp.exp(jnp.minimum(log_scale, _MAX_LOG_SCALE))
     noise = jax.random.normal(key, loc.shape, loc.dtype)
     return jnp.clip(loc + scale * noise, 0, 1)

@@ -1,4 +1,4 @@
-"""One mixture of K whole-image colorings (multivariate Bernoulli mixture).
+"""A mixture of K whole-image colorings (multivariate Bernoulli mixture).
 
     p(y | x) = sum_k alpha_k(x) prod_d f(y_d; theta_kd(x))
 
@@ -9,8 +9,13 @@ its normalized form, the continuous Bernoulli (Loaiza-Ganem & Cunningham 2019);
 a Gaussian; or a discretized logistic. The mixture couples all pixels of an
 image: each component is a complete coloring, and its prior is the probability
 of that coloring.
+
+Two settings change what varies together. With patches, each patch of the
+photograph has its own prior and chooses its own component. With a rank, the
+values of a component are not independent but vary together in a few ways.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,8 +35,8 @@ from colorjax.colorizer import (
     masked_mean,
 )
 from colorjax.errors import UserError
-from colorjax.losses import families, likelihood, readout
-from colorjax.methods import encoders
+from colorjax.losses import families, likelihood
+from colorjax.methods import encoders, mixtures
 from colorjax.methods.checks import check_choice, check_sides
 from colorjax.models import mbm, trunk
 
@@ -43,14 +48,16 @@ FAMILIES = {
 }
 """Component families by the names used in settings and flags."""
 
-_EVENT = (-3, -2, -1)  # the whole ab field [h, w, 2] is one event
-_COMPONENT = 1  # the axis of K in [B, K, h, w, 2]
+READOUTS = ('top', 'mean', 'medoid')
+"""How the single coloring is chosen, see `build`."""
 
 
 def build(
     *,
     num_components: int = 8,
     family: str = 'continuous_bernoulli',
+    patch_size: int = 0,
+    rank: int = 0,
     network: str = 'unet',
     trunk_settings: Mapping[str, Any] | None = None,
     filters: Sequence[int] = (32, 64, 128, 256),
@@ -69,11 +76,25 @@ def build(
 
   Metrics on held-out photographs: `best/k` is the share of photographs to which
   component k is nearest, `chosen/k` the share for which it has the largest
-  prior.
+  prior; with patches, shares of patches.
+
+  Option: `readout` of `predict`. 'top' is the coloring of the component with
+  the largest prior; 'mean' is the mean of all components, weighted by their
+  priors; 'medoid' is the component whose expected distance from the others is
+  the smallest, for which a few close colorings count more than one that is
+  slightly more probable than each of them. With patches it is always the mean.
+
+  With patches, proposal k is component k everywhere, in the order of the mean
+  prior over patches. It has no probability, because patches choose separately,
+  and samples have visible patches.
 
   Args:
     num_components: K, the number of whole-image colorings.
     family: a key of FAMILIES.
+    patch_size: side of the squares that choose a component each, in pixels, a
+      multiple of the trunk's stride; 0: the whole photograph chooses one.
+    rank: number of ways in which the values of a component vary together, for
+      the whole photograph and the family 'gaussian'; 0: they are independent.
     network: a key of `models.trunk.TRUNKS`, or 'published'.
     trunk_settings: further settings of the trunk, see its `build`.
     filters: channels of the stages or scales.
@@ -86,20 +107,26 @@ def build(
     A Colorizer.
 
   Raises:
-    UserError: the family or the network does not exist, or the network cannot
-      take these filters.
+    UserError: the family or the network does not exist, the network cannot
+      take these filters, or settings do not fit together.
   """
   check_choice('family', family, FAMILIES)
   component_family = FAMILIES[family]()
+  if rank < 0 or (rank and (family != 'gaussian' or patch_size)):
+    raise UserError(f'rank={rank}: use 0, or a number above 0 with '
+                    'family=gaussian and patch_size=0')
   # The family whose density `log_prob` is. Samples of a Bernoulli are 0 or 1,
   # so draws come from its normalized form.
   density_family = (families.continuous_bernoulli() if family == 'bernoulli'
                     else component_family)
   net, stride, divisor = _network(
       network, trunk_settings=trunk_settings, num_components=num_components,
-      num_params=component_family.num_params, filters=tuple(filters),
+      num_params=component_family.num_params + rank, filters=tuple(filters),
       prior_width=prior_width, batch_norm=batch_norm, dropout=dropout,
-      dtype=jnp.dtype(dtype))
+      patch_size=patch_size, dtype=jnp.dtype(dtype))
+  patch = patch_size // stride
+  mixture = (mixtures.normal_low_rank(rank) if rank else mixtures.product(
+      component_family, density_family, patch))
 
   def init(key: jax.Array, image_shape: tuple[int, int]) -> Variables:
     check_sides(image_shape, divisor)
@@ -133,13 +160,10 @@ def build(
         keys=keys, mutable=list(model_state))
     target = to_field(ab)
     dims = np.prod(target.shape[1:])
-    nats = likelihood.mixture_log_prob(
-        target, out.components, out.mixing_logits, family=component_family,
-        event_axes=_EVENT, component_axis=_COMPONENT)
-    metrics = {'loss': -nats / dims}
+    metrics = {'loss': -mixture.log_prob(target, out) / dims}
     if not train:
       metrics |= _component_metrics(
-          component_family.mean(*out.components), out.mixing_logits, target)
+          mixture.means(out), out.mixing_logits, target, patch)
     return masked_mean(metrics, batch['padding_mask'],
                        new_state if train else model_state)
 
@@ -149,46 +173,52 @@ def build(
           f'{k} proposals were requested from a mixture of {num_components} '
           f'components: ask for 1 to {num_components}')
     out = apply(variables, inputs)
-    probability, order = jax.lax.top_k(jax.nn.softmax(out.mixing_logits), k)
+    probability, order = jax.lax.top_k(_priors(out), k)
     means = jnp.take_along_axis(
-        component_family.mean(*out.components),
-        order[:, :, None, None, None], axis=1)
+        mixture.means(out), order[:, :, None, None, None], axis=1)
     proposals = jax.vmap(from_field, (1, None))(means, inputs['lightness'])
-    return proposals, probability.T
+    return proposals, None if patch else probability.T
 
-  def predict(variables: Variables, inputs: Inputs) -> jax.Array:
-    return propose(variables, inputs, 1)[0][0]
+  def predict(variables: Variables, inputs: Inputs, *,
+              readout: str = 'top') -> jax.Array:
+    check_choice('readout', readout, READOUTS)
+    out = apply(variables, inputs)
+    means = mixture.means(out)
+    if patch or readout == 'mean':
+      weights = jax.nn.softmax(out.mixing_logits, axis=1)
+      weights = (mixtures.over_field(weights, patch) if patch
+                 else weights[..., None, None, None])
+      field = (weights * means).sum(1)
+    else:
+      chosen = (_priors(out).argmax(-1) if readout == 'top'
+                else _medoid(means, _priors(out)))
+      field = jnp.take_along_axis(
+          means, chosen[:, None, None, None, None], axis=1)[:, 0]
+    return from_field(field, inputs['lightness'])
 
-  def draw_fields(family: families.Family, out: mbm.MixtureParams,
-                  keys: jax.Array, n: int) -> jax.Array:
+  def fields(draw_one, variables: Variables, inputs: Inputs, keys: jax.Array,
+             n: int) -> jax.Array:
     """Samples of the mixture, unit ab [n, B, h, w, 2]."""
-    def one(key, components, mixing_logits):
-      return readout.mixture_sample(
-          key, tuple(x[None] for x in components), mixing_logits[None],
-          family=family, event_axes=_EVENT, component_axis=_COMPONENT)[0]
-
-    return jax.vmap(jax.vmap(one), (0, None, None))(
-        key_lib.of_answers(keys, n), out.components, out.mixing_logits)
+    return jax.vmap(jax.vmap(draw_one), (0, None))(
+        key_lib.of_answers(keys, n), apply(variables, inputs))
 
   def sample(variables: Variables, inputs: Inputs, keys: jax.Array, n: int
              ) -> jax.Array:
-    fields = draw_fields(component_family, apply(variables, inputs), keys, n)
-    return jax.vmap(from_field, (0, None))(fields, inputs['lightness'])
+    return jax.vmap(from_field, (0, None))(
+        fields(mixture.sample, variables, inputs, keys, n),
+        inputs['lightness'])
 
   def draw(variables: Variables, inputs: Inputs, keys: jax.Array, n: int
            ) -> jax.Array:
-    return color.unit_to_ab(
-        draw_fields(density_family, apply(variables, inputs), keys, n))
+    return color.unit_to_ab(fields(mixture.draw, variables, inputs, keys, n))
 
   def log_prob(variables: Variables, inputs: Inputs, ab: jax.Array,
                keys: jax.Array) -> jax.Array:
     del keys  # The density is exact.
-    out = apply(variables, inputs)
     target = to_field(ab)
-    nats = likelihood.mixture_log_density(
-        target, out.components, out.mixing_logits, family=component_family,
-        event_axes=_EVENT, component_axis=_COMPONENT)
-    return likelihood.ab_log_density(nats, int(np.prod(target.shape[1:])))
+    return likelihood.ab_log_density(
+        mixture.log_density(target, apply(variables, inputs)),
+        int(np.prod(target.shape[1:])))
 
   return Colorizer(
       init=init, loss=loss, predict=predict, sample=sample, log_prob=log_prob,
@@ -199,7 +229,7 @@ def build(
 
 
 def _network(name: str, *, batch_norm: bool, dropout: float,
-             filters: Sequence[int], dtype: Any,
+             filters: Sequence[int], dtype: Any, patch_size: int = 0,
              trunk_settings: Mapping[str, Any] | None = None, **settings
              ) -> tuple[nn.Module, int, int]:
   """Builds the network.
@@ -209,27 +239,54 @@ def _network(name: str, *, batch_norm: bool, dropout: float,
   """
   check_choice('network', name, (*trunk.TRUNKS, 'published'))
   if name == 'published':
+    if patch_size:
+      raise UserError(f'patch_size={patch_size}: network=published has none; '
+                      'choose another network, or 0')
     return mbm.PublishedMBM(
         batch_norm=batch_norm, filters=filters, dtype=dtype,
         **settings), 1, 2**len(filters)
   body = trunk.build(name, filters, dtype, trunk_settings)
-  return (mbm.TrunkMBM(trunk=body, dropout=dropout, dtype=dtype, **settings),
-          body.stride, body.divisor)
+  if patch_size < 0 or patch_size % body.stride:
+    raise UserError(f'patch_size={patch_size}: choose a multiple of '
+                    f'{body.stride}, the stride of this network, or 0')
+  return (mbm.TrunkMBM(trunk=body, dropout=dropout, dtype=dtype,
+                       patch=patch_size // body.stride, **settings),
+          body.stride, math.lcm(body.divisor, patch_size or 1))
+
+
+def _priors(params: mbm.MixtureParams) -> jax.Array:
+  """Priors of the components, [B, K]; of patches, their mean."""
+  priors = jax.nn.softmax(params.mixing_logits, axis=1)
+  return priors.mean(tuple(range(2, priors.ndim)))
+
+
+def _medoid(means: jax.Array, priors: jax.Array) -> jax.Array:
+  """The component with the smallest expected distance from a sample, [B].
+
+  The distance of two colorings is the mean over places of that in the ab plane.
+  """
+  def distances(one):  # [B, h, w, 2] from all, [B, K]
+    return jnp.linalg.norm(means - one[:, None], axis=-1).mean((2, 3))
+
+  # One component after the other: all pairs would need K times the memory.
+  each = jax.lax.map(distances, means.swapaxes(0, 1))
+  return (each * priors).sum(-1).argmin(0)
 
 
 def _component_metrics(
-    means: jax.Array, mixing_logits: jax.Array, target: jax.Array
+    means: jax.Array, mixing_logits: jax.Array, target: jax.Array, patch: int
 ) -> dict[str, jax.Array]:
   """How often each component is used, [B] each.
 
   `best/k` is 1 if component k is the nearest to the photograph, `chosen/k` if
-  it has the largest prior. A component that is never the nearest is dead.
+  it has the largest prior, or the shares of patches for which this holds. A
+  component that is never the nearest is dead.
   """
-  difference = jnp.square(means - target[:, None]).sum(-1)
-  nearest = jnp.sqrt(difference).mean((2, 3)).argmin(-1)
-  chosen = mixing_logits.argmax(-1)
-  metrics = {}
-  for k in range(mixing_logits.shape[-1]):
-    metrics[f'best/{k}'] = (nearest == k).astype(jnp.float32)
-    metrics[f'chosen/{k}'] = (chosen == k).astype(jnp.float32)
+  num = mixing_logits.shape[1]
+  metrics: dict[str, jax.Array] = {}
+  for name, which in (
+      ('best', mixtures.nearest(means, target, patch)),
+      ('chosen', mixing_logits.argmax(1))):
+    shares = jax.nn.one_hot(which.reshape(len(target), -1), num).mean(1)
+    metrics |= {f'{name}/{k}': shares[:, k] for k in range(num)}
   return metrics

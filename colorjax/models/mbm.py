@@ -29,7 +29,8 @@ class MixtureParams(flax.struct.PyTreeNode):
 
   Attributes:
     components: `num_params` arrays [B, K, h, w, 2], float32, unbounded.
-    mixing_logits: unnormalized log priors [B, K], float32.
+    mixing_logits: unnormalized log priors, float32: [B, K] of whole
+      photographs, or [B, K, n, m] of patches.
   """
   components: tuple[jax.Array, ...]
   mixing_logits: jax.Array
@@ -126,12 +127,17 @@ class TrunkMBM(nn.Module):
   the flattened bottleneck, memorizes the training set by the positions of edges
   in the photographs. Pooled features carry no positions.
 
+  With patches, each has its own mixing logits: those of the photograph plus a
+  correction from the features of the patch, which is initialized to 0.
+
   Attributes:
     num_components: K.
     trunk: see `models.trunk`.
     num_params: number of distribution parameters per ab value.
     prior_width: units of the dense layer before the mixing logits.
     dropout: dropout rate in the prior head.
+    patch: side of the patches with their own mixing logits, in places of the
+      ab field, which is a multiple of it; 0 for none.
     dtype: compute type; parameters and outputs stay float32.
   """
   num_components: int
@@ -139,6 +145,7 @@ class TrunkMBM(nn.Module):
   num_params: int = 1
   prior_width: int = 128
   dropout: float = 0.5
+  patch: int = 0
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -159,11 +166,22 @@ class TrunkMBM(nn.Module):
     scales = self.trunk.encode(lightness, train=train)
     mixing_logits = self._prior(scales, keys if train else None)
     x = self.trunk.decode(scales, train=train)
+    if self.patch:
+      mixing_logits = mixing_logits[..., None, None] + self._patch_prior(x)
     x = nn.Conv(self.num_params * self.num_components * 2, (3, 3),
                 dtype=self.dtype, name='components')(x)
     return MixtureParams(
         split_components(x, self.num_components, self.num_params),
         mixing_logits)
+
+  def _patch_prior(self, features: jax.Array) -> jax.Array:
+    """Features [B, h, w, C] to the correction of patches [B, K, n, m]."""
+    patch = self.patch, self.patch
+    x = nn.Conv(self.prior_width, patch, patch, dtype=self.dtype,
+                name='patch_dense')(features)
+    x = nn.Dense(self.num_components, kernel_init=nn.initializers.zeros,
+                 name='patch_prior')(nn.silu(x).astype(jnp.float32))
+    return jnp.moveaxis(x, -1, 1)
 
   def _prior(self, scales: Sequence[jax.Array], keys: jax.Array | None
              ) -> jax.Array:
