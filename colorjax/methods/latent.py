@@ -1,0 +1,284 @@
+"""A conditional variational autoencoder of ab fields.
+
+    p(y | x) = integral of p(z | x) prod_d f(y_d; theta_d(z, x)) dz
+
+y is the ab field of the photograph, x its lightness, and f the component
+family, a density of one value. The latent variables z carry what values have in
+common (`models.latent`): a vector for the whole photograph with a mixture of K
+Gaussians as its prior, and grids with Gaussians that depend on it.
+
+It follows Deshpande et al. 2017 (arXiv:1612.01958), a variational autoencoder
+of ab fields with a mixture density network from the lightness to z. There are
+three differences. Both parts are trained together, on one bound of one
+density, where theirs are trained one after the other. Pixels have densities
+with scales that the network predicts, and not a weighted distance. The bound of
+`log_prob` is importance weighted (Burda et al. 2016, arXiv:1509.00519).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from colorjax import color, resample
+from colorjax import keys as key_lib
+from colorjax.colorizer import (
+    FROZEN,
+    Batch,
+    Colorizer,
+    Inputs,
+    Variables,
+    init_variables,
+    masked_mean,
+)
+from colorjax.errors import UserError
+from colorjax.losses import families, likelihood
+from colorjax.methods import checks, encoders
+from colorjax.methods import known as known_lib
+from colorjax.methods.known import Known
+from colorjax.models import latent, trunk
+from colorjax.models.unet import GROUP_SIZE
+
+FAMILIES = {
+    'discretized_logistic': families.discretized_logistic,
+    'gaussian': families.gaussian,
+}
+"""Densities of the values by the names used in settings and flags."""
+
+_LEVELS = 256
+"""Number of bins of the discretized logistic distribution."""
+
+_INPUT_SCALE = 20.0
+"""Lab units per unit of the fields that networks see: about the standard
+deviation of ab."""
+
+
+def build(
+    *,
+    num_components: int = 8,
+    latent_size: int = 32,
+    latent_strides: Sequence[int] = (8,),
+    latent_channels: int = 4,
+    family: str = 'discretized_logistic',
+    network: str = 'unet',
+    trunk_settings: Mapping[str, Any] | None = None,
+    filters: Sequence[int] = (32, 64, 128, 256),
+    width: int = 64,
+    kl_warmup_steps: int = 0,
+    free_bits: float = 0.0,
+    hint_share: float = 0.25,
+    region_share: float = 0.1,
+    dtype: str = 'float32',
+) -> Colorizer:
+  """Builds the autoencoder."""
+  checks.check_choice('family', family, FAMILIES)
+  checks.check_choice('network', network, trunk.TRUNKS)
+  _check_numbers(num_components=num_components, latent_size=latent_size,
+                 latent_channels=latent_channels)
+  for name, value in (('hint_share', hint_share),
+                      ('region_share', region_share)):
+    if not 0 <= value <= 1:
+      raise UserError(f'{name}={value}: choose a share from 0 to 1')
+  if width < 1 or width % GROUP_SIZE:
+    raise UserError(f'width={width}: use a multiple of {GROUP_SIZE}')
+  if kl_warmup_steps < 0 or free_bits < 0:
+    name = 'kl_warmup_steps' if kl_warmup_steps < 0 else 'free_bits'
+    raise UserError(f'{name}={min(kl_warmup_steps, free_bits)}: use 0 or more')
+  pixels = FAMILIES[family]()
+  body = trunk.build(network, filters, jnp.dtype(dtype), trunk_settings)
+  net = latent.TrunkLatent(
+      trunk=body, num_components=num_components, latent_size=latent_size,
+      latent_strides=tuple(sorted(latent_strides, reverse=True)),
+      latent_channels=latent_channels, num_params=pixels.num_params,
+      width=width, dtype=jnp.dtype(dtype))
+  names = ['kl/vector', *(f'kl/stride{s}' for s in net.latent_strides)]
+
+  def event_shape(shape: tuple[int, int]) -> tuple[int, int]:
+    return shape[0] // body.stride, shape[1] // body.stride
+
+  def init(key: jax.Array, image_shape: tuple[int, int]) -> Variables:
+    checks.check_sides(image_shape, body.divisor)
+    shape = event_shape(image_shape)
+    return init_variables(
+        net, key, jnp.zeros((1, *shape, 2)), jnp.zeros((1, *image_shape, 1)),
+        jnp.zeros((1, *shape, 4)),
+        [jnp.zeros((1, *s)) for s in net.noise_shapes(*image_shape)],
+        train=False)
+
+  def noise(keys: jax.Array, lightness: jax.Array) -> list[jax.Array]:
+    """Standard normal noise of each level, in the shapes of the latents."""
+    return [jax.vmap(lambda key, shape=shape: jax.random.normal(key, shape))(
+        key_lib.named(keys, name)) for name, shape in zip(
+            names, net.noise_shapes(*lightness.shape[1:3]), strict=True)]
+
+  def apply(variables: Variables, *args, method: Any, **kwargs):
+    """The network at prediction."""
+    return net.apply(
+        {'params': variables['params'], **variables['model_state']},
+        *args, train=False, method=method, **kwargs)
+
+  def nats_of(field: jax.Array, params: Sequence[jax.Array], known: Known
+              ) -> jax.Array:
+    """Log density of the unknown values in Lab units, nats [B]."""
+    density = pixels.log_density or pixels.log_prob
+    each = density(color.ab_to_unit(field), *params)
+    return ((1 - known.mask) * likelihood.ab_log_density(each, 1)
+            ).sum((1, 2, 3))
+
+  def loss(params, model_state, batch: Batch, keys: jax.Array, *,
+           step: jax.Array | None, train: bool):
+    lightness, ab = color.split_lightness(batch['image'])
+    checks.check_sides(lightness.shape[1:3], body.divisor)
+    field, known = known_lib.draw(
+        keys, ab, batch.get('region'), stride=body.stride,
+        hint_share=hint_share * train, region_share=region_share * train)
+    out, new_state = net.apply(
+        {'params': params, **model_state}, field / _INPUT_SCALE,
+        color.normalize_lightness(lightness), _channels(known),
+        noise(keys, lightness), train=train,
+        mutable=[name for name in model_state if name != FROZEN])
+    nats = nats_of(field, out.params, known)
+    dims = jnp.maximum(2 * (1 - known.mask).sum((1, 2, 3)), 1)
+    weight = jnp.float32(1)
+    kl = out.kl
+    if train:
+      kl = jnp.maximum(kl, free_bits) if free_bits else kl
+      if kl_warmup_steps:
+        weight = jnp.minimum(step / kl_warmup_steps, 1)
+    metrics = {'loss': (weight * kl.sum(-1) - nats) / dims,
+               'kl': out.kl.sum(-1), 'error': -nats / dims}
+    metrics |= {name: out.kl[:, i] for i, name in enumerate(names)}
+    return masked_mean(metrics, batch['padding_mask'],
+                       {**model_state, **new_state} if train else model_state)
+
+  def look(variables: Variables, inputs: Inputs, known: Known):
+    """The network's features of the inputs, and the prior of z."""
+    lightness = inputs['lightness']
+    checks.check_sides(lightness.shape[1:3], body.divisor)
+    scales = apply(variables, color.normalize_lightness(lightness),
+                   _channels(known), method='look')
+    prior = net.apply({'params': variables['params']}, scales, method='prior')
+    return scales, prior
+
+  def drawn(variables: Variables, inputs: Inputs, known: Known,
+            keys: jax.Array, n: int, temperature: float, has_noise: bool
+            ) -> jax.Array:
+    """Samples of the field, Lab units [n, B, h, w, 2]."""
+    scales, prior = look(variables, inputs, known)
+
+    def one(keys):
+      chosen = jax.vmap(jax.random.categorical)(
+          key_lib.named(keys, 'component'), prior.mixing_logits)
+      first, *others = noise(keys, inputs['lightness'])
+      z = latent.Normal(*(jnp.take_along_axis(
+          x, chosen[:, None, None], axis=1)[:, 0] for x in prior.components)
+                        ).at(first, temperature)
+      out = apply(variables, scales, z, others, None, temperature,
+                  method='generate')
+      if has_noise:
+        return _with_noise(pixels, family, keys, out.params)
+      return color.unit_to_ab(pixels.mean(*out.params))
+
+    # One after the other: all at once would need n times the memory.
+    fields = jax.lax.map(one, key_lib.of_answers(keys, n))
+    return known.put(known.ab, fields)
+
+  def draw(variables: Variables, inputs: Inputs, keys: jax.Array, n: int):
+    return drawn(variables, inputs, known_lib.of_inputs(inputs, body.stride),
+                 keys, n, 1.0, True)
+
+  def finished(fields: jax.Array, inputs: Inputs) -> jax.Array:
+    """Fields [n, B, h, w, 2] as colorings [n, B, H, W, 2]."""
+    return jax.vmap(lambda field: known_lib.applied(
+        resample.enlarge(field, inputs['lightness']), inputs))(fields)
+
+  def sample(variables: Variables, inputs: Inputs, keys: jax.Array, n: int, *,
+             temperature: float = 1.0, pixel_noise: bool = False):
+    known = known_lib.of_inputs(inputs, body.stride)
+    return finished(drawn(variables, inputs, known, keys, n, temperature,
+                          pixel_noise), inputs)
+
+  def propose(variables: Variables, inputs: Inputs, k: int):
+    if not 1 <= k <= num_components:
+      raise UserError(
+          f'{k} proposals were requested from a prior of {num_components} '
+          f'components: ask for 1 to {num_components}')
+    known = known_lib.of_inputs(inputs, body.stride)
+    scales, prior = look(variables, inputs, known)
+    probability, order = jax.lax.top_k(jax.nn.softmax(prior.mixing_logits), k)
+    means = jnp.take_along_axis(
+        prior.components.mean, order[:, :, None], axis=1)
+    batch = len(means)
+    zeros = [jnp.zeros((batch, *shape)) for shape in net.noise_shapes(
+        *inputs['lightness'].shape[1:3])[1:]]
+
+    def one(z):
+      out = apply(variables, scales, z, zeros, method='generate')
+      return color.unit_to_ab(pixels.mean(*out.params))
+
+    fields = known.put(known.ab, jax.lax.map(one, means.swapaxes(0, 1)))
+    return finished(fields, inputs), probability.T
+
+  def predict(variables: Variables, inputs: Inputs) -> jax.Array:
+    return propose(variables, inputs, 1)[0][0]
+
+  def log_prob(variables: Variables, inputs: Inputs, ab: jax.Array,
+               keys: jax.Array, *, importance_samples: int = 16) -> jax.Array:
+    if importance_samples < 1:
+      raise UserError(
+          f'importance_samples={importance_samples}: use at least 1')
+    known = known_lib.of_inputs(inputs, body.stride)
+    region = inputs.get('region', jnp.ones_like(inputs['lightness']))
+    field = known.put(
+        known.ab, known_lib.masked_mean(ab, region, body.stride))
+    scales, prior = look(variables, inputs, known)
+    posterior = net.apply(
+        {'params': variables['params']}, field / _INPUT_SCALE,
+        color.normalize_lightness(inputs['lightness']), _channels(known),
+        method='posterior')
+
+    def log_weight(keys):
+      out = apply(variables, scales, noise(keys, inputs['lightness']), prior,
+                  posterior, method='decode')
+      return nats_of(field, out.params, known) + out.log_ratio
+
+    log_weights = jax.lax.map(
+        log_weight, key_lib.of_answers(keys, importance_samples))
+    return jax.nn.logsumexp(log_weights, axis=0) - jnp.log(
+        float(importance_samples))
+
+  accepts = {'hint_ab', 'hint_mask'} if hint_share else set()
+  return Colorizer(
+      init=init, loss=loss, predict=predict, sample=sample, propose=propose,
+      log_prob=log_prob, log_prob_kind='lower_bound', draw=draw,
+      event_shape=event_shape, max_proposals=num_components,
+      backbones=encoders.pretrained(body),
+      accepts=frozenset(accepts | ({'region'} if region_share else set())))
+
+
+def _channels(known: Known) -> jax.Array:
+  """What the networks see of known values, [B, h, w, 4]."""
+  return jnp.concatenate([known.ab / _INPUT_SCALE, known.channels()], axis=-1)
+
+
+def _with_noise(pixels: families.Family, family: str, keys: jax.Array,
+                params: Sequence[jax.Array]) -> jax.Array:
+  """Draws values from their densities, Lab units [B, h, w, 2]."""
+  def one(key, *params):
+    values = pixels.sample(key_lib.named(key, 'pixels'), *params)
+    if family == 'discretized_logistic':
+      # Samples are the centers of bins, in which the density is uniform.
+      values += jax.random.uniform(
+          key_lib.named(key, 'bins'), values.shape, minval=-0.5, maxval=0.5
+      ) / _LEVELS
+    return values
+
+  return color.unit_to_ab(jax.vmap(one)(keys, *params))
+
+
+def _check_numbers(**numbers: int) -> None:
+  """Checks that settings are at least 1."""
+  for name, value in numbers.items():
+    if value < 1:
+      raise UserError(f'{name}={value}: use at least 1')
