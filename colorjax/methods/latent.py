@@ -145,6 +145,7 @@ def build(
     if train:
       kl = jnp.maximum(kl, free_bits) if free_bits else kl
       if kl_warmup_steps:
+        assert step is not None
         weight = jnp.minimum(step / kl_warmup_steps, 1)
     metrics = {'loss': (weight * kl.sum(-1) - nats) / dims,
                'kl': out.kl.sum(-1), 'error': -nats / dims}

@@ -132,8 +132,9 @@ class TrunkLatent(nn.Module):
     self.prior_head = _PriorHead(
         self.num_components, self.latent_size, self.width, self.dtype)
     self.encoder = _Encoder(
-        self.trunk.stride, self.trunk.divisor, self.latent_size, self.width,
-        self.dtype)
+        self.trunk.stride, self.trunk.divisor,
+        min(self.latent_strides, default=self.trunk.divisor),
+        self.latent_size, self.width, self.dtype)
     self.ladder = _Ladder(
         self.trunk.stride, tuple(self.latent_strides), self.latent_channels,
         self.width, self.dtype)
@@ -264,9 +265,10 @@ class _PriorHead(nn.Module):
 
 
 class _Encoder(nn.Module):
-  """Fields to what the posterior needs: residual blocks at each stride."""
+  """Fields to what the posterior needs: residual blocks at coarser strides."""
   stride: int
   divisor: int
+  finest: int
   latent_size: int
   width: int
   dtype: Any
@@ -275,22 +277,28 @@ class _Encoder(nn.Module):
   def __call__(self, field: jax.Array, lightness: jax.Array,
                known: jax.Array) -> Posterior:
     """See `TrunkLatent.__call__`."""
+    lightness = nn.avg_pool(
+        lightness, (self.stride, self.stride), (self.stride, self.stride))
+    x = jnp.concatenate([field, lightness, known], axis=-1).astype(self.dtype)
+    # Blocks at the stride of the field would take half the time of a step.
     stride = self.stride
-    lightness = nn.avg_pool(lightness, (stride, stride), (stride, stride))
-    x = jnp.concatenate([field, lightness, known], axis=-1)
-    x = nn.Conv(self.width, (3, 3), dtype=self.dtype)(x.astype(self.dtype))
-    features = {}
-    while True:
-      x = ResidualBlock(self.width, self.dtype)(x)
-      features[stride] = x
-      if 2 * stride > self.divisor:
-        break
-      x = nn.Conv(self.width, (2, 2), (2, 2), dtype=self.dtype)(x)
+    if min(self.finest, self.divisor) > stride:
+      x, stride = self._halved(x, 4), 2 * stride
+    else:
+      x = nn.Conv(self.width, (3, 3), dtype=self.dtype)(x)
+    features = {stride: ResidualBlock(self.width, self.dtype)(x)}
+    while 2 * stride <= self.divisor:
+      x = self._halved(features[stride], 2)
       stride *= 2
-    x = nn.silu(group_norm(self.dtype)(x)).mean((1, 2))
+      features[stride] = ResidualBlock(self.width, self.dtype)(x)
+    x = nn.silu(group_norm(self.dtype)(features[stride])).mean((1, 2))
     x = nn.silu(nn.Dense(self.width, dtype=self.dtype, name='dense')(x))
     return Posterior(_normal(nn.Dense(2 * self.latent_size, name='z')(
         x.astype(jnp.float32))), features)
+
+  def _halved(self, x: jax.Array, side: int) -> jax.Array:
+    """A convolution with stride 2."""
+    return nn.Conv(self.width, (side, side), (2, 2), dtype=self.dtype)(x)
 
 
 class _Ladder(nn.Module):
