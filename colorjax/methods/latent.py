@@ -71,7 +71,59 @@ def build(
     region_share: float = 0.1,
     dtype: str = 'float32',
 ) -> Colorizer:
-  """Builds the autoencoder."""
+  """Builds the autoencoder.
+
+  Options: `sample` takes `temperature`, a factor of the standard deviations of
+  all latents, and `pixel_noise`: by default a value is the mean of its density,
+  because independent noise looks bad; with it, the value is drawn. `log_prob`
+  takes `importance_samples`.
+
+  `log_prob` is a lower bound of the log density of the ab field at the
+  resolution of the trunk (`event_shape`); the photograph's ab is averaged to
+  that resolution. It is the log of the mean of n importance weights
+  p(y, z | x) / q(z | x, y), with z from the posterior q. Its expectation grows
+  with n towards the log density. Given hints or a region, it is that of the
+  unknown values, given the known ones. `draw` draws from the density itself.
+
+  Proposal k is the coloring at the mean of the k-th most probable component of
+  the prior, with grids at their means; `predict` returns the first.
+
+  Metrics: `kl` is the KL divergence of the posterior from the prior in nats, in
+  total and for each level, before free bits and warm-up; `error` is the rest of
+  the loss, negative nats of the pixels per value. A level whose KL divergence
+  is 0 is not used: this is posterior collapse.
+
+  Hints and regions: the network sees known values and where they are, in
+  training and at prediction, and a coloring has them exactly.
+
+  Args:
+    num_components: K.
+    latent_size: length of the vector z.
+    latent_strides: ratios of the photograph's sides to those of the grids,
+      each once, at which the network has features; () or (0,) for no grids.
+    latent_channels: length of the vectors in the grids.
+    family: a key of FAMILIES.
+    network: a key of `models.trunk.TRUNKS`.
+    trunk_settings: further settings of the trunk, see its `build`.
+    filters: channels of the trunk's scales.
+    width: channels of the networks outside the trunk, a multiple of GROUP_SIZE.
+    kl_warmup_steps: steps in which the weight of the KL divergence rises from 0
+      to 1 (Bowman et al. 2016, arXiv:1511.06349).
+    free_bits: nats of each level and photograph below which the KL divergence
+      is not reduced further (Kingma et al. 2016, arXiv:1606.04934).
+    hint_share: share of training photographs with random hints; with 0 the
+      method does not accept hints itself.
+    region_share: share of training photographs with a random region, if the
+      batch has none; with 0 the method does not accept regions itself.
+    dtype: compute type of the network, 'float32' or 'bfloat16'.
+
+  Returns:
+    A Colorizer.
+
+  Raises:
+    UserError: a setting has a value that does not exist, or the network cannot
+      take these filters.
+  """
   checks.check_choice('family', family, FAMILIES)
   checks.check_choice('network', network, trunk.TRUNKS)
   _check_numbers(num_components=num_components, latent_size=latent_size,
@@ -85,11 +137,15 @@ def build(
   if kl_warmup_steps < 0 or free_bits < 0:
     name = 'kl_warmup_steps' if kl_warmup_steps < 0 else 'free_bits'
     raise UserError(f'{name}={min(kl_warmup_steps, free_bits)}: use 0 or more')
+  strides = sorted((s for s in latent_strides if s), reverse=True)
+  if len(set(strides)) < len(strides):
+    raise UserError(f'latent_strides={", ".join(map(str, strides))}: give each '
+                    'stride once')
   pixels = FAMILIES[family]()
   body = trunk.build(network, filters, jnp.dtype(dtype), trunk_settings)
   net = latent.TrunkLatent(
       trunk=body, num_components=num_components, latent_size=latent_size,
-      latent_strides=tuple(sorted(latent_strides, reverse=True)),
+      latent_strides=tuple(strides),
       latent_channels=latent_channels, num_params=pixels.num_params,
       width=width, dtype=jnp.dtype(dtype))
   names = ['kl/vector', *(f'kl/stride{s}' for s in net.latent_strides)]

@@ -1,0 +1,308 @@
+"""The latent-variable model: the contract, the loss, sampling, proposals."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+import skimage.color
+from asking import grey, keys
+
+from colorjax import color
+from colorjax import keys as key_lib
+from colorjax.errors import UserError
+from colorjax.methods import known, latent
+from colorjax.models import latent as model
+from colorjax.models import trunk
+
+pytestmark = pytest.mark.usefixtures('compiles_quickly')
+
+SMALL = {'filters': (16, 16), 'width': 16, 'num_components': 3,
+         'latent_size': 4, 'latent_strides': (4,), 'latent_channels': 2}
+SIZE = 16
+
+
+def _batch(n=3, seed=0):
+  rng = np.random.default_rng(seed)
+  coarse = rng.integers(0, 256, (n, 4, 4, 3), np.uint8)
+  return {'image': jnp.asarray(coarse.repeat(4, 1).repeat(4, 2)),
+          'padding_mask': jnp.ones(n)}
+
+
+def _lab(batch):
+  lab = skimage.color.rgb2lab(np.asarray(batch['image']))
+  return jnp.asarray(lab[..., :1], jnp.float32), lab[..., 1:]
+
+
+@functools.cache
+def _method(**settings):
+  """A colorizer and random variables; some layers are initialized to 0."""
+  colorizer = latent.build(**{**SMALL, **settings})
+  variables = jax.jit(colorizer.init, static_argnums=1)(
+      jax.random.key(0), (SIZE, SIZE))
+  numbers = iter(jax.random.split(jax.random.key(7), 99))
+  return colorizer, {**variables, 'params': jax.tree.map(
+      lambda x: x + 0.2 * jax.random.normal(next(numbers), x.shape),
+      variables['params'])}
+
+
+@functools.cache
+def _compiled(function, **settings):
+  return jax.jit(functools.partial(function, **settings))
+
+
+@functools.cache
+def _asked(**options):
+  return _method()[0].ask(**options)
+
+
+def _inputs(n=3):
+  return grey(_lab(_batch(n))[0])
+
+
+def _hints(n=3):
+  """Inputs with hints, one of them outside the region."""
+  inputs = _inputs(n)
+  hint_mask = jnp.zeros((n, SIZE, SIZE, 1)).at[:, 3, 5].set(1).at[
+      :, 9:11, 1:4].set(1).at[:, 14, 14].set(1)
+  region = jnp.ones((n, SIZE, SIZE, 1)).at[:, 13:].set(0)
+  ab = jax.random.uniform(jax.random.key(4), (n, SIZE, SIZE, 2), minval=-50.,
+                          maxval=50.)
+  return {**inputs, 'hint_ab': ab * hint_mask, 'hint_mask': hint_mask,
+          'region': region}
+
+
+class TestContract:
+
+  def test_samples_proposals_and_predictions(self):
+    colorizer, variables = _method()
+    inputs = _inputs()
+    samples = _compiled(colorizer.sample, n=3)(variables, inputs, keys(3))
+    assert samples.shape == (3, 3, SIZE, SIZE, 2)
+    assert jnp.abs(samples[0] - samples[1]).max() > 1
+    fewer = _compiled(colorizer.sample, n=1)(variables, inputs, keys(3))
+    np.testing.assert_allclose(fewer[0], samples[0], atol=1e-3)
+    proposals, weights = _compiled(colorizer.propose, k=3)(variables, inputs)
+    np.testing.assert_allclose(weights.sum(0), 1, rtol=1e-5)
+    assert (weights[:-1] >= weights[1:]).all()
+    predicted = _compiled(colorizer.predict)(variables, inputs)
+    np.testing.assert_allclose(predicted, proposals[0], atol=1e-3)
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+      assert jnp.abs(proposals[i] - proposals[j]).max() > 1
+    assert colorizer.max_proposals == 3
+    assert colorizer.density_kind((SIZE, SIZE)) == 'lower_bound'
+    assert colorizer.event_shape((SIZE, SIZE)) == (8, 8)
+
+  def test_samples_belong_to_the_photograph(self):
+    colorizer, variables = _method()
+    inputs = _hints()
+    one = {name: x[1:2] for name, x in inputs.items()}
+    for function in (colorizer.sample, _asked(pixel_noise=True).sample,
+                     colorizer.draw):
+      whole = _compiled(function, n=2)(variables, inputs, keys(3))
+      alone = _compiled(function, n=2)(variables, one, keys(3)[1:2])
+      np.testing.assert_allclose(alone, whole[:, 1:2], atol=1e-3)
+
+  def test_options_of_all_functions(self):
+    assert latent.build(**SMALL).options == {
+        'temperature': 1.0, 'pixel_noise': False, 'importance_samples': 16}
+
+  @pytest.mark.parametrize(('settings', 'message'), [
+      ({'family': 'bernoulli'}, 'family=bernoulli: choose one of discretized'),
+      ({'network': 'vit'}, 'network=vit: choose one of unet'),
+      ({'hint_share': 1.5}, 'hint_share=1.5: choose a share'),
+      ({'num_components': 0}, 'num_components=0: use at least 1'),
+      ({'latent_size': 0}, 'latent_size=0: use at least 1'),
+      ({'width': 24}, 'width=24: use a multiple of 16'),
+      ({'free_bits': -1.0}, 'free_bits=-1.0: use 0 or more'),
+      ({'kl_warmup_steps': -2}, 'kl_warmup_steps=-2: use 0 or more'),
+      ({'latent_strides': (4, 4)}, 'latent_strides=4, 4: give each'),
+      ({'filters': (24,)}, 'filters=24')])
+  def test_wrong_settings_are_named(self, settings, message):
+    with pytest.raises(UserError, match=message):
+      latent.build(**{**SMALL, **settings})
+
+  def test_wrong_uses_are_named(self):
+    colorizer, variables = _method()
+    with pytest.raises(UserError, match=r'image_size=18 x 16: .* by 4'):
+      colorizer.init(jax.random.key(0), (18, 16))
+    with pytest.raises(UserError, match=r'image_size=16 x 18: .* by 4'):
+      colorizer.predict(variables, grey(jnp.zeros((1, 16, 18, 1))))
+    with pytest.raises(UserError, match='4 proposals .* 3 components'):
+      colorizer.propose(variables, _inputs(), 4)
+    with pytest.raises(UserError, match='importance_samples=0'):
+      colorizer.ask(importance_samples=0).log_prob(
+          variables, _inputs(), jnp.zeros((3, SIZE, SIZE, 2)), keys(3))
+
+  def test_inputs_are_accepted_only_if_they_were_in_training(self):
+    assert latent.build(**SMALL).accepts == {'hint_ab', 'hint_mask', 'region'}
+    assert latent.build(hint_share=0., **SMALL).accepts == {'region'}
+    assert latent.build(
+        hint_share=0., region_share=0., **SMALL).accepts == frozenset()
+
+
+class TestLoss:
+
+  def _found(self, train, batch, step=0, **settings):
+    colorizer, variables = _method(**settings)
+    scalar, aux = jax.jit(functools.partial(colorizer.loss, train=train))(
+        variables['params'], variables['model_state'], batch,
+        keys(len(batch['image'])), step=step if train else None)
+    means = {name: float(total / count)
+             for name, (total, count) in aux.metrics.items()}
+    assert means['loss'] == pytest.approx(float(scalar), rel=1e-5)
+    return means
+
+  def _expected(self, batch, hint_share=0.0, region_share=0.0, **settings):
+    """Nats of the pixels, KL by level, number of unknown values, [B] each."""
+    _, variables = _method(hint_share=hint_share, region_share=region_share,
+                           **settings)
+    drawn = keys(len(batch['image']))
+    lightness, ab = _lab(batch)
+    field, given = known.draw(
+        drawn, jnp.asarray(ab), None, stride=2, hint_share=hint_share,
+        region_share=region_share)
+    noise = [jnp.stack([jax.random.normal(key, shape) for key in
+                        key_lib.named(drawn, name)]) for name, shape in (
+                            ('kl/vector', (4,)), ('kl/stride4', (4, 4, 2)))]
+    net = model.TrunkLatent(
+        trunk.build('unet', (16, 16), jnp.float32), 3, 4, (4,), 2, width=16)
+    out = jax.jit(lambda v: net.apply(
+        v, field / 20, lightness / 50 - 1, jnp.concatenate(
+            [given.ab / 20, given.mask, given.region], -1), noise,
+        train=False))(variables)
+    # Logistic masses of 256 bins in [-110, 110].
+    loc, scale = (np.asarray(x, np.float64) for x in out.params)
+    loc = scipy.special.expit(loc)
+    scale = 1e-3 + (0.05 - 1e-3) * np.exp(scale)
+    low = np.floor((np.asarray(field) / 220 + 0.5) * 256) / 256
+    nats = np.log(scipy.special.expit((low + 1 / 256 - loc) / scale)
+                  - scipy.special.expit((low - loc) / scale)) - np.log(
+                      220 / 256)
+    free = 1 - np.asarray(given.mask)
+    return ((free * nats).sum((1, 2, 3)), np.asarray(out.kl),
+            2 * free.sum((1, 2, 3)))
+
+  def test_held_out_loss_equals_the_formula(self):
+    """No hints and no regions, and the whole KL divergence."""
+    batch = _batch()
+    nats, kl, dims = self._expected(batch)
+    np.testing.assert_array_equal(dims, 128)
+    found = self._found(False, batch, free_bits=50.0, kl_warmup_steps=9)
+    assert found == {
+        'loss': pytest.approx((kl.sum(1) - nats).mean() / 128, rel=1e-4),
+        'error': pytest.approx(-nats.mean() / 128, rel=1e-4),
+        'kl': pytest.approx(kl.sum(1).mean(), rel=1e-4),
+        'kl/vector': pytest.approx(kl[:, 0].mean(), rel=1e-4),
+        'kl/stride4': pytest.approx(kl[:, 1].mean(), rel=1e-4)}
+
+  def test_training_loss_with_known_values_equals_the_formula(self):
+    shares = {'hint_share': 0.9, 'region_share': 0.5}
+    batch = _batch(6)
+    nats, kl, dims = self._expected(batch, **shares)
+    assert 0.1 < (1 - dims / 128).mean() < 0.9
+    assert self._found(True, batch, **shares)['loss'] == pytest.approx(
+        ((kl.sum(1) - nats) / dims).mean(), rel=1e-4)
+
+  def test_warmup_and_free_bits(self):
+    """The weight rises; a level below the free nats counts as these."""
+    shares = {'hint_share': 0.0, 'region_share': 0.0}
+    batch = _batch()
+    nats, kl, _ = self._expected(batch)
+    for step, weight in ((0, 0), (3, 0.75), (9, 1)):
+      assert self._found(True, batch, step=step, kl_warmup_steps=4, **shares)[
+          'loss'] == pytest.approx(
+              (weight * kl.sum(1) - nats).mean() / 128, rel=1e-4)
+    free = float(np.median(kl))
+    assert ((kl < free).any() and (kl > free).any())
+    assert self._found(True, batch, free_bits=free, **shares)[
+        'loss'] == pytest.approx(
+            (np.maximum(kl, free).sum(1) - nats).mean() / 128, rel=1e-4)
+
+  def test_padding_does_not_change_the_loss(self):
+    batch = _batch(4)
+    half = {name: x[:2] for name, x in batch.items()}
+    padded = {**batch, 'padding_mask': jnp.asarray([1., 1., 0., 0.])}
+    colorizer, variables = _method()
+    run = _compiled(colorizer.loss, step=0, train=True)
+    expected, _ = run(variables['params'], {}, half, keys(4)[:2])
+    found, aux = run(variables['params'], {}, padded, keys(4))
+    assert float(found) == pytest.approx(float(expected), rel=1e-4)
+    assert int(aux.metrics['loss'][1]) == 2
+
+  def test_gradients_reach_every_parameter(self):
+    colorizer, variables = _method()
+    gradient = jax.jit(jax.grad(lambda p: colorizer.loss(
+        p, {}, _batch(), keys(3), step=0, train=True)[0]))(
+            variables['params'])
+    for path, x in jax.tree.leaves_with_path(gradient):
+      assert jnp.abs(x).max() > 0, jax.tree_util.keystr(path)
+
+
+class TestSampling:
+
+  def test_cold_samples_are_proposals(self):
+    """Each of one component, as often as its probability says."""
+    colorizer, variables = _method()
+    inputs = _inputs(1)
+    proposals, weights = _compiled(colorizer.propose, k=3)(variables, inputs)
+    samples = _compiled(_asked(temperature=0.0).sample, n=200)(
+        variables, inputs, keys(1))
+    distance = jnp.abs(samples[:, None, 0] - proposals[None, :, 0]).max(
+        (2, 3, 4))
+    np.testing.assert_allclose(distance.min(1), 0, atol=1e-2)
+    share = jnp.bincount(distance.argmin(1), length=3) / 200
+    np.testing.assert_allclose(share, weights[:, 0], atol=0.12)
+    assert (share > 0).sum() > 1
+
+  def test_temperature_and_pixel_noise(self):
+    _, variables = _method()
+    inputs = _inputs()
+    cool, warm = (_compiled(_asked(temperature=t).sample, n=8)(
+        variables, inputs, keys(3)).std(0).mean() for t in (0.1, 1.0))
+    assert cool < warm
+    smooth = _compiled(_method()[0].sample, n=2)(variables, inputs, keys(3))
+    noisy = _compiled(_asked(pixel_noise=True).sample, n=2)(
+        variables, inputs, keys(3))
+    assert jnp.abs(noisy - smooth).mean() > 1
+
+  @pytest.mark.parametrize('options', [
+      {}, {'pixel_noise': True, 'temperature': 0.5}])
+  def test_hints_are_met_exactly_and_the_outside_is_grey(self, options):
+    colorizer, variables = _method()
+    inputs = _hints()
+    colorings = jnp.concatenate([
+        _compiled(_asked(**options).sample, n=2)(variables, inputs, keys(3)),
+        _compiled(colorizer.propose, k=2)(variables, inputs)[0]])
+    inside = (inputs['region'] > 0) & (inputs['hint_mask'] > 0)
+    assert int(inside.sum()) == 3 * 7
+    np.testing.assert_array_equal(
+        jnp.where(inside, colorings, 0),
+        jnp.broadcast_to(jnp.where(inside, inputs['hint_ab'], 0),
+                         colorings.shape))
+    np.testing.assert_array_equal(colorings * (1 - inputs['region']), 0)
+    # In the field too, whose blocks are 2 x 2 pixels.
+    fields = _compiled(colorizer.draw, n=1)(variables, inputs, keys(3))[0]
+    np.testing.assert_allclose(fields[:, 1, 2], inputs['hint_ab'][:, 3, 5],
+                               rtol=1e-6)
+    np.testing.assert_array_equal(fields[:, 7], 0)
+
+  def test_known_values_influence_the_others(self):
+    colorizer, variables = _method()
+    inputs = _hints()
+    other = {**inputs, 'hint_ab': -inputs['hint_ab']}
+    sample = _compiled(colorizer.sample, n=1)
+    change = jnp.abs(sample(variables, inputs, keys(3))
+                     - sample(variables, other, keys(3)))[0].max(-1)
+    assert (change > 1e-3).mean() > 0.5
+
+  def test_draws_fill_the_bins(self):
+    """Bins have a width of 220 / 256, in which the density is uniform."""
+    colorizer, variables = _method()
+    draws = _compiled(colorizer.draw, n=4)(variables, _inputs(), keys(3))
+    assert draws.shape == (4, 3, 8, 8, 2)
+    places = np.sort(np.asarray(
+        color.ab_to_unit(draws) * 256 % 1).ravel().astype(np.float64))
+    assert np.abs(places - np.linspace(0, 1, len(places))).max() < 0.06
