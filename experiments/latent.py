@@ -20,11 +20,12 @@ _NUM_COMPONENTS = flags.DEFINE_integer(
     'num_components', 8, 'Number of components of the prior, which is also the '
     'largest number of proposals.', lower_bound=1)
 _LATENT_SIZE = flags.DEFINE_integer(
-    'latent_size', 32, 'Length of the latent vector of a photograph.',
+    'latent_size', 64, 'Length of the latent vector of a photograph.',
     lower_bound=1)
 _LATENT_STRIDES = flags.DEFINE_multi_integer(
-    'latent_strides', [8], 'Ratio of the sides of the photograph to those of '
-    'a grid of latent vectors; repeat the flag for several grids.')
+    'latent_strides', [0], 'Ratio of the sides of the photograph to those of '
+    'a grid of further latent vectors; repeat the flag for several grids. 0 '
+    'for none.')
 _LATENT_CHANNELS = flags.DEFINE_integer(
     'latent_channels', 4, 'Length of the latent vectors of grids.',
     lower_bound=1)

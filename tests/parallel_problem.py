@@ -19,7 +19,7 @@ import optax
 from colorjax import keys as key_lib
 from colorjax import parallel
 from colorjax.colorizer import masked_mean
-from colorjax.methods import flow_matching, mask_gan, mbm
+from colorjax.methods import flow_matching, latent, mask_gan, mbm
 from colorjax.training import checkpoint_files, steps, totals
 from colorjax.training.checkpoint import Checkpoints
 from colorjax.training.state import create_state
@@ -75,8 +75,12 @@ def problems():
   flow = flow_matching.build(
       objective='mean_flow', filters=(16,), width=4, hint_share=0.5,
       region_share=0.5)
+  autoencoder = latent.build(
+      num_components=2, latent_size=2, latent_strides=(2,), filters=(16,),
+      width=16, hint_share=0.5, region_share=0.5)
   return {
       'statistics': statistics(),
+      'latent': (autoencoder.init, autoencoder.loss, optax.sgd(0.1)),
       'flow_matching': (flow.init, flow.loss, optax.sgd(0.1)),
       'mbm': (mixture.init, mixture.loss, optax.sgd(0.1)),
       'mask_gan': (gan.init, gan.players, {

@@ -57,8 +57,8 @@ deviation of ab."""
 def build(
     *,
     num_components: int = 8,
-    latent_size: int = 32,
-    latent_strides: Sequence[int] = (8,),
+    latent_size: int = 64,
+    latent_strides: Sequence[int] = (),
     latent_channels: int = 4,
     family: str = 'discretized_logistic',
     network: str = 'unet',
@@ -168,11 +168,11 @@ def build(
         key_lib.named(keys, name)) for name, shape in zip(
             names, net.noise_shapes(*lightness.shape[1:3]), strict=True)]
 
-  def apply(variables: Variables, *args, method: Any, **kwargs):
+  def apply(variables: Variables, *args, **kwargs):
     """The network at prediction."""
     return net.apply(
         {'params': variables['params'], **variables['model_state']},
-        *args, train=False, method=method, **kwargs)
+        *args, **kwargs)
 
   def nats_of(field: jax.Array, params: Sequence[jax.Array], known: Known
               ) -> jax.Array:
@@ -209,20 +209,19 @@ def build(
     return masked_mean(metrics, batch['padding_mask'],
                        {**model_state, **new_state} if train else model_state)
 
-  def look(variables: Variables, inputs: Inputs, known: Known):
-    """The network's features of the inputs, and the prior of z."""
+  def look(variables: Variables, inputs: Inputs):
+    """What is known, the network's features of it, and the prior of z."""
     lightness = inputs['lightness']
     checks.check_sides(lightness.shape[1:3], body.divisor)
+    known = known_lib.of_inputs(inputs, body.stride)
     scales = apply(variables, color.normalize_lightness(lightness),
-                   _channels(known), method='look')
-    prior = net.apply({'params': variables['params']}, scales, method='prior')
-    return scales, prior
+                   _channels(known), method='look', train=False)
+    return known, scales, apply(variables, scales, method='prior')
 
-  def drawn(variables: Variables, inputs: Inputs, known: Known,
-            keys: jax.Array, n: int, temperature: float, has_noise: bool
-            ) -> jax.Array:
+  def drawn(variables: Variables, inputs: Inputs, keys: jax.Array, n: int,
+            temperature: float, has_noise: bool) -> jax.Array:
     """Samples of the field, Lab units [n, B, h, w, 2]."""
-    scales, prior = look(variables, inputs, known)
+    known, scales, prior = look(variables, inputs)
 
     def one(keys):
       chosen = jax.vmap(jax.random.categorical)(
@@ -232,7 +231,7 @@ def build(
           x, chosen[:, None, None], axis=1)[:, 0] for x in prior.components)
                         ).at(first, temperature)
       out = apply(variables, scales, z, others, None, temperature,
-                  method='generate')
+                  train=False, method='generate')
       if has_noise:
         return _with_noise(pixels, family, keys, out.params)
       return color.unit_to_ab(pixels.mean(*out.params))
@@ -242,8 +241,7 @@ def build(
     return known.put(known.ab, fields)
 
   def draw(variables: Variables, inputs: Inputs, keys: jax.Array, n: int):
-    return drawn(variables, inputs, known_lib.of_inputs(inputs, body.stride),
-                 keys, n, 1.0, True)
+    return drawn(variables, inputs, keys, n, 1.0, True)
 
   def finished(fields: jax.Array, inputs: Inputs) -> jax.Array:
     """Fields [n, B, h, w, 2] as colorings [n, B, H, W, 2]."""
@@ -252,17 +250,15 @@ def build(
 
   def sample(variables: Variables, inputs: Inputs, keys: jax.Array, n: int, *,
              temperature: float = 1.0, pixel_noise: bool = False):
-    known = known_lib.of_inputs(inputs, body.stride)
-    return finished(drawn(variables, inputs, known, keys, n, temperature,
-                          pixel_noise), inputs)
+    return finished(
+        drawn(variables, inputs, keys, n, temperature, pixel_noise), inputs)
 
   def propose(variables: Variables, inputs: Inputs, k: int):
     if not 1 <= k <= num_components:
       raise UserError(
           f'{k} proposals were requested from a prior of {num_components} '
           f'components: ask for 1 to {num_components}')
-    known = known_lib.of_inputs(inputs, body.stride)
-    scales, prior = look(variables, inputs, known)
+    known, scales, prior = look(variables, inputs)
     probability, order = jax.lax.top_k(jax.nn.softmax(prior.mixing_logits), k)
     means = jnp.take_along_axis(
         prior.components.mean, order[:, :, None], axis=1)
@@ -271,7 +267,8 @@ def build(
         *inputs['lightness'].shape[1:3])[1:]]
 
     def one(z):
-      out = apply(variables, scales, z, zeros, method='generate')
+      out = apply(variables, scales, z, zeros, train=False,
+                  method='generate')
       return color.unit_to_ab(pixels.mean(*out.params))
 
     fields = known.put(known.ab, jax.lax.map(one, means.swapaxes(0, 1)))
@@ -285,19 +282,18 @@ def build(
     if importance_samples < 1:
       raise UserError(
           f'importance_samples={importance_samples}: use at least 1')
-    known = known_lib.of_inputs(inputs, body.stride)
+    known, scales, prior = look(variables, inputs)
     region = inputs.get('region', jnp.ones_like(inputs['lightness']))
     field = known.put(
         known.ab, known_lib.masked_mean(ab, region, body.stride))
-    scales, prior = look(variables, inputs, known)
-    posterior = net.apply(
-        {'params': variables['params']}, field / _INPUT_SCALE,
+    posterior = apply(
+        variables, field / _INPUT_SCALE,
         color.normalize_lightness(inputs['lightness']), _channels(known),
         method='posterior')
 
     def log_weight(keys):
       out = apply(variables, scales, noise(keys, inputs['lightness']), prior,
-                  posterior, method='decode')
+                  posterior, train=False, method='decode')
       return nats_of(field, out.params, known) + out.log_ratio
 
     log_weights = jax.lax.map(

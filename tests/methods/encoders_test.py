@@ -17,6 +17,7 @@ from colorjax.errors import UserError
 from colorjax.methods import (
     classification,
     flow_matching,
+    latent,
     mbm,
     regression,
 )
@@ -28,6 +29,7 @@ pytestmark = pytest.mark.usefixtures('compiles_quickly')
 
 NAME = 'efficientnet_lite0'
 METHODS = {regression: {}, classification: {}, flow_matching: {'width': 8},
+           latent: {'width': 16, 'latent_strides': (8,)},
            mbm: {'num_components': 2, 'prior_width': 8}}
 STATES = {'params', 'batch_stats'}
 

@@ -19,8 +19,8 @@ from colorjax.models import trunk
 
 pytestmark = pytest.mark.usefixtures('compiles_quickly')
 
-SMALL = {'filters': (16, 16), 'width': 16, 'num_components': 3,
-         'latent_size': 4, 'latent_strides': (4,), 'latent_channels': 2}
+SMALL = {'filters': (16,), 'width': 16, 'num_components': 3,
+         'latent_size': 4, 'latent_strides': (2,), 'latent_channels': 2}
 SIZE = 16
 
 
@@ -78,9 +78,9 @@ class TestContract:
 
   def test_samples_proposals_and_predictions(self):
     colorizer, variables = _method()
-    inputs = _inputs()
-    samples = _compiled(colorizer.sample, n=3)(variables, inputs, keys(3))
-    assert samples.shape == (3, 3, SIZE, SIZE, 2)
+    inputs = _hints()
+    samples = _compiled(colorizer.sample, n=2)(variables, inputs, keys(3))
+    assert samples.shape == (2, 3, SIZE, SIZE, 2)
     assert jnp.abs(samples[0] - samples[1]).max() > 1
     fewer = _compiled(colorizer.sample, n=1)(variables, inputs, keys(3))
     np.testing.assert_allclose(fewer[0], samples[0], atol=1e-3)
@@ -98,12 +98,16 @@ class TestContract:
   def test_samples_belong_to_the_photograph(self):
     colorizer, variables = _method()
     inputs = _hints()
-    one = {name: x[1:2] for name, x in inputs.items()}
+    # The second photograph comes first, among others.
+    places = jnp.asarray([1, 0, 0])
+    moved = {name: x[places] for name, x in inputs.items()}
+    others = jnp.stack([keys(3)[1], *keys(2, 9)])
     for function in (colorizer.sample, _asked(pixel_noise=True).sample,
                      colorizer.draw):
-      whole = _compiled(function, n=2)(variables, inputs, keys(3))
-      alone = _compiled(function, n=2)(variables, one, keys(3)[1:2])
-      np.testing.assert_allclose(alone, whole[:, 1:2], atol=1e-3)
+      draw = _compiled(function, n=2)
+      np.testing.assert_allclose(
+          draw(variables, moved, others)[:, 0],
+          draw(variables, inputs, keys(3))[:, 1], atol=1e-3)
 
   def test_options_of_all_functions(self):
     assert latent.build(**SMALL).options == {
@@ -126,11 +130,11 @@ class TestContract:
 
   def test_wrong_uses_are_named(self):
     colorizer, variables = _method()
-    with pytest.raises(UserError, match=r'image_size=18 x 16: .* by 4'):
-      colorizer.init(jax.random.key(0), (18, 16))
-    with pytest.raises(UserError, match=r'image_size=16 x 18: .* by 4'):
-      colorizer.predict(variables, grey(jnp.zeros((1, 16, 18, 1))))
-    with pytest.raises(UserError, match='4 proposals .* 3 components'):
+    with pytest.raises(UserError, match=r'image_size=17 x 16: .* by 2'):
+      colorizer.init(jax.random.key(0), (17, 16))
+    with pytest.raises(UserError, match=r'image_size=16 x 17: .* by 2'):
+      colorizer.predict(variables, grey(jnp.zeros((1, 16, 17, 1))))
+    with pytest.raises(UserError, match=r'4 proposals .* 3 components'):
       colorizer.propose(variables, _inputs(), 4)
     with pytest.raises(UserError, match='importance_samples=0'):
       colorizer.ask(importance_samples=0).log_prob(
@@ -143,11 +147,19 @@ class TestContract:
         hint_share=0., region_share=0., **SMALL).accepts == frozenset()
 
 
+@functools.cache
+def _network():
+  """The network of `_method` as a plain function of its inputs."""
+  net = model.TrunkLatent(
+      trunk.build('unet', (16,), jnp.float32), 3, 4, (2,), 2, width=16)
+  return jax.jit(functools.partial(net.apply, train=False))
+
+
 class TestLoss:
 
   def _found(self, train, batch, step=0, **settings):
     colorizer, variables = _method(**settings)
-    scalar, aux = jax.jit(functools.partial(colorizer.loss, train=train))(
+    scalar, aux = _compiled(colorizer.loss, train=train)(
         variables['params'], variables['model_state'], batch,
         keys(len(batch['image'])), step=step if train else None)
     means = {name: float(total / count)
@@ -155,10 +167,9 @@ class TestLoss:
     assert means['loss'] == pytest.approx(float(scalar), rel=1e-5)
     return means
 
-  def _expected(self, batch, hint_share=0.0, region_share=0.0, **settings):
+  def _expected(self, batch, hint_share=0.0, region_share=0.0):
     """Nats of the pixels, KL by level, number of unknown values, [B] each."""
-    _, variables = _method(hint_share=hint_share, region_share=region_share,
-                           **settings)
+    _, variables = _method()
     drawn = keys(len(batch['image']))
     lightness, ab = _lab(batch)
     field, given = known.draw(
@@ -166,28 +177,26 @@ class TestLoss:
         region_share=region_share)
     noise = [jnp.stack([jax.random.normal(key, shape) for key in
                         key_lib.named(drawn, name)]) for name, shape in (
-                            ('kl/vector', (4,)), ('kl/stride4', (4, 4, 2)))]
-    net = model.TrunkLatent(
-        trunk.build('unet', (16, 16), jnp.float32), 3, 4, (4,), 2, width=16)
-    out = jax.jit(lambda v: net.apply(
-        v, field / 20, lightness / 50 - 1, jnp.concatenate(
-            [given.ab / 20, given.mask, given.region], -1), noise,
-        train=False))(variables)
+                            ('kl/vector', (4,)), ('kl/stride2', (8, 8, 2)))]
+    out = _network()(
+        variables, field / 20, lightness / 50 - 1, jnp.concatenate(
+            [given.ab / 20, given.mask, given.region], -1), noise)
     # Logistic masses of 256 bins in [-110, 110].
     loc, scale = (np.asarray(x, np.float64) for x in out.params)
     loc = scipy.special.expit(loc)
-    scale = 1e-3 + (0.05 - 1e-3) * np.exp(scale)
+    # The scale is 0.001 or more, and 0.05 at 0.
+    scale = 1e-3 * (1 + 49 * np.exp(scale))
     low = np.floor((np.asarray(field) / 220 + 0.5) * 256) / 256
-    nats = np.log(scipy.special.expit((low + 1 / 256 - loc) / scale)
-                  - scipy.special.expit((low - loc) / scale)) - np.log(
-                      220 / 256)
+    upper, lower = (low + 1 / 256 - loc) / scale, (low - loc) / scale
+    nats = (scipy.special.log_expit(upper) + scipy.special.log_expit(-lower)
+            + np.log1p(-np.exp(lower - upper)) - np.log(220 / 256))
     free = 1 - np.asarray(given.mask)
     return ((free * nats).sum((1, 2, 3)), np.asarray(out.kl),
             2 * free.sum((1, 2, 3)))
 
   def test_held_out_loss_equals_the_formula(self):
     """No hints and no regions, and the whole KL divergence."""
-    batch = _batch()
+    batch = _batch(6)
     nats, kl, dims = self._expected(batch)
     np.testing.assert_array_equal(dims, 128)
     found = self._found(False, batch, free_bits=50.0, kl_warmup_steps=9)
@@ -196,7 +205,7 @@ class TestLoss:
         'error': pytest.approx(-nats.mean() / 128, rel=1e-4),
         'kl': pytest.approx(kl.sum(1).mean(), rel=1e-4),
         'kl/vector': pytest.approx(kl[:, 0].mean(), rel=1e-4),
-        'kl/stride4': pytest.approx(kl[:, 1].mean(), rel=1e-4)}
+        'kl/stride2': pytest.approx(kl[:, 1].mean(), rel=1e-4)}
 
   def test_training_loss_with_known_values_equals_the_formula(self):
     shares = {'hint_share': 0.9, 'region_share': 0.5}
@@ -209,28 +218,26 @@ class TestLoss:
   def test_warmup_and_free_bits(self):
     """The weight rises; a level below the free nats counts as these."""
     shares = {'hint_share': 0.0, 'region_share': 0.0}
-    batch = _batch()
+    batch = _batch(6)
     nats, kl, _ = self._expected(batch)
-    for step, weight in ((0, 0), (3, 0.75), (9, 1)):
-      assert self._found(True, batch, step=step, kl_warmup_steps=4, **shares)[
-          'loss'] == pytest.approx(
-              (weight * kl.sum(1) - nats).mean() / 128, rel=1e-4)
     free = float(np.median(kl))
-    assert ((kl < free).any() and (kl > free).any())
-    assert self._found(True, batch, free_bits=free, **shares)[
-        'loss'] == pytest.approx(
-            (np.maximum(kl, free).sum(1) - nats).mean() / 128, rel=1e-4)
+    assert (kl[:, 0] < free).any() or (kl[:, 1] < free).any()
+    for step, weight in ((0, 0), (3, 0.75), (9, 1)):
+      assert self._found(
+          True, batch, step=step, kl_warmup_steps=4, free_bits=free, **shares)[
+              'loss'] == pytest.approx(
+                  (weight * np.maximum(kl, free).sum(1) - nats).mean() / 128,
+                  rel=1e-4)
 
   def test_padding_does_not_change_the_loss(self):
-    batch = _batch(4)
-    half = {name: x[:2] for name, x in batch.items()}
-    padded = {**batch, 'padding_mask': jnp.asarray([1., 1., 0., 0.])}
-    colorizer, variables = _method()
-    run = _compiled(colorizer.loss, step=0, train=True)
-    expected, _ = run(variables['params'], {}, half, keys(4)[:2])
-    found, aux = run(variables['params'], {}, padded, keys(4))
+    batch = {**_batch(6), 'padding_mask': jnp.asarray([1., 1., 1., 0, 0, 0])}
+    other = {**batch, 'image': batch['image'].at[3:].set(77)}
+    colorizer, variables = _method(hint_share=0.9, region_share=0.5)
+    run = _compiled(colorizer.loss, train=True)
+    expected, _ = run(variables['params'], {}, batch, keys(6), step=0)
+    found, aux = run(variables['params'], {}, other, keys(6), step=0)
     assert float(found) == pytest.approx(float(expected), rel=1e-4)
-    assert int(aux.metrics['loss'][1]) == 2
+    assert int(aux.metrics['loss'][1]) == 3
 
   def test_gradients_reach_every_parameter(self):
     colorizer, variables = _method()
@@ -246,36 +253,31 @@ class TestSampling:
   def test_cold_samples_are_proposals(self):
     """Each of one component, as often as its probability says."""
     colorizer, variables = _method()
-    inputs = _inputs(1)
+    inputs = _hints()
     proposals, weights = _compiled(colorizer.propose, k=3)(variables, inputs)
-    samples = _compiled(_asked(temperature=0.0).sample, n=200)(
-        variables, inputs, keys(1))
-    distance = jnp.abs(samples[:, None, 0] - proposals[None, :, 0]).max(
-        (2, 3, 4))
-    np.testing.assert_allclose(distance.min(1), 0, atol=1e-2)
-    share = jnp.bincount(distance.argmin(1), length=3) / 200
-    np.testing.assert_allclose(share, weights[:, 0], atol=0.12)
-    assert (share > 0).sum() > 1
-
-  def test_temperature_and_pixel_noise(self):
-    _, variables = _method()
-    inputs = _inputs()
-    cool, warm = (_compiled(_asked(temperature=t).sample, n=8)(
-        variables, inputs, keys(3)).std(0).mean() for t in (0.1, 1.0))
-    assert cool < warm
-    smooth = _compiled(_method()[0].sample, n=2)(variables, inputs, keys(3))
-    noisy = _compiled(_asked(pixel_noise=True).sample, n=2)(
+    samples = _compiled(_asked(temperature=0.0).sample, n=100)(
         variables, inputs, keys(3))
+    distance = jnp.abs(samples[:, None] - proposals).max((3, 4, 5))
+    np.testing.assert_allclose(distance.min(1), 0, atol=1e-2)
+    share = (distance.argmin(1)[:, None] == jnp.arange(3)[:, None]).mean(0)
+    np.testing.assert_allclose(share, weights, atol=0.2)
+    np.testing.assert_allclose(share.mean(1), weights.mean(1), atol=0.1)
+    assert (share > 0).sum() > 3
+
+  def test_pixel_noise_is_that_of_the_density(self):
+    colorizer, variables = _method()
+    smooth, noisy = (_compiled(function, n=2)(variables, _hints(), keys(3))
+                     for function in (colorizer.sample,
+                                      _asked(pixel_noise=True).sample))
     assert jnp.abs(noisy - smooth).mean() > 1
 
-  @pytest.mark.parametrize('options', [
-      {}, {'pixel_noise': True, 'temperature': 0.5}])
+  @pytest.mark.parametrize('options', [{}, {'pixel_noise': True}])
   def test_hints_are_met_exactly_and_the_outside_is_grey(self, options):
     colorizer, variables = _method()
     inputs = _hints()
     colorings = jnp.concatenate([
         _compiled(_asked(**options).sample, n=2)(variables, inputs, keys(3)),
-        _compiled(colorizer.propose, k=2)(variables, inputs)[0]])
+        _compiled(colorizer.propose, k=3)(variables, inputs)[0]])
     inside = (inputs['region'] > 0) & (inputs['hint_mask'] > 0)
     assert int(inside.sum()) == 3 * 7
     np.testing.assert_array_equal(
@@ -284,7 +286,7 @@ class TestSampling:
                          colorings.shape))
     np.testing.assert_array_equal(colorings * (1 - inputs['region']), 0)
     # In the field too, whose blocks are 2 x 2 pixels.
-    fields = _compiled(colorizer.draw, n=1)(variables, inputs, keys(3))[0]
+    fields = _compiled(colorizer.draw, n=2)(variables, inputs, keys(3))[0]
     np.testing.assert_allclose(fields[:, 1, 2], inputs['hint_ab'][:, 3, 5],
                                rtol=1e-6)
     np.testing.assert_array_equal(fields[:, 7], 0)
@@ -293,7 +295,7 @@ class TestSampling:
     colorizer, variables = _method()
     inputs = _hints()
     other = {**inputs, 'hint_ab': -inputs['hint_ab']}
-    sample = _compiled(colorizer.sample, n=1)
+    sample = _compiled(colorizer.sample, n=2)
     change = jnp.abs(sample(variables, inputs, keys(3))
                      - sample(variables, other, keys(3)))[0].max(-1)
     assert (change > 1e-3).mean() > 0.5
@@ -301,8 +303,9 @@ class TestSampling:
   def test_draws_fill_the_bins(self):
     """Bins have a width of 220 / 256, in which the density is uniform."""
     colorizer, variables = _method()
-    draws = _compiled(colorizer.draw, n=4)(variables, _inputs(), keys(3))
-    assert draws.shape == (4, 3, 8, 8, 2)
+    draws = _compiled(colorizer.draw, n=2)(variables, _hints(), keys(3))
+    assert draws.shape == (2, 3, 8, 8, 2)
+    free = draws[:, :, 2:4]  # without hints, and inside the region
     places = np.sort(np.asarray(
-        color.ab_to_unit(draws) * 256 % 1).ravel().astype(np.float64))
-    assert np.abs(places - np.linspace(0, 1, len(places))).max() < 0.06
+        color.ab_to_unit(free) * 256 % 1).ravel().astype(np.float64))
+    assert np.abs(places - np.linspace(0, 1, len(places))).max() < 0.12

@@ -76,7 +76,8 @@ def test_what_is_decoded_from_the_prior_knows_no_colors(problem):
   _, _, moved, inputs = problem
   net = _net()
 
-  def generate(v, inputs, temperature=1.0):
+  @jax.jit
+  def generate(v, inputs, temperature):
     scales = net.apply(v, inputs['lightness'], inputs['known'], train=False,
                        method='look')
     prior = net.apply(v, scales, method='prior')
@@ -84,15 +85,14 @@ def test_what_is_decoded_from_the_prior_knows_no_colors(problem):
                      inputs['noise'][1:], None, temperature, train=False,
                      method='generate')
 
-  found = jax.jit(generate)(moved, inputs)
+  found = generate(moved, inputs, 1.0)
   np.testing.assert_array_equal(found.log_ratio, 0)
   assert found.kl.shape == (3, 0)
   # Without temperature the noise is not seen.
-  cold = jax.jit(lambda v, x: generate(v, x, 0.0))(moved, inputs)
+  cold = generate(moved, inputs, 0.0)
   none = {**inputs, 'noise': [0 * x for x in inputs['noise']]}
-  np.testing.assert_allclose(cold.params[0],
-                             jax.jit(generate)(moved, none).params[0],
-                             atol=1e-5)
+  np.testing.assert_allclose(
+      cold.params[0], generate(moved, none, 1.0).params[0], atol=1e-5)
   assert jnp.abs(found.params[0] - cold.params[0]).max() > 1e-2
 
 
