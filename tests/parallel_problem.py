@@ -80,7 +80,7 @@ def problems():
       width=16, hint_share=0.5, region_share=0.5)
   return {
       'statistics': statistics(),
-      'latent': (autoencoder.init, autoencoder.loss, optax.sgd(0.1)),
+      'latent': (autoencoder.init, autoencoder.loss, optax.sgd(0.01)),
       'flow_matching': (flow.init, flow.loss, optax.sgd(0.1)),
       'mbm': (mixture.init, mixture.loss, optax.sgd(0.1)),
       'mask_gan': (gan.init, gan.players, {
