@@ -229,10 +229,12 @@ def build(
     def one(carry, place):
       padded, cache = carry
       row, column = place // columns, place % columns
-      near = jax.lax.dynamic_slice(padded, (0, row, column), (batch, 2, 3))
+      above = jax.lax.dynamic_slice(padded, (0, row, column), (batch, 1, 3))
+      before = jnp.where(column > 0, padded[:, row + 1, column],
+                         padded[:, row, columns])
       logits, cache = apply(
           variables, 'step', places[:, row, column],
-          near.reshape(batch, 6)[:, :autoregressive.NUM_NEIGHBORS], cache,
+          jnp.concatenate([above[:, 0], before[:, None]], axis=-1), cache,
           place)
       if temperature:
         drawn = jax.vmap(jax.random.categorical)(

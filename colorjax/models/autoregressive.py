@@ -17,7 +17,9 @@ from colorjax.models.trunk import Trunk
 from colorjax.models.unet import ResidualBlock, group_norm
 
 NUM_NEIGHBORS = 4
-"""Earlier neighbors of a place: above left, above, above right, and left."""
+"""Symbols that a place sees directly, in this order: above left, above, above
+right, and the one before it in raster order, which is left of it or at the end
+of the row above."""
 
 _NUM_FREQUENCIES = 4  # of the sines that encode a position
 _NUM_BLOCKS = 2  # residual blocks of the upsampler
@@ -90,7 +92,7 @@ class SymbolsAndColors(nn.Module):
   The trunk sees the lightness and what is known of the ab field. A convolution
   reduces its features to the places of the symbols. The transformer goes
   through the places in raster order (row by row); at each it receives the
-  features there, the position, and the earlier neighbors of the place. The
+  features there, the position, and the neighbors of NUM_NEIGHBORS. The
   upsampler, two residual blocks at the resolution of the field, receives the
   trunk's features and the colors of the symbols.
 
@@ -180,8 +182,11 @@ class SymbolsAndColors(nn.Module):
     """
     batch, rows, columns = symbols.shape
     padded = padded_symbols(symbols, len(self.bins))
-    near = jnp.stack([padded[:, y:y + rows, x:x + columns]
-                      for y, x in ((0, 0), (0, 1), (0, 2), (1, 0))], axis=-1)
+    before = jnp.pad(symbols.reshape(batch, -1), ((0, 0), (1, 0)),
+                     constant_values=len(self.bins))[:, :-1]
+    near = jnp.stack([
+        *(padded[:, :-1, x:x + columns] for x in range(3)),
+        before.reshape(symbols.shape)], axis=-1)
     x = (inputs + self._embed(near)).reshape(batch, rows * columns, -1)
     for layer in self.layers:
       x = layer(x)
@@ -193,7 +198,7 @@ class SymbolsAndColors(nn.Module):
 
     Args:
       inputs: result of `at_places` at this place, [B, width].
-      neighbors: the NUM_NEIGHBORS symbols, Q where there is none, int32 [B, 4].
+      neighbors: see NUM_NEIGHBORS; Q where there is none, int32 [B, 4].
       cache: of the places before; `empty_cache` before the first place.
       place: number of the place, int32 scalar.
 
