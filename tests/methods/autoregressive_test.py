@@ -176,29 +176,30 @@ def _log_prob_of(log_probs, symbols):
   return np.take_along_axis(log_probs, symbols[..., None], -1)[..., 0]
 
 
+@functools.cache
+def _tiny():
+  """For all 81 fields of 2 x 2 symbols: lightness, symbols, and `_parts`."""
+  _, variables = _method(4, **TINY)
+  net, bins = _net(100, 1)
+  symbols = _all_symbols()
+  lightness = jnp.broadcast_to(jnp.linspace(20., 80., 16).reshape(4, 4, 1),
+                               (81, 4, 4, 1))
+  log_probs, location, scale = _parts(
+      net, variables, lightness, _nothing_known(81, 2), symbols)
+  return lightness, symbols, bins, log_probs, location, scale
+
+
 class TestLikelihood:
 
-  @pytest.fixture(name='tiny', scope='class')
-  def _tiny(self):
-    """Each field of symbols, its log probability and its distribution."""
-    _, variables = _method(4, **TINY)
-    net, bins = _net(100, 1)
-    symbols = _all_symbols()
-    lightness = jnp.broadcast_to(jnp.linspace(20., 80., 16).reshape(4, 4, 1),
-                                 (81, 4, 4, 1))
-    log_probs, location, scale = _parts(
-        net, variables, lightness, _nothing_known(81, 2), symbols)
-    return lightness, symbols, bins, log_probs, location, scale
-
-  def test_probabilities_of_all_symbol_fields_sum_to_one(self, tiny):
-    _, symbols, _, log_probs, _, _ = tiny
+  def test_probabilities_of_all_symbol_fields_sum_to_one(self):
+    _, symbols, _, log_probs, _, _ = _tiny()
     p = np.exp(_log_prob_of(log_probs, symbols).sum((1, 2)))
     assert p.sum() == pytest.approx(1, abs=1e-6)
     assert p.max() > 5 * p.min()
 
-  def test_it_is_a_bound_on_the_sum_over_all_symbol_fields(self, tiny):
+  def test_it_is_a_bound_on_the_sum_over_all_symbol_fields(self):
     colorizer, variables = _method(4, **TINY)
-    lightness, symbols, bins, log_probs, location, scale = tiny
+    lightness, symbols, bins, log_probs, location, scale = _tiny()
     priors = _log_prob_of(log_probs, symbols).sum((1, 2))
     # A field near each field of symbols, and fields between two colors.
     rng = np.random.default_rng(0)
@@ -216,10 +217,9 @@ class TestLikelihood:
     assert (total - found).max() > 0.01
 
   @pytest.mark.parametrize('temperature', [1.0, 0.5])
-  def test_samples_have_the_probabilities_of_the_symbols(
-      self, tiny, temperature):
+  def test_samples_have_the_probabilities_of_the_symbols(self, temperature):
     colorizer, variables = _method(4, **TINY)
-    lightness, symbols, bins, log_probs, _, _ = tiny
+    lightness, symbols, bins, log_probs, _, _ = _tiny()
     n = 6000
     inputs = grey(jnp.broadcast_to(lightness[:1], (n, 4, 4, 1)))
     if temperature == 1:
@@ -236,11 +236,11 @@ class TestLikelihood:
     # The three colors are so far apart that noise changes few symbols.
     self._assert_frequencies(np.bincount(numbers, minlength=81), expected)
 
-  def test_unknown_symbols_are_drawn_given_the_known_ones(self, tiny):
+  def test_unknown_symbols_are_drawn_given_the_known_ones(self):
     """One of the four symbols is hinted: the second in raster order."""
     colorizer, variables = _method(4, **TINY)
     net, _ = _net(100, 1)
-    lightness, symbols, bins, _, _, _ = tiny
+    lightness, symbols, bins, _, _, _ = _tiny()
     mask = np.zeros((81, 2, 2, 1), np.float32)
     mask[:, 0, 1] = 1
     given = known.Known(mask * bins[2], mask, np.ones_like(mask))
@@ -273,9 +273,9 @@ class TestLikelihood:
     assert len(error) > 3
     assert error.sum() < scipy.stats.chi2.ppf(1 - 1e-4, len(error) - 1)
 
-  def test_draws_have_the_distribution_of_the_upsampler(self, tiny):
+  def test_draws_have_the_distribution_of_the_upsampler(self):
     colorizer, variables = _method(4, **TINY)
-    lightness, _, bins, _, location, scale = tiny
+    lightness, _, bins, _, location, scale = _tiny()
     n = 2000
     fields = np.asarray(_compiled(colorizer.draw, n=1)(
         variables, grey(jnp.broadcast_to(lightness[:1], (n, 4, 4, 1))),
@@ -290,10 +290,9 @@ class TestLikelihood:
     correlation = np.corrcoef(flat, rowvar=False) - np.eye(8)
     assert np.abs(correlation).max() < 0.1
 
-  def test_without_temperature_each_symbol_is_the_most_probable_one(
-      self, tiny):
+  def test_without_temperature_each_symbol_is_the_most_probable_one(self):
     colorizer, variables = _method(4, **TINY)
-    lightness, symbols, bins, log_probs, _, _ = tiny
+    lightness, symbols, bins, log_probs, _, _ = _tiny()
     prefix = []
     for place in range(4):
       row = next(i for i, s in enumerate(symbols.reshape(81, 4))
