@@ -19,7 +19,7 @@ import optax
 from colorjax import keys as key_lib
 from colorjax import parallel
 from colorjax.colorizer import masked_mean
-from colorjax.methods import flow_matching, mask_gan, mbm
+from colorjax.methods import autoregressive, flow_matching, mask_gan, mbm
 from colorjax.training import checkpoint_files, steps, totals
 from colorjax.training.checkpoint import Checkpoints
 from colorjax.training.state import create_state
@@ -75,8 +75,12 @@ def problems():
   flow = flow_matching.build(
       objective='mean_flow', filters=(16,), width=4, hint_share=0.5,
       region_share=0.5)
+  symbols = autoregressive.build(
+      filters=(16,), width=8, depth=1, num_heads=2, upsampler_width=16,
+      hint_share=0.5, region_share=0.5)
   return {
       'statistics': statistics(),
+      'autoregressive': (symbols.init, symbols.loss, optax.sgd(0.1)),
       'flow_matching': (flow.init, flow.loss, optax.sgd(0.1)),
       'mbm': (mixture.init, mixture.loss, optax.sgd(0.1)),
       'mask_gan': (gan.init, gan.players, {
@@ -168,8 +172,9 @@ def main(folder, devices):
   assert jax.local_device_count() == devices
   arrays = validation() | padding()
   for name, problem in problems().items():
-    # Its second derivative takes long to compile; two devices are enough.
-    if name == 'flow_matching' and jax.local_device_count() > 2:
+    # They take long to compile; two devices are enough.
+    if (name in ('flow_matching', 'autoregressive')
+        and jax.local_device_count() > 2):
       continue
     for label, leaves in run(name, *problem, folder).items():
       arrays |= {f'{label} {path}': x for path, x in leaves.items()}

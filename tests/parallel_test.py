@@ -19,7 +19,7 @@ from colorjax.errors import UserError
 DEVICES = (1, 2, 4, 8)
 
 PROBLEMS = {'statistics': DEVICES, 'mbm': DEVICES, 'mask_gan': DEVICES,
-            'flow_matching': DEVICES[:2]}
+            'flow_matching': DEVICES[:2], 'autoregressive': DEVICES[:2]}
 """The methods, and the numbers of devices on which each is trained."""
 
 
@@ -81,7 +81,7 @@ def test_any_number_of_devices_gives_the_parameters_of_one(
 
 
 @pytest.mark.parametrize(
-    ('devices', 'problem'), _pairs('mbm', 'flow_matching'))
+    ('devices', 'problem'), _pairs('mbm', 'flow_matching', 'autoregressive'))
 def test_microbatches_give_the_parameters_of_the_whole_batch(
     runs, devices, problem):
   """Includes dropout, but not batch statistics, which are per microbatch."""
@@ -92,7 +92,8 @@ def test_microbatches_give_the_parameters_of_the_whole_batch(
 
 @pytest.mark.parametrize(
     ('devices', 'problem'),
-    _pairs('mbm', 'mask_gan', 'flow_matching', devices=DEVICES[1:]))
+    _pairs('mbm', 'mask_gan', 'flow_matching', 'autoregressive',
+           devices=DEVICES[1:]))
 def test_a_run_resumes_on_another_number_of_devices(
     runs, devices, problem):
   _assert_same(_part(runs[devices], f'{problem} resumed '),
@@ -101,7 +102,7 @@ def test_a_run_resumes_on_another_number_of_devices(
 
 def test_noise_matters(runs):
   """Without effect of the noise, the tests above would prove nothing."""
-  for problem in ('mbm', 'mask_gan', 'flow_matching'):
+  for problem in ('mbm', 'mask_gan', 'flow_matching', 'autoregressive'):
     one = _part(runs[1], f'{problem} 1 params')
     other = _part(runs[1], f'{problem} seed params')
     gap = max(float(np.abs(one[name] - other[name]).max()) for name in one)

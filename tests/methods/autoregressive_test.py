@@ -20,7 +20,7 @@ from colorjax.models import trunk
 
 pytestmark = pytest.mark.usefixtures('compiles_quickly')
 
-SMALL = {'filters': (16,), 'width': 16, 'depth': 2, 'num_heads': 2,
+SMALL = {'filters': (16,), 'width': 8, 'depth': 1, 'num_heads': 2,
          'upsampler_width': 16}
 TINY = {'symbol_stride': 2, 'bin_spacing': 100}
 """With photographs of 4 x 4 pixels: 2 x 2 places, three symbols."""
@@ -74,7 +74,7 @@ def _hints(n=3):
 
 class TestContract:
 
-  def test_samples_proposals_and_predictions(self):
+  def test_samples(self):
     colorizer, variables = _method()
     inputs = _inputs()
     samples = _compiled(colorizer.sample, n=3)(variables, inputs, keys(3))
@@ -82,11 +82,8 @@ class TestContract:
     assert jnp.abs(samples[0] - samples[1]).max() > 1
     fewer = _compiled(colorizer.sample, n=1)(variables, inputs, keys(3))
     np.testing.assert_allclose(fewer[0], samples[0], atol=1e-3)
-    proposals, weights = _compiled(colorizer.propose, k=2)(variables, inputs)
-    assert proposals.shape == (2, 3, SIZE, SIZE, 2)
-    assert jnp.abs(proposals[0] - proposals[1]).max() > 1
-    assert weights is None
-    draws = _compiled(colorizer.draw, n=2)(variables, inputs, keys(3))
+    draws = jax.eval_shape(functools.partial(colorizer.draw, n=2), variables,
+                           inputs, keys(3))
     assert draws.shape == (2, 3, 8, 8, 2)
     assert colorizer.event_shape((SIZE, SIZE)) == (8, 8)
     assert colorizer.density_kind((SIZE, SIZE)) == 'lower_bound'
@@ -429,25 +426,17 @@ class TestLoss:
         'upsampler_bits': pytest.approx(
             -(values / dims).mean() / np.log(2), rel=1e-4)}
 
-  def test_the_held_out_loss_is_the_bound(self):
-    colorizer, variables = _method()
-    batch = _batch()
-    lightness, ab = _lab(batch)
-    nats = _compiled(colorizer.log_prob)(
-        variables, grey(lightness), jnp.asarray(ab, jnp.float32), keys(3))
-    assert self._found(False, batch)['loss'] == pytest.approx(
-        -float(nats.mean()) / 128, rel=1e-4)
-
   def test_padding_does_not_change_the_loss(self):
-    batch = _batch(4)
-    half = {name: x[:2] for name, x in batch.items()}
-    padded = {**batch, 'padding_mask': jnp.asarray([1., 1., 0., 0.])}
     colorizer, variables = _method()
     run = _compiled(colorizer.loss, step=0, train=True)
-    expected, _ = run(variables['params'], {}, half, keys(4)[:2])
-    found, aux = run(variables['params'], {}, padded, keys(4))
-    assert float(found) == pytest.approx(float(expected), rel=1e-4)
-    assert int(aux.metrics['loss'][1]) == 2
+    found = []
+    for padding in (0, 255):
+      batch = {'image': _batch(4)['image'].at[2:].set(padding),
+               'padding_mask': jnp.asarray([1., 1., 0., 0.])}
+      value, aux = run(variables['params'], {}, batch, keys(4))
+      assert int(aux.metrics['loss'][1]) == 2
+      found.append(float(value))
+    assert found[0] == pytest.approx(found[1], rel=1e-6)
 
   def test_gradients_reach_every_parameter(self):
     colorizer, variables = _method()

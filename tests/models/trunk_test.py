@@ -8,7 +8,12 @@ import pytest
 from asking import grey, keys
 
 from colorjax.errors import UserError
-from colorjax.methods import classification, flow_matching, mbm
+from colorjax.methods import (
+    autoregressive,
+    classification,
+    flow_matching,
+    mbm,
+)
 from colorjax.models import trunk, unet
 
 pytestmark = pytest.mark.usefixtures('compiles_quickly')
@@ -84,7 +89,8 @@ def test_invalid_filters_of_the_unet_are_refused(filters):
     unet.build(filters)
 
 
-@pytest.mark.parametrize('method', [mbm, classification, flow_matching])
+@pytest.mark.parametrize('method', [
+    mbm, classification, flow_matching, autoregressive])
 def test_methods_can_use_a_new_trunk_after_adding_it(method, monkeypatch):
   monkeypatch.setitem(trunk.TRUNKS, 'tiny',
                       lambda filters, dtype: Tiny(filters[0], dtype))
