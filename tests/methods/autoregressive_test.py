@@ -88,6 +88,28 @@ class TestContract:
     assert colorizer.event_shape((SIZE, SIZE)) == (8, 8)
     assert colorizer.density_kind((SIZE, SIZE)) == 'lower_bound'
 
+  def test_predictions_and_proposals_are_samples_with_equal_keys(self):
+    colorizer, variables = _method(4, **TINY)
+    inputs = grey(jnp.full((6, 4, 4, 1), 40.))
+    asked = colorizer.ask(predict_temperature=0.05, temperature=20.0)
+
+    @jax.jit
+    def run(variables):
+      equal = jnp.broadcast_to(jax.random.key(0), 6)
+      return (asked.predict(variables, inputs),
+              asked.propose(variables, inputs, 2),
+              *(colorizer.sample(variables, inputs, equal, n, temperature=t)
+                for n, t in ((1, 0.05), (2, 20.0))))
+
+    predicted, (proposals, weights), cold, hot = run(variables)
+    np.testing.assert_allclose(predicted, cold[0], atol=1e-3)
+    np.testing.assert_allclose(proposals, hot, atol=1e-3)
+    assert weights is None
+    assert jnp.abs(cold[0] - hot[0]).max() > 1
+    np.testing.assert_allclose(predicted[0], predicted[5], atol=1e-3)
+    assert colorizer.options == {
+        'temperature': 0.8, 'predict_temperature': 0.5}
+
   def test_samples_belong_to_the_photograph(self):
     colorizer, variables = _method()
     inputs = _hints()
