@@ -258,19 +258,30 @@ class TestLikelihood:
   def test_unknown_symbols_are_drawn_given_the_known_ones(self):
     """One of the four symbols is hinted: the second in raster order."""
     colorizer, variables = _method(4, **TINY)
+    # Symbols that depend on each other more.
+    params = dict(variables['params'])
+    for name, factor in (('symbol', 5), ('logits', 3)):
+      params[name] = jax.tree.map(lambda x, c=factor: c * x, params[name])
+    variables = {**variables, 'params': params}
     net, _ = _net(100, 1)
     lightness, symbols, bins, _, _, _ = _tiny()
     mask = np.zeros((81, 2, 2, 1), np.float32)
     mask[:, 0, 1] = 1
-    given = known.Known(mask * bins[2], mask, np.ones_like(mask))
+    given = known.Known(mask * bins[1], mask, np.ones_like(mask))
     log_probs, _, _ = _parts(net, variables, lightness, given, symbols)
-    log_probs = _log_prob_of(log_probs, symbols) * (1 - mask[..., 0])
-    expected = np.where(symbols[:, 0, 1] == 2, np.exp(log_probs.sum((1, 2))), 0)
+    log_probs = _log_prob_of(log_probs, symbols)
+    free = (log_probs * (1 - mask[..., 0])).sum((1, 2))
+    expected = np.where(symbols[:, 0, 1] == 1, np.exp(free), 0)
     assert expected.sum() == pytest.approx(1, abs=1e-6)
+    # If the second were drawn too, the others would have other frequencies.
+    others = [np.exp(x).reshape(3, 3, 9).sum(1) for x in (
+        np.where(symbols[:, 0, 1] == 1, free, -np.inf),
+        log_probs.sum((1, 2)))]
+    assert np.abs(others[0] - others[1]).sum() > 0.1
     n = 6000
     inputs = {name: jnp.broadcast_to(x[:1], (n, 4, 4, x.shape[-1]))
               for name, x in (('lightness', lightness), ('hint_ab', (
-                  mask * bins[2]).repeat(2, 1).repeat(2, 2)), (
+                  mask * bins[1]).repeat(2, 1).repeat(2, 2)), (
                       'hint_mask', mask.repeat(2, 1).repeat(2, 2)))}
     fields = _compiled(colorizer.draw, n=1)(variables, inputs, keys(n))[0]
     found = np.square(np.asarray(fields)[..., None, :] - bins).sum(-1).argmin(
