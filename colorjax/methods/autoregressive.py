@@ -291,7 +291,7 @@ def build(
                    noisy=False))
 
   def constant_keys(inputs: Inputs) -> jax.Array:
-    return jnp.broadcast_to(jax.random.key(0), len(inputs['lightness']))
+    return jnp.broadcast_to(jax.random.key(0), inputs['lightness'].shape[:1])
 
   def predict(variables: Variables, inputs: Inputs, *,
               predict_temperature: float = 0.5) -> jax.Array:

@@ -4,6 +4,7 @@ import functools
 import itertools
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -117,6 +118,16 @@ class TestContract:
     one = _compiled(colorizer.sample, n=2)(
         variables, {name: x[1:2] for name, x in inputs.items()}, keys(3)[1:2])
     np.testing.assert_allclose(one, whole[:, 1:2], atol=1e-3)
+
+  def test_a_batch_of_any_size_can_be_exported(self):
+    colorizer, variables = _method(4, **TINY)
+    lightness = jnp.full((2, 4, 4, 1), 40.)
+    predict = jax.jit(lambda x: colorizer.predict(variables, grey(x)))
+    sizes = jax.export.symbolic_shape('B, 4, 4, 1')
+    exported = jax.export.export(predict)(
+        jax.ShapeDtypeStruct(sizes, jnp.float32))
+    np.testing.assert_allclose(
+        exported.call(lightness), predict(lightness), atol=1e-3)
 
   @pytest.mark.parametrize(('settings', 'message'), [
       ({'network': 'vit'}, 'network=vit: choose one of unet'),
