@@ -207,9 +207,19 @@ def _log_prob_of(log_probs, symbols):
 
 
 @functools.cache
+def _tiny_method():
+  """The method of TINY; its symbols depend much on each other."""
+  colorizer, variables = _method(4, **TINY)
+  params = dict(variables['params'])
+  for name, factor in (('symbol', 5), ('logits', 3)):
+    params[name] = jax.tree.map(lambda x, c=factor: c * x, params[name])
+  return colorizer, {**variables, 'params': params}
+
+
+@functools.cache
 def _tiny():
   """For all 81 fields of 2 x 2 symbols: lightness, symbols, and `_parts`."""
-  _, variables = _method(4, **TINY)
+  _, variables = _tiny_method()
   net, bins = _net(100, 1)
   symbols = _all_symbols()
   lightness = jnp.broadcast_to(jnp.linspace(20., 80., 16).reshape(4, 4, 1),
@@ -228,7 +238,7 @@ class TestLikelihood:
     assert p.max() > 5 * p.min()
 
   def test_it_is_a_bound_on_the_sum_over_all_symbol_fields(self):
-    colorizer, variables = _method(4, **TINY)
+    colorizer, variables = _tiny_method()
     lightness, symbols, bins, log_probs, location, scale = _tiny()
     priors = _log_prob_of(log_probs, symbols).sum((1, 2))
     # A field near each field of symbols, and fields between two colors.
@@ -248,7 +258,7 @@ class TestLikelihood:
 
   @pytest.mark.parametrize('temperature', [1.0, 0.5])
   def test_samples_have_the_probabilities_of_the_symbols(self, temperature):
-    colorizer, variables = _method(4, **TINY)
+    colorizer, variables = _tiny_method()
     lightness, symbols, bins, log_probs, _, _ = _tiny()
     n = 6000
     inputs = grey(jnp.broadcast_to(lightness[:1], (n, 4, 4, 1)))
@@ -268,12 +278,7 @@ class TestLikelihood:
 
   def test_unknown_symbols_are_drawn_given_the_known_ones(self):
     """One of the four symbols is hinted: the second in raster order."""
-    colorizer, variables = _method(4, **TINY)
-    # Symbols that depend on each other more.
-    params = dict(variables['params'])
-    for name, factor in (('symbol', 5), ('logits', 3)):
-      params[name] = jax.tree.map(lambda x, c=factor: c * x, params[name])
-    variables = {**variables, 'params': params}
+    colorizer, variables = _tiny_method()
     net, _ = _net(100, 1)
     lightness, symbols, bins, _, _, _ = _tiny()
     mask = np.zeros((81, 2, 2, 1), np.float32)
@@ -315,7 +320,7 @@ class TestLikelihood:
     assert error.sum() < scipy.stats.chi2.ppf(1 - 1e-4, len(error) - 1)
 
   def test_draws_have_the_distribution_of_the_upsampler(self):
-    colorizer, variables = _method(4, **TINY)
+    colorizer, variables = _tiny_method()
     lightness, _, bins, _, location, scale = _tiny()
     n = 2000
     fields = np.asarray(_compiled(colorizer.draw, n=1)(
@@ -332,7 +337,7 @@ class TestLikelihood:
     assert np.abs(correlation).max() < 0.1
 
   def test_without_temperature_each_symbol_is_the_most_probable_one(self):
-    colorizer, variables = _method(4, **TINY)
+    colorizer, variables = _tiny_method()
     lightness, symbols, bins, log_probs, _, _ = _tiny()
     prefix = []
     for place in range(4):
