@@ -1,31 +1,30 @@
-"""Autoregressive symbols: the contract, the likelihood, sampling and losses."""
+"""Autoregressive symbols: the contract, known values and losses."""
 
 import functools
-import itertools
 
 import jax
 import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import scipy.special
 import scipy.stats
 import skimage.color
 from asking import grey, keys
+from small_autoregressive import (
+    SIZE,
+    SMALL,
+    TINY,
+    compiled,
+    log_prob_of,
+    method,
+    net_of,
+    parts,
+)
 
-from colorjax import quantize
 from colorjax.errors import UserError
 from colorjax.methods import autoregressive, known
-from colorjax.models import autoregressive as model
-from colorjax.models import trunk
 
 pytestmark = pytest.mark.usefixtures('compiles_quickly')
-
-SMALL = {'filters': (16,), 'width': 8, 'depth': 1, 'num_heads': 2,
-         'upsampler_width': 16}
-TINY = {'symbol_stride': 2, 'bin_spacing': 100}
-"""With photographs of 4 x 4 pixels: 2 x 2 places, three symbols."""
-SIZE = 16
 
 
 def _batch(n=3, size=SIZE):
@@ -38,21 +37,6 @@ def _batch(n=3, size=SIZE):
 def _lab(batch):
   lab = skimage.color.rgb2lab(np.asarray(batch['image']))
   return jnp.asarray(lab[..., :1], jnp.float32), lab[..., 1:]
-
-
-@functools.cache
-def _method(size=SIZE, **settings):
-  """A colorizer and random variables."""
-  colorizer = autoregressive.build(**{**SMALL, **settings})
-  rng = np.random.default_rng(1)
-  return colorizer, jax.tree.map(
-      lambda x: rng.normal(0, 0.3, x.shape).astype(x.dtype), jax.eval_shape(
-          lambda: colorizer.init(jax.random.key(0), (size, size))))
-
-
-@functools.cache
-def _compiled(function, **settings):
-  return jax.jit(functools.partial(function, **settings))
 
 
 def _inputs(n=3):
@@ -76,12 +60,12 @@ def _hints(n=3):
 class TestContract:
 
   def test_samples(self):
-    colorizer, variables = _method()
+    colorizer, variables = method()
     inputs = _inputs()
-    samples = _compiled(colorizer.sample, n=3)(variables, inputs, keys(3))
+    samples = compiled(colorizer.sample, n=3)(variables, inputs, keys(3))
     assert samples.shape == (3, 3, SIZE, SIZE, 2)
     assert jnp.abs(samples[0] - samples[1]).max() > 1
-    fewer = _compiled(colorizer.sample, n=1)(variables, inputs, keys(3))
+    fewer = compiled(colorizer.sample, n=1)(variables, inputs, keys(3))
     np.testing.assert_allclose(fewer[0], samples[0], atol=1e-3)
     draws = jax.eval_shape(functools.partial(colorizer.draw, n=2), variables,
                            inputs, keys(3))
@@ -90,7 +74,7 @@ class TestContract:
     assert colorizer.density_kind((SIZE, SIZE)) == 'lower_bound'
 
   def test_predictions_and_proposals_are_samples_with_equal_keys(self):
-    colorizer, variables = _method(4, **TINY)
+    colorizer, variables = method(4, **TINY)
     inputs = grey(jnp.full((6, 4, 4, 1), 40.))
     asked = colorizer.ask(predict_temperature=0.05, temperature=20.0)
 
@@ -112,15 +96,15 @@ class TestContract:
         'temperature': 0.8, 'predict_temperature': 0.5}
 
   def test_samples_belong_to_the_photograph(self):
-    colorizer, variables = _method()
+    colorizer, variables = method()
     inputs = _hints()
-    whole = _compiled(colorizer.sample, n=2)(variables, inputs, keys(3))
-    one = _compiled(colorizer.sample, n=2)(
+    whole = compiled(colorizer.sample, n=2)(variables, inputs, keys(3))
+    one = compiled(colorizer.sample, n=2)(
         variables, {name: x[1:2] for name, x in inputs.items()}, keys(3)[1:2])
     np.testing.assert_allclose(one, whole[:, 1:2], atol=1e-3)
 
   def test_a_batch_of_any_size_can_be_exported(self):
-    colorizer, variables = _method(4, **TINY)
+    colorizer, variables = method(4, **TINY)
     lightness = jnp.full((2, 4, 4, 1), 40.)
     predict = jax.jit(lambda x: colorizer.predict(variables, grey(x)))
     sizes = jax.export.symbolic_shape('B, 4, 4, 1')
@@ -145,12 +129,12 @@ class TestContract:
       autoregressive.build(**{**SMALL, **settings})
 
   def test_wrong_temperatures_are_named(self):
-    colorizer, variables = _method()
+    colorizer, variables = method()
     with pytest.raises(UserError, match='temperature=-1: use at least 0'):
       colorizer.ask(temperature=-1).sample(variables, _inputs(), keys(3), 1)
 
   def test_wrong_sizes_are_refused(self):
-    colorizer, variables = _method(symbol_stride=8)
+    colorizer, variables = method(symbol_stride=8)
     with pytest.raises(UserError, match=r'image_size=20 x 16: .* by 8'):
       colorizer.init(jax.random.key(0), (20, 16))
     with pytest.raises(UserError, match=r'image_size=16 x 20: .* by 8'):
@@ -161,193 +145,6 @@ class TestContract:
     assert build().accepts == {'hint_ab', 'hint_mask', 'region'}
     assert build(hint_share=0.).accepts == {'region'}
     assert build(hint_share=0., region_share=0.).accepts == frozenset()
-
-
-def _net(spacing, ratio):
-  """The network of `_method` and the colors of its symbols."""
-  bins = quantize.published_bins()
-  bins = bins[(bins % spacing == 0).all(-1)]
-  return model.SymbolsAndColors(
-      trunk.build('unet', SMALL['filters'], jnp.float32),
-      tuple(map(tuple, bins / 20)), ratio, width=SMALL['width'],
-      depth=SMALL['depth'], num_heads=SMALL['num_heads'],
-      upsampler_width=SMALL['upsampler_width']), bins
-
-
-def _parts(net, variables, lightness, given, symbols):
-  """Log probabilities [n, m, Q], locations and scales [h, w, 2] in Lab units.
-
-  Of each photograph, from the outputs of the network, in NumPy.
-  """
-  logits, colors = jax.jit(functools.partial(net.apply, train=False))(
-      {'params': variables['params']}, lightness / 50 - 1,
-      jnp.concatenate([given.ab / 20, given.mask, given.region], -1), symbols)
-  location, raw = np.moveaxis(np.asarray(colors, np.float64), -1, 0)
-  # softplus(raw + c) + 0.01, which is 0.2 for raw = 0.
-  scale = 0.01 + np.logaddexp(0, raw + np.log(np.expm1(0.19)))
-  return (scipy.special.log_softmax(np.asarray(logits, np.float64), axis=-1),
-          20 * location, 20 * scale)
-
-
-def _nothing_known(n, side):
-  return known.Known(jnp.zeros((n, side, side, 2)),
-                     jnp.zeros((n, side, side, 1)),
-                     jnp.ones((n, side, side, 1)))
-
-
-def _all_symbols():
-  """All 81 fields of 2 x 2 symbols."""
-  return np.array(list(itertools.product(range(3), repeat=4)),
-                  np.int32).reshape(-1, 2, 2)
-
-
-def _log_prob_of(log_probs, symbols):
-  """Of each place, [B, n, m]."""
-  return np.take_along_axis(log_probs, symbols[..., None], -1)[..., 0]
-
-
-@functools.cache
-def _tiny_method():
-  """The method of TINY; its symbols depend much on each other."""
-  colorizer, variables = _method(4, **TINY)
-  params = dict(variables['params'])
-  for name, factor in (('symbol', 5), ('logits', 3)):
-    params[name] = jax.tree.map(lambda x, c=factor: c * x, params[name])
-  return colorizer, {**variables, 'params': params}
-
-
-@functools.cache
-def _tiny():
-  """For all 81 fields of 2 x 2 symbols: lightness, symbols, and `_parts`."""
-  _, variables = _tiny_method()
-  net, bins = _net(100, 1)
-  symbols = _all_symbols()
-  lightness = jnp.broadcast_to(jnp.linspace(20., 80., 16).reshape(4, 4, 1),
-                               (81, 4, 4, 1))
-  log_probs, location, scale = _parts(
-      net, variables, lightness, _nothing_known(81, 2), symbols)
-  return lightness, symbols, bins, log_probs, location, scale
-
-
-class TestLikelihood:
-
-  def test_probabilities_of_all_symbol_fields_sum_to_one(self):
-    _, symbols, _, log_probs, _, _ = _tiny()
-    p = np.exp(_log_prob_of(log_probs, symbols).sum((1, 2)))
-    assert p.sum() == pytest.approx(1, abs=1e-6)
-    assert p.max() > 5 * p.min()
-
-  def test_it_is_a_bound_on_the_sum_over_all_symbol_fields(self):
-    colorizer, variables = _tiny_method()
-    lightness, symbols, bins, log_probs, location, scale = _tiny()
-    priors = _log_prob_of(log_probs, symbols).sum((1, 2))
-    # A field near each field of symbols, and fields between two colors.
-    rng = np.random.default_rng(0)
-    ab = bins[symbols] + rng.normal(0, 20, (81, 2, 2, 2))
-    found = _compiled(colorizer.log_prob)(
-        variables, grey(lightness), ab.repeat(2, 1).repeat(2, 2), keys(81))
-    # All pairs of a field and the symbols that may have made it.
-    joint = priors + scipy.stats.logistic.logpdf(
-        ab[:, None], location, scale).sum((2, 3, 4))
-    own = np.square(ab[..., None, :] - bins).sum(-1).argmin(-1)
-    numbers = (own.reshape(81, 4) * 3**np.arange(4)[::-1]).sum(1)
-    np.testing.assert_allclose(found, joint[np.arange(81), numbers], rtol=1e-4)
-    total = scipy.special.logsumexp(joint, axis=1)
-    assert (found < total + 1e-3).all()
-    assert (total - found).max() > 0.01
-
-  @pytest.mark.parametrize('temperature', [1.0, 0.5])
-  def test_samples_have_the_probabilities_of_the_symbols(self, temperature):
-    colorizer, variables = _tiny_method()
-    lightness, symbols, bins, log_probs, _, _ = _tiny()
-    n = 6000
-    inputs = grey(jnp.broadcast_to(lightness[:1], (n, 4, 4, 1)))
-    if temperature == 1:
-      fields = _compiled(colorizer.draw, n=1)(variables, inputs, keys(n))[0]
-    else:
-      # The corners are the field itself.
-      fields = _compiled(colorizer.sample, n=1, temperature=temperature)(
-          variables, inputs, keys(n))[0, :, ::3, ::3]
-    found = np.square(np.asarray(fields)[..., None, :] - bins).sum(-1).argmin(
-        -1)
-    numbers = (found.reshape(n, 4) * 3**np.arange(4)[::-1]).sum(1)
-    cold = scipy.special.log_softmax(log_probs / temperature, axis=-1)
-    expected = np.exp(_log_prob_of(cold, symbols).sum((1, 2)))
-    # The three colors are so far apart that noise changes few symbols.
-    self._assert_frequencies(np.bincount(numbers, minlength=81), expected)
-
-  def test_unknown_symbols_are_drawn_given_the_known_ones(self):
-    """One of the four symbols is hinted: the second in raster order."""
-    colorizer, variables = _tiny_method()
-    net, _ = _net(100, 1)
-    lightness, symbols, bins, _, _, _ = _tiny()
-    mask = np.zeros((81, 2, 2, 1), np.float32)
-    mask[:, 0, 1] = 1
-    given = known.Known(mask * bins[1], mask, np.ones_like(mask))
-    log_probs, _, _ = _parts(net, variables, lightness, given, symbols)
-    log_probs = _log_prob_of(log_probs, symbols)
-    free = (log_probs * (1 - mask[..., 0])).sum((1, 2))
-    expected = np.where(symbols[:, 0, 1] == 1, np.exp(free), 0)
-    assert expected.sum() == pytest.approx(1, abs=1e-6)
-    # If the second were drawn too, the others would have other frequencies.
-    others = [np.exp(x).reshape(3, 3, 9).sum(1) for x in (
-        np.where(symbols[:, 0, 1] == 1, free, -np.inf),
-        log_probs.sum((1, 2)))]
-    assert np.abs(others[0] - others[1]).sum() > 0.1
-    n = 6000
-    inputs = {name: jnp.broadcast_to(x[:1], (n, 4, 4, x.shape[-1]))
-              for name, x in (('lightness', lightness), ('hint_ab', (
-                  mask * bins[1]).repeat(2, 1).repeat(2, 2)), (
-                      'hint_mask', mask.repeat(2, 1).repeat(2, 2)))}
-    fields = _compiled(colorizer.draw, n=1)(variables, inputs, keys(n))[0]
-    found = np.square(np.asarray(fields)[..., None, :] - bins).sum(-1).argmin(
-        -1)
-    numbers = (found.reshape(n, 4) * 3**np.arange(4)[::-1]).sum(1)
-    counts = np.bincount(numbers, minlength=81)
-    assert not counts[expected == 0].any()
-    self._assert_frequencies(counts[expected > 0], expected[expected > 0])
-
-  @staticmethod
-  def _assert_frequencies(counts, expected):
-    """Pearson's test at 1e-4; small classes are joined."""
-    order = np.argsort(expected)
-    counts, expected = counts[order], counts.sum() * expected[order]
-    first = int((np.cumsum(expected) < 10).sum())
-    counts, expected = (np.append(x[:first + 1].sum(), x[first + 1:])
-                        for x in (counts, expected))
-    error = np.square(counts - expected) / expected
-    assert len(error) > 3
-    assert error.sum() < scipy.stats.chi2.ppf(1 - 1e-4, len(error) - 1)
-
-  def test_draws_have_the_distribution_of_the_upsampler(self):
-    colorizer, variables = _tiny_method()
-    lightness, _, bins, _, location, scale = _tiny()
-    n = 2000
-    fields = np.asarray(_compiled(colorizer.draw, n=1)(
-        variables, grey(jnp.broadcast_to(lightness[:1], (n, 4, 4, 1))),
-        keys(n, 1))[0])
-    found = np.square(fields[..., None, :] - bins).sum(-1).argmin(-1)
-    numbers = (found.reshape(n, 4) * 3**np.arange(4)[::-1]).sum(1)
-    noise = (fields - location[numbers]) / scale[numbers]
-    for part in (noise.ravel(), noise[:, 0, 0, 1], noise[:, 1, 0, 0]):
-      assert scipy.stats.kstest(part, 'logistic').pvalue > 1e-4
-    # Independent in each value.
-    flat = noise.reshape(n, -1)
-    correlation = np.corrcoef(flat, rowvar=False) - np.eye(8)
-    assert np.abs(correlation).max() < 0.1
-
-  def test_without_temperature_each_symbol_is_the_most_probable_one(self):
-    colorizer, variables = _tiny_method()
-    lightness, symbols, bins, log_probs, _, _ = _tiny()
-    prefix = []
-    for place in range(4):
-      row = next(i for i, s in enumerate(symbols.reshape(81, 4))
-                 if list(s[:place]) == prefix)
-      prefix.append(int(log_probs[row].reshape(4, 3)[place].argmax()))
-    found = _compiled(colorizer.sample, n=2, temperature=0)(
-        variables, grey(lightness[:1]), keys(1))[:, 0, ::3, ::3]
-    found = np.square(np.asarray(found)[..., None, :] - bins).sum(-1).argmin(-1)
-    assert found.reshape(2, 4).tolist() == [prefix, prefix]
 
 
 class TestKnownValues:
@@ -384,15 +181,15 @@ class TestKnownValues:
     return known.Known(hint_ab, mask, inside)
 
   def test_colorings_have_the_known_values(self):
-    colorizer, variables = _method()
+    colorizer, variables = method()
     inputs = _hints()
-    samples = _compiled(colorizer.sample, n=2)(variables, inputs, keys(3))
+    samples = compiled(colorizer.sample, n=2)(variables, inputs, keys(3))
     hinted = (inputs['hint_mask'] * inputs['region'])[..., 0] > 0
     for sample in samples:
       np.testing.assert_allclose(
           sample[hinted], inputs['hint_ab'][hinted], atol=1e-4)
       assert not np.asarray(sample[:, 13:]).any()
-    fields = _compiled(colorizer.draw, n=2)(variables, inputs, keys(3))
+    fields = compiled(colorizer.draw, n=2)(variables, inputs, keys(3))
     given = self._given(inputs)
     is_known = given.mask[..., 0] > 0
     assert 8 < is_known[0].sum() < 32
@@ -401,8 +198,8 @@ class TestKnownValues:
     assert jnp.abs((fields[0] - fields[1])[~is_known]).min() > 0
 
   def test_the_bound_is_that_of_the_unknown_values(self):
-    colorizer, variables = _method()
-    net, bins = _net(10, 2)
+    colorizer, variables = method()
+    net, bins = net_of(10, 2)
     inputs = _hints()
     ab = jax.random.uniform(jax.random.key(5), (3, SIZE, SIZE, 2),
                             minval=-60., maxval=60.)
@@ -412,21 +209,21 @@ class TestKnownValues:
     symbols = np.square(coarse[..., None, :] - bins).sum(-1).argmin(-1)
     is_free = self._free(given.mask)
     assert is_free[0].sum() == 15  # one block is hinted, none is outside
-    log_probs, location, scale = _parts(
+    log_probs, location, scale = parts(
         net, variables, inputs['lightness'], known.Known(
             *(jnp.asarray(x, jnp.float32) for x in given)),
         jnp.asarray(symbols))
     values = scipy.stats.logistic.logpdf(field, location, scale)
-    expected = ((_log_prob_of(log_probs, symbols) * is_free).sum((1, 2))
+    expected = ((log_prob_of(log_probs, symbols) * is_free).sum((1, 2))
                 + (values * (1 - given.mask)).sum((1, 2, 3)))
-    found = _compiled(colorizer.log_prob)(variables, inputs, ab, keys(3))
+    found = compiled(colorizer.log_prob)(variables, inputs, ab, keys(3))
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
   def test_the_bound_is_zero_if_all_is_known(self):
-    colorizer, variables = _method()
+    colorizer, variables = method()
     inputs = {**_inputs(), 'hint_mask': jnp.ones((3, SIZE, SIZE, 1)),
               'hint_ab': jnp.full((3, SIZE, SIZE, 2), 7.)}
-    found = _compiled(colorizer.log_prob)(
+    found = compiled(colorizer.log_prob)(
         variables, inputs, inputs['hint_ab'], keys(3))
     np.testing.assert_array_equal(found, np.zeros(3))
 
@@ -434,8 +231,8 @@ class TestKnownValues:
 class TestLoss:
 
   def _found(self, train, batch, **settings):
-    colorizer, variables = _method(**settings)
-    scalar, aux = _compiled(
+    colorizer, variables = method(**settings)
+    scalar, aux = compiled(
         colorizer.loss, step=0 if train else None, train=train)(
             variables['params'], variables['model_state'], batch,
             keys(len(batch['image'])))
@@ -449,8 +246,8 @@ class TestLoss:
     """On held-out photographs nothing is known."""
     settings = {'hint_share': 0.9, 'region_share': 0.5, 'symbol_weight': 0.7,
                 'upsampler_weight': 0.4}
-    _, variables = _method(**settings)
-    net, bins = _net(10, 2)
+    _, variables = method(**settings)
+    net, bins = net_of(10, 2)
     batch = _batch(6)
     lightness, ab = _lab(batch)
     field, given = known.draw(
@@ -461,9 +258,9 @@ class TestLoss:
     coarse = TestKnownValues._means(field, given.region)[0]
     symbols = np.square(coarse[..., None, :] - bins).sum(-1).argmin(-1)
     is_free = TestKnownValues._free(mask)
-    log_probs, location, scale = _parts(
+    log_probs, location, scale = parts(
         net, variables, lightness, given, jnp.asarray(symbols))
-    nats = (_log_prob_of(log_probs, symbols) * is_free).sum((1, 2))
+    nats = (log_prob_of(log_probs, symbols) * is_free).sum((1, 2))
     values = ((1 - mask) * scipy.stats.logistic.logpdf(
         np.asarray(field), location, scale)).sum((1, 2, 3))
     dims = 2 * (1 - mask).sum((1, 2, 3))
@@ -476,8 +273,8 @@ class TestLoss:
             -(values / dims).mean() / np.log(2), rel=1e-4)}
 
   def test_padding_does_not_change_the_loss(self):
-    colorizer, variables = _method()
-    run = _compiled(colorizer.loss, step=0, train=True)
+    colorizer, variables = method()
+    run = compiled(colorizer.loss, step=0, train=True)
     found = []
     for padding in (0, 255):
       batch = {'image': _batch(4)['image'].at[2:].set(padding),
@@ -488,7 +285,7 @@ class TestLoss:
     assert found[0] == pytest.approx(found[1], rel=1e-6)
 
   def test_gradients_reach_every_parameter(self):
-    colorizer, variables = _method()
+    colorizer, variables = method()
     gradient = jax.jit(jax.grad(lambda p: colorizer.loss(
         p, {}, _batch(), keys(3), step=0, train=True)[0]))(
             variables['params'])
