@@ -19,12 +19,21 @@ import optax
 from colorjax import keys as key_lib
 from colorjax import parallel
 from colorjax.colorizer import masked_mean
-from colorjax.methods import flow_matching, latent, mask_gan, mbm
+from colorjax.methods import (
+    autoregressive,
+    flow_matching,
+    latent,
+    mask_gan,
+    mbm,
+)
 from colorjax.training import checkpoint_files, steps, totals
 from colorjax.training.checkpoint import Checkpoints
 from colorjax.training.state import create_state
 
 BATCH_SIZE, SIDE, STEPS = 32, 8, 3
+
+ON_TWO = ('autoregressive', 'flow_matching', 'latent')
+"""Problems that take long to compile; one and two devices are enough."""
 
 
 def batch(step):
@@ -78,9 +87,13 @@ def problems():
   autoencoder = latent.build(
       num_components=2, latent_size=2, latent_strides=(2,), filters=(16,),
       width=16, hint_share=0.5, region_share=0.5)
+  symbols = autoregressive.build(
+      filters=(16,), width=8, depth=1, num_heads=2, upsampler_width=16,
+      hint_share=0.5, region_share=0.5)
   return {
       'statistics': statistics(),
       'latent': (autoencoder.init, autoencoder.loss, optax.sgd(0.01)),
+      'autoregressive': (symbols.init, symbols.loss, optax.sgd(0.1)),
       'flow_matching': (flow.init, flow.loss, optax.sgd(0.1)),
       'mbm': (mixture.init, mixture.loss, optax.sgd(0.1)),
       'mask_gan': (gan.init, gan.players, {
@@ -172,8 +185,9 @@ def main(folder, devices):
   assert jax.local_device_count() == devices
   arrays = validation() | padding()
   for name, problem in problems().items():
-    # Its second derivative takes long to compile; two devices are enough.
-    if name == 'flow_matching' and jax.local_device_count() > 2:
+    # They take long to compile; two devices are enough.
+    if (name in ('flow_matching', 'autoregressive')
+        and jax.local_device_count() > 2):
       continue
     for label, leaves in run(name, *problem, folder).items():
       arrays |= {f'{label} {path}': x for path, x in leaves.items()}

@@ -11,6 +11,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import parallel_problem
 import pytest
 
 from colorjax import parallel
@@ -19,7 +20,7 @@ from colorjax.errors import UserError
 DEVICES = (1, 2, 4, 8)
 
 PROBLEMS = {'statistics': DEVICES, 'mbm': DEVICES, 'mask_gan': DEVICES,
-            'flow_matching': DEVICES[:2], 'latent': DEVICES}
+            **dict.fromkeys(parallel_problem.ON_TWO, DEVICES[:2])}
 """The methods, and the numbers of devices on which each is trained."""
 
 
@@ -81,7 +82,8 @@ def test_any_number_of_devices_gives_the_parameters_of_one(
 
 
 @pytest.mark.parametrize(
-    ('devices', 'problem'), _pairs('mbm', 'flow_matching', 'latent'))
+    ('devices', 'problem'),
+    _pairs('mbm', *parallel_problem.ON_TWO))
 def test_microbatches_give_the_parameters_of_the_whole_batch(
     runs, devices, problem):
   """Includes dropout, but not batch statistics, which are per microbatch."""
@@ -92,7 +94,7 @@ def test_microbatches_give_the_parameters_of_the_whole_batch(
 
 @pytest.mark.parametrize(
     ('devices', 'problem'),
-    _pairs('mbm', 'mask_gan', 'flow_matching', 'latent',
+    _pairs('mbm', 'mask_gan', *parallel_problem.ON_TWO,
            devices=DEVICES[1:]))
 def test_a_run_resumes_on_another_number_of_devices(
     runs, devices, problem):
@@ -102,7 +104,7 @@ def test_a_run_resumes_on_another_number_of_devices(
 
 def test_noise_matters(runs):
   """Without effect of the noise, the tests above would prove nothing."""
-  for problem in ('mbm', 'mask_gan', 'flow_matching', 'latent'):
+  for problem in PROBLEMS.keys() - {'statistics'}:
     one = _part(runs[1], f'{problem} 1 params')
     other = _part(runs[1], f'{problem} seed params')
     gap = max(float(np.abs(one[name] - other[name]).max()) for name in one)

@@ -15,6 +15,7 @@ from colorjax.backbones import efficientnet_lite, tensor_names
 from colorjax.colorizer import FROZEN, PRETRAINED_ENCODER
 from colorjax.errors import UserError
 from colorjax.methods import (
+    autoregressive,
     classification,
     flow_matching,
     latent,
@@ -29,8 +30,10 @@ pytestmark = pytest.mark.usefixtures('compiles_quickly')
 
 NAME = 'efficientnet_lite0'
 METHODS = {regression: {}, classification: {}, flow_matching: {'width': 8},
+           mbm: {'num_components': 2, 'prior_width': 8},
            latent: {'width': 16, 'latent_strides': (8,)},
-           mbm: {'num_components': 2, 'prior_width': 8}}
+           autoregressive: {'width': 8, 'depth': 1, 'num_heads': 2,
+                            'upsampler_width': 16}}
 STATES = {'params', 'batch_stats'}
 
 

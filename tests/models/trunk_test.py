@@ -8,7 +8,13 @@ import pytest
 from asking import grey, keys
 
 from colorjax.errors import UserError
-from colorjax.methods import classification, flow_matching, latent, mbm
+from colorjax.methods import (
+    autoregressive,
+    classification,
+    flow_matching,
+    latent,
+    mbm,
+)
 from colorjax.models import trunk, unet
 
 pytestmark = pytest.mark.usefixtures('compiles_quickly')
@@ -84,8 +90,8 @@ def test_invalid_filters_of_the_unet_are_refused(filters):
     unet.build(filters)
 
 
-@pytest.mark.parametrize('method', [mbm, classification, flow_matching,
-                                    latent])
+@pytest.mark.parametrize('method', [
+    mbm, classification, flow_matching, latent, autoregressive])
 def test_methods_can_use_a_new_trunk_after_adding_it(method, monkeypatch):
   monkeypatch.setitem(trunk.TRUNKS, 'tiny',
                       lambda filters, dtype: Tiny(filters[0], dtype))
