@@ -157,9 +157,9 @@ def test_an_incomplete_session_is_no_record(tmp_path):
 
 def test_methods_are_the_scripts_that_train():
   assert compare.training_scripts() == [
-      'classification', 'flow_matching', 'fusion', 'inception_fusion',
-      'mask_gan', 'mbm', 'regression', 'residual_autoencoder',
-      'xception_fusion']
+      'classification', 'color_queries', 'flow_matching', 'fusion',
+      'inception_fusion', 'mask_gan', 'mbm', 'regression',
+      'residual_autoencoder', 'xception_fusion']
 
 
 def test_names_that_are_repeated_to_avoid_importing_jax():

@@ -16,6 +16,7 @@ from colorjax.colorizer import FROZEN, PRETRAINED_ENCODER
 from colorjax.errors import UserError
 from colorjax.methods import (
     classification,
+    color_queries,
     flow_matching,
     mbm,
     regression,
@@ -28,7 +29,11 @@ pytestmark = pytest.mark.usefixtures('compiles_quickly')
 
 NAME = 'efficientnet_lite0'
 METHODS = {regression: {}, classification: {}, flow_matching: {'width': 8},
-           mbm: {'num_components': 2, 'prior_width': 8}}
+           mbm: {'num_components': 2, 'prior_width': 8},
+           color_queries: {
+               'num_queries': 2, 'num_blocks': 1, 'width': 8, 'num_heads': 2,
+               'mlp_width': 8, 'perceptual_weight': 0.,
+               'adversarial_weight': 0., 'colorfulness_weight': 0.}}
 STATES = {'params', 'batch_stats'}
 
 
@@ -48,6 +53,11 @@ def _five_blocks():
 def _build(method, **settings):
   return method.build(network='encoder', filters=(16,),
                       trunk_settings=settings, **METHODS[method])
+
+
+def _trunk(tree, method):
+  """The variables of the trunk in a tree of params or of a collection."""
+  return (tree['generator'] if method is color_queries else tree)['trunk']
 
 
 def _weights(path):
@@ -78,10 +88,11 @@ def test_the_file_fills_the_encoder_and_nothing_else(
   loaded = colorizer.backbones[NAME].load(variables, path)
   jax.tree.map(lambda x, y: np.testing.assert_equal(x.shape, y.shape),
                loaded, variables)
-  kept = loaded['model_state'][FROZEN]['trunk'][PRETRAINED_ENCODER]
+  kept = _trunk(loaded['model_state'][FROZEN], method)[PRETRAINED_ENCODER]
   encoder = dict(kept)
   if not frozen:
-    encoder['params'] = loaded['params']['trunk'][PRETRAINED_ENCODER]
+    encoder['params'] = _trunk(loaded['params'], method)[
+        PRETRAINED_ENCODER]
   assert set(encoder) == STATES
   for collection, *place, leaf in numbers:
     if place[0] in ('head', 'head_bn', 'predictions'):
@@ -90,11 +101,11 @@ def test_the_file_fills_the_encoder_and_nothing_else(
     for name in (*place, leaf):
       found = found[name]
     assert np.unique(found) == numbers[collection, *place, leaf]
-  others = dict(loaded['params']['trunk'])
+  others = dict(_trunk(loaded['params'], method))
   others.pop(PRETRAINED_ENCODER, None)
   for name, value in others.items():
     jax.tree.map(np.testing.assert_array_equal, value,
-                 variables['params']['trunk'][name])
+                 _trunk(variables['params'], method)[name])
 
 
 @pytest.mark.parametrize('method', METHODS)
@@ -107,7 +118,7 @@ def test_predictions_at_multiples_of_32(method):
   assert ab.shape == (2, 32, 96, 2)
   with pytest.raises(UserError, match='sides divisible by 32'):
     colorizer.predict(variables, grey(jnp.zeros((1, 48, 32, 1))))
-  if method is not regression:
+  if method not in (regression, color_queries):
     assert colorizer.event_shape((32, 96)) == (16, 48)
 
 
