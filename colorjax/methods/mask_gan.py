@@ -33,18 +33,10 @@ from colorjax.colorizer import (
   init_variables,
   masked_mean,
 )
-from colorjax.errors import UserError
 from colorjax.losses import adversarial
-from colorjax.methods import checks
+from colorjax.methods import checks, players
 from colorjax.metrics import regions
 from colorjax.models import mask_gan
-
-LOSSES = {
-    'bce': adversarial.bce,
-    'least_squares': adversarial.least_squares,
-    'hinge': adversarial.hinge,
-}
-"""Adversarial losses by the names used in settings and flags."""
 
 DISCRIMINATORS = ('image', 'patch')
 """One logit for the whole picture, as published, or one for every patch."""
@@ -92,7 +84,7 @@ def build(
   whole picture and to the photograph.
 
   Args:
-    adversarial_loss: a key of LOSSES.
+    adversarial_loss: a key of `players.LOSSES`.
     discriminator: one of DISCRIMINATORS.
     real_pictures: one of REAL_PICTURES.
     outside: one of OUTSIDE.
@@ -110,11 +102,11 @@ def build(
   Raises:
     UserError: a setting has a value that does not exist.
   """
-  checks.check_choice('adversarial_loss', adversarial_loss, LOSSES)
+  checks.check_choice('adversarial_loss', adversarial_loss, players.LOSSES)
   checks.check_choice('discriminator', discriminator, DISCRIMINATORS)
   checks.check_choice('real_pictures', real_pictures, REAL_PICTURES)
   checks.check_choice('outside', outside, OUTSIDE)
-  gan_loss = LOSSES[adversarial_loss]()
+  gan_loss = players.LOSSES[adversarial_loss]()
   nets = _Networks(
       tuple(widths), discriminator, noise, jnp.dtype(dtype))
 
@@ -132,16 +124,8 @@ def build(
         params, model_state, example, real, train)
     fake_logits, state = nets.discriminate(
         params, state, example, jax.lax.stop_gradient(fake), train)
-    metrics = {
-        'loss': _mean(
-            (gan_loss.real(real_logits) + gan_loss.fake(fake_logits)) / 2),
-        'real_accuracy': _mean(real_logits > gan_loss.boundary),
-        'fake_accuracy': _mean(fake_logits <= gan_loss.boundary)}
-    scalar, aux = masked_mean(metrics, batch['padding_mask'], state)
-    # The name `loss` is reserved for the generator's objective.
-    loss_sum = aux.metrics.pop('loss')
-    return scalar, aux.replace(
-        metrics={'discriminator_loss': loss_sum, **aux.metrics})
+    return players.discriminator_loss(
+        gan_loss, real_logits, fake_logits, batch['padding_mask'], state)
 
   def objective(params, model_state, example: _Example, noise_vectors,
                 train: bool):
@@ -153,9 +137,9 @@ def build(
     error = adversarial.masked_squared_error(ab, example.ab, example.region)
     if outside == 'free':
       error = example.region * error
-    metrics = {'adversarial': _mean(gan_loss.generator(logits)),
-               'regression': _mean(error),
-               'deceived': _mean(logits > gan_loss.boundary)}
+    metrics = {'adversarial': players.mean(gan_loss.generator(logits)),
+               'regression': players.mean(error),
+               'deceived': players.mean(logits > gan_loss.boundary)}
     metrics['loss'] = (adversarial_weight * metrics['adversarial']
                        + regression_weight * metrics['regression'])
     return metrics, ab, state
@@ -232,9 +216,7 @@ class _Networks:
   def __init__(self, widths: tuple[int, ...], discriminator: str, noise: int,
                dtype: Any):
     self._divisor = 2**len(widths)
-    # The last two convolutions of the patch discriminator each shorten the
-    # sides by a pixel.
-    self._min_size = 3 * 2**(len(widths[:4]) - 1) * (discriminator == 'patch')
+    self._num_patch_widths = len(widths[:4]) * (discriminator == 'patch')
     self._noise = noise
     self._generator = mask_gan.Generator(widths, dtype=dtype)
     self._discriminator: nn.Module = (
@@ -245,23 +227,16 @@ class _Networks:
   def init(self, key: jax.Array, image_shape: tuple[int, int]) -> Variables:
     """Variables of both networks; see Colorizer."""
     checks.check_sides(image_shape, self._divisor)
-    if min(image_shape) < self._min_size:
-      raise UserError(
-          f'image_size={" x ".join(map(str, image_shape))}: this '
-          f'discriminator needs sides of at least {self._min_size} pixels')
+    if self._num_patch_widths:
+      players.check_patch_sides(image_shape, self._num_patch_widths)
     channel = jnp.zeros((1, *image_shape, 1))
-    by_name = {
+    return players.merge({
         'generator': init_variables(
             self._generator, key_lib.named(key, 'generator'), channel, channel,
             self.fixed_noise(0, 1), train=False),
         'discriminator': init_variables(
             self._discriminator, key_lib.named(key, 'discriminator'),
-            jnp.zeros((1, *image_shape, 3)), channel, train=False)}
-    return {
-        'params': {name: v['params'] for name, v in by_name.items()},
-        'model_state': {'batch_stats': {
-            name: v['model_state'].get('batch_stats', {})
-            for name, v in by_name.items()}}}
+            jnp.zeros((1, *image_shape, 3)), channel, train=False)})
 
   def draw_noise(self, keys: jax.Array) -> jax.Array | None:
     """Draws noise [B, Z] from keys [B], one for each photograph."""
@@ -285,26 +260,17 @@ class _Networks:
                region: jax.Array, noise: jax.Array | None, train: bool):
     """Network ab [B, H, W, 2] and the new model state."""
     checks.check_sides(lightness.shape[1:3], self._divisor)
-    return self._apply('generator', self._generator, params, model_state,
-                       lightness, region, noise, train=train)
+    return players.apply(
+        'generator', self._generator, params, model_state, lightness, region,
+        noise, train=train)
 
   def discriminate(self, params, model_state, example: _Example, ab: jax.Array,
                    train: bool):
     """Logits [B, h, w] for this network ab, and the new model state."""
     picture = jnp.concatenate([example.lightness, ab], axis=-1)
-    return self._apply('discriminator', self._discriminator, params,
-                       model_state, picture, example.region, train=train)
-
-  def _apply(self, name, net, params, model_state, *inputs, train):
-    """Output of one network, and model_state with its new statistics."""
-    stats = model_state['batch_stats']
-    out, new = net.apply(
-        {'params': params[name], 'batch_stats': stats[name]}, *inputs,
-        train=train, mutable=['batch_stats'])
-    if not train:
-      return out, model_state
-    return out, {**model_state, 'batch_stats': {
-        **stats, name: new.get('batch_stats', {})}}
+    return players.apply(
+        'discriminator', self._discriminator, params, model_state, picture,
+        example.region, train=train)
 
 
 def _as_example(batch: Batch) -> _Example:
@@ -312,8 +278,3 @@ def _as_example(batch: Batch) -> _Example:
   region = batch.get('region')
   return _Example(color.normalize_lightness(lightness), ab / color.AB_SCALE,
                   jnp.ones_like(lightness) if region is None else region)
-
-
-def _mean(x: jax.Array) -> jax.Array:
-  """Mean over all axes but the first: [B, ...] to [B], float32."""
-  return x.astype(jnp.float32).mean(tuple(range(1, x.ndim)))

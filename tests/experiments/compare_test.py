@@ -157,8 +157,8 @@ def test_an_incomplete_session_is_no_record(tmp_path):
 
 def test_methods_are_the_scripts_that_train():
   assert compare.training_scripts() == [
-      'autoregressive', 'classification', 'flow_matching', 'fusion',
-      'inception_fusion', 'latent', 'mask_gan', 'mbm', 'regression',
+      'autoregressive', 'classification', 'color_queries', 'flow_matching',
+      'fusion', 'inception_fusion', 'latent', 'mask_gan', 'mbm', 'regression',
       'residual_autoencoder', 'xception_fusion']
 
 

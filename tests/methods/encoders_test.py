@@ -17,6 +17,7 @@ from colorjax.errors import UserError
 from colorjax.methods import (
     autoregressive,
     classification,
+    color_queries,
     flow_matching,
     latent,
     mbm,
@@ -33,7 +34,11 @@ METHODS = {regression: {}, classification: {}, flow_matching: {'width': 8},
            mbm: {'num_components': 2, 'prior_width': 8},
            latent: {'width': 16, 'latent_strides': (8,)},
            autoregressive: {'width': 8, 'depth': 1, 'num_heads': 2,
-                            'upsampler_width': 16}}
+                            'upsampler_width': 16},
+           color_queries: {
+               'num_queries': 2, 'num_blocks': 1, 'width': 8, 'num_heads': 2,
+               'mlp_width': 8, 'perceptual_weight': 0.,
+               'adversarial_weight': 0., 'colorfulness_weight': 0.}}
 STATES = {'params', 'batch_stats'}
 
 
@@ -53,6 +58,11 @@ def _five_blocks():
 def _build(method, **settings):
   return method.build(network='encoder', filters=(16,),
                       trunk_settings=settings, **METHODS[method])
+
+
+def _trunk(tree, method):
+  """The variables of the trunk in a tree of params or of a collection."""
+  return (tree['generator'] if method is color_queries else tree)['trunk']
 
 
 def _weights(path):
@@ -83,10 +93,11 @@ def test_the_file_fills_the_encoder_and_nothing_else(
   loaded = colorizer.backbones[NAME].load(variables, path)
   jax.tree.map(lambda x, y: np.testing.assert_equal(x.shape, y.shape),
                loaded, variables)
-  kept = loaded['model_state'][FROZEN]['trunk'][PRETRAINED_ENCODER]
+  kept = _trunk(loaded['model_state'][FROZEN], method)[PRETRAINED_ENCODER]
   encoder = dict(kept)
   if not frozen:
-    encoder['params'] = loaded['params']['trunk'][PRETRAINED_ENCODER]
+    encoder['params'] = _trunk(loaded['params'], method)[
+        PRETRAINED_ENCODER]
   assert set(encoder) == STATES
   for collection, *place, leaf in numbers:
     if place[0] in ('head', 'head_bn', 'predictions'):
@@ -95,11 +106,11 @@ def test_the_file_fills_the_encoder_and_nothing_else(
     for name in (*place, leaf):
       found = found[name]
     assert np.unique(found) == numbers[collection, *place, leaf]
-  others = dict(loaded['params']['trunk'])
+  others = dict(_trunk(loaded['params'], method))
   others.pop(PRETRAINED_ENCODER, None)
   for name, value in others.items():
     jax.tree.map(np.testing.assert_array_equal, value,
-                 variables['params']['trunk'][name])
+                 _trunk(variables['params'], method)[name])
 
 
 @pytest.mark.parametrize('method', METHODS)
@@ -112,7 +123,7 @@ def test_predictions_at_multiples_of_32(method):
   assert ab.shape == (2, 32, 96, 2)
   with pytest.raises(UserError, match='sides divisible by 32'):
     colorizer.predict(variables, grey(jnp.zeros((1, 48, 32, 1))))
-  if method is not regression:
+  if method not in (regression, color_queries):
     assert colorizer.event_shape((32, 96)) == (16, 48)
 
 

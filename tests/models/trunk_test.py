@@ -11,6 +11,7 @@ from colorjax.errors import UserError
 from colorjax.methods import (
     autoregressive,
     classification,
+    color_queries,
     flow_matching,
     latent,
     mbm,
@@ -112,3 +113,23 @@ def test_methods_can_use_a_new_trunk_after_adding_it(method, monkeypatch):
     colorizer.init(jax.random.key(0), (12, 16))
   with pytest.raises(UserError, match=r'choose one of .*tiny'):
     method.build(network='vit')
+
+
+def test_color_queries_can_use_a_new_trunk(monkeypatch):
+  """They attend to its scales, of which there are only two."""
+  monkeypatch.setitem(trunk.TRUNKS, 'tiny',
+                      lambda filters, dtype: Tiny(filters[0], dtype))
+  colorizer = color_queries.build(
+      network='tiny', filters=[3], num_blocks=3, perceptual_weight=0.,
+      adversarial_weight=0.)
+
+  def predict(key):
+    variables = colorizer.init(key, (16, 24))
+    return variables, colorizer.predict(
+        variables, grey(jnp.full((2, 16, 24, 1), 50.)))
+
+  variables, ab = jax.eval_shape(predict, jax.random.key(0))
+  assert set(variables['params']['generator']['trunk']) == {'fine', 'coarse'}
+  assert ab.shape == (2, 16, 24, 2)
+  with pytest.raises(UserError, match='divisible by 8'):
+    colorizer.init(jax.random.key(0), (12, 16))
