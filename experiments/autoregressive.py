@@ -10,18 +10,14 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from experiments import common, script
+from experiments import common, network_flags, script
 
 common.define_training_flags()
-common.define_encoder_flags()
+network_flags.define_network_flags()
+network_flags.define_known_flags()
 flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(network_flags)
 
-_NETWORK = flags.DEFINE_string(
-    'network', 'unet', 'Architecture: unet, encoder (a pretrained one), or '
-    'one that you have added.')
-_FILTERS = flags.DEFINE_multi_integer(
-    'filters', [32, 64, 128, 256], 'Channels of each scale; repeat the flag '
-    'for each.')
 _SYMBOL_STRIDE = flags.DEFINE_integer(
     'symbol_stride', 4, 'Side of the blocks with one color symbol, in pixels.',
     lower_bound=1)
@@ -41,12 +37,6 @@ _SYMBOL_WEIGHT = flags.DEFINE_float(
 _UPSAMPLER_WEIGHT = flags.DEFINE_float(
     'upsampler_weight', 1.0, 'Weight of the colors, given the symbols, in the '
     'loss.', lower_bound=0)
-_HINT_SHARE = flags.DEFINE_float(
-    'hint_share', 0.25, 'Share of training photographs with random hints.',
-    0, 1)
-_REGION_SHARE = flags.DEFINE_float(
-    'region_share', 0.1, 'Share of training photographs with a random region.',
-    0, 1)
 
 METHOD = 'colorjax.methods.autoregressive'
 
@@ -54,8 +44,6 @@ METHOD = 'colorjax.methods.autoregressive'
 def training() -> common.Training:
   """Returns the training that the flags describe."""
   return common.Training(METHOD, {
-      'network': _NETWORK.value,
-      'filters': _FILTERS.value,
       'symbol_stride': _SYMBOL_STRIDE.value,
       'bin_spacing': _BIN_SPACING.value,
       'width': _WIDTH.value,
@@ -64,10 +52,8 @@ def training() -> common.Training:
       'upsampler_width': _UPSAMPLER_WIDTH.value,
       'symbol_weight': _SYMBOL_WEIGHT.value,
       'upsampler_weight': _UPSAMPLER_WEIGHT.value,
-      'hint_share': _HINT_SHARE.value,
-      'region_share': _REGION_SHARE.value,
-      'dtype': flags.FLAGS.dtype,
-      **common.encoder_settings(_NETWORK.value),
+      **network_flags.network_settings(),
+      **network_flags.known_settings(),
   })
 
 

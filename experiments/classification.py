@@ -13,20 +13,18 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from experiments import common, rebalancing, script
+from experiments import common, network_flags, rebalancing, script
 
 common.define_training_flags()
-common.define_encoder_flags()
+network_flags.define_network_flags(
+    [64, 128, 256, 512], network='published',
+    choices='published, unet, encoder (a pretrained one)',
+    filters_help='Numbers of channels; repeat the flag for each. published: of '
+    'conv1, conv2, conv3 and conv8, conv4 to conv7; unet: of each scale.')
 common.define_rebalancing_flags()
 flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(network_flags)
 
-_NETWORK = flags.DEFINE_string(
-    'network', 'published', 'Architecture: published, unet, encoder (a '
-    'pretrained one), or one that you have added.')
-_FILTERS = flags.DEFINE_multi_integer(
-    'filters', [64, 128, 256, 512], 'Numbers of channels; repeat the flag for '
-    'each. published: of conv1, conv2, conv3 and conv8, conv4 to conv7; unet: '
-    'of each scale.')
 _READOUT = flags.DEFINE_string(
     'readout', 'annealed_mean', 'How a color is chosen from the distribution '
     'of a pixel: annealed_mean, mean, or mode.')
@@ -54,12 +52,9 @@ _BLOCK_SIZES = {'published': 4, 'unet': 2}
 def training() -> common.Training:
   """Returns the training that the flags describe."""
   settings = {
-      'network': _NETWORK.value,
-      'filters': _FILTERS.value,
       'num_neighbors': _NUM_NEIGHBORS.value,
       'sigma': _SIGMA.value,
-      'dtype': flags.FLAGS.dtype,
-      **common.encoder_settings(_NETWORK.value),
+      **network_flags.network_settings(),
   }
   asking = {
       'readout': _READOUT.value,
@@ -67,7 +62,7 @@ def training() -> common.Training:
       'sampling': _SAMPLING.value,
   }
   encoder = settings.get('trunk_settings', {})
-  block_size = encoder.get('stride', _BLOCK_SIZES.get(_NETWORK.value, 1))
+  block_size = encoder.get('stride', _BLOCK_SIZES.get(flags.FLAGS.network, 1))
   colors = rebalancing.settings_of(
       METHOD, settings, block_size=block_size,
       num_neighbors=_NUM_NEIGHBORS.value, sigma=_SIGMA.value)

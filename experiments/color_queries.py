@@ -10,18 +10,15 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from experiments import common, script
+from experiments import common, network_flags, script
 
 common.define_training_flags()
-common.define_encoder_flags()
+network_flags.define_network_flags(
+    [64, 96, 128, 128], network='encoder',
+    choices='encoder (a pretrained one), unet')
 flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(network_flags)
 
-_NETWORK = flags.DEFINE_string(
-    'network', 'encoder', 'Architecture of the trunk: encoder (a pretrained '
-    'one), unet, or one that you have added.')
-_FILTERS = flags.DEFINE_multi_integer(
-    'filters', [64, 96, 128, 128], 'Channels of each scale; repeat the flag '
-    'for each.')
 _NUM_QUERIES = flags.DEFINE_integer(
     'num_queries', 100, 'Number of color queries.', lower_bound=1)
 _NUM_BLOCKS = flags.DEFINE_integer(
@@ -71,8 +68,6 @@ def training() -> common.Training:
   own = ({} if _DISCRIMINATOR_RATE.value is None
          else {'learning_rate': _DISCRIMINATOR_RATE.value})
   return common.Training(METHOD, {
-      'network': _NETWORK.value,
-      'filters': _FILTERS.value,
       'num_queries': _NUM_QUERIES.value,
       'num_blocks': _NUM_BLOCKS.value,
       'width': _WIDTH.value,
@@ -86,8 +81,7 @@ def training() -> common.Training:
       'adversarial_loss': _ADVERSARIAL_LOSS.value,
       'discriminator_widths': _DISCRIMINATOR_WIDTHS.value,
       'hint_share': _HINT_SHARE.value,
-      'dtype': flags.FLAGS.dtype,
-      **common.encoder_settings(_NETWORK.value),
+      **network_flags.network_settings(),
   }, player_optimizing={'discriminator': own} if own else {})
 
 

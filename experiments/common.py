@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from absl import flags
 
-from colorjax.errors import UserError
 from experiments import replica_flags, script
 
 if TYPE_CHECKING:
@@ -172,55 +171,6 @@ def define_rebalancing_flags() -> None:
       'rebalance', None, 'Give rare colors more weight: lambda of Zhang et '
       'al. 2016. 0.5 as published; 0 weights by the inverse prior, 1 weights '
       'all colors equally. If not given, there are no weights.', 0, 1)
-
-
-def define_backbone_flags() -> None:
-  """Defines the source of the weights of pretrained networks."""
-  flags.DEFINE_string(
-      'backbone_weights', None, 'Weights of the pretrained network inside the '
-      'method: a FILE of Keras (.h5, .weights.h5) or of PyTorch (.safetensors, '
-      '.pth), or random for random weights. If there are several networks '
-      '(--loss=mse+0.1*perceptual adds one), NAME=FILE,NAME=FILE. If a network '
-      'has no file, the public Keras file is downloaded once; that of '
-      'EfficientNet-Lite0 is installed with colorjax.')
-
-
-def define_encoder_flags() -> None:
-  """Defines the flags of --network=encoder.
-
-  The script must also define --network and --filters.
-  """
-  define_backbone_flags()
-  flags.DEFINE_float(
-      'encoder_learning_rate', None, 'Peak learning rate of the pretrained '
-      'encoder, with --network=encoder; if not given or 0, the encoder is not '
-      'trained.', lower_bound=0)
-  flags.DEFINE_enum(
-      'decoder_stride', None, ['2', '4'], 'Ratio of the sides of the '
-      "photograph to those of the decoder's output, with --network=encoder; if "
-      'not given, 4.')
-
-
-def encoder_settings(network: str) -> dict[str, Any]:
-  """Returns the setting `trunk_settings` from the flags; {} for no encoder.
-
-  Args:
-    network: value of --network.
-
-  Raises:
-    UserError: a flag of the encoder is given, but the network has no encoder.
-  """
-  given = {name: flags.FLAGS[name].value
-           for name in ('encoder_learning_rate', 'decoder_stride')}
-  if network == 'encoder':
-    return {'trunk_settings': {
-        'stride': int(given['decoder_stride'] or 4),
-        'frozen': not given['encoder_learning_rate']}}
-  for name, value in given.items():
-    if value is not None:
-      raise UserError(f'{name}={value}: network={network} has no pretrained '
-                      'encoder; set network=encoder')
-  return {}
 
 
 def photo_options() -> 'PhotoOptions':

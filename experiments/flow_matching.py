@@ -10,22 +10,18 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from experiments import common, script
+from experiments import common, network_flags, script
 
 common.define_training_flags()
-common.define_encoder_flags()
+network_flags.define_network_flags()
+network_flags.define_known_flags()
 flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(network_flags)
 
 _OBJECTIVE = flags.DEFINE_enum(
     'objective', 'flow', ['flow', 'mean_flow'], 'What the network learns. '
     'flow: the velocity, for samples in many steps; mean_flow: mean velocities '
     'over any time, for samples in one step or in several.')
-_NETWORK = flags.DEFINE_string(
-    'network', 'unet', 'Architecture: unet, encoder (a pretrained one), or '
-    'one that you have added.')
-_FILTERS = flags.DEFINE_multi_integer(
-    'filters', [32, 64, 128, 256], 'Channels of each scale; repeat the flag '
-    'for each.')
 _WIDTH = flags.DEFINE_integer(
     'width', 128, 'Length of the vector that encodes times.', lower_bound=1)
 _AB_SCALE = flags.DEFINE_float(
@@ -34,12 +30,6 @@ _AB_SCALE = flags.DEFINE_float(
 _LIGHTNESS_DROPOUT = flags.DEFINE_float(
     'lightness_dropout', 0.1, 'Share of training photographs whose lightness '
     'the network does not see; --ask=guidance=... needs it.', 0, 1)
-_HINT_SHARE = flags.DEFINE_float(
-    'hint_share', 0.25, 'Share of training photographs with random hints.',
-    0, 1)
-_REGION_SHARE = flags.DEFINE_float(
-    'region_share', 0.1, 'Share of training photographs with a random region.',
-    0, 1)
 _SAMPLER_STEPS = flags.DEFINE_integer(
     'sampler_steps', 16, 'Number of steps of a sample; --ask=num_steps=... '
     'changes it after training.', lower_bound=1)
@@ -51,15 +41,11 @@ def training() -> common.Training:
   """Returns the training that the flags describe."""
   return common.Training(METHOD, {
       'objective': _OBJECTIVE.value,
-      'network': _NETWORK.value,
-      'filters': _FILTERS.value,
       'width': _WIDTH.value,
       'ab_scale': _AB_SCALE.value,
       'lightness_dropout': _LIGHTNESS_DROPOUT.value,
-      'hint_share': _HINT_SHARE.value,
-      'region_share': _REGION_SHARE.value,
-      'dtype': flags.FLAGS.dtype,
-      **common.encoder_settings(_NETWORK.value),
+      **network_flags.network_settings(),
+      **network_flags.known_settings(),
   }, more={'asking': {'num_steps': _SAMPLER_STEPS.value}})
 
 

@@ -13,12 +13,13 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from experiments import common, rebalancing, script
+from experiments import common, network_flags, rebalancing, script
 
 common.define_training_flags()
-common.define_backbone_flags()
+network_flags.define_backbone_flags()
 common.define_rebalancing_flags()
 flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(network_flags)
 
 for _name, _published in {
     'image_size': 224, 'optimizer': 'adam', 'schedule': 'constant',

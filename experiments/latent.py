@@ -10,11 +10,13 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from experiments import common, script
+from experiments import common, network_flags, script
 
 common.define_training_flags()
-common.define_encoder_flags()
+network_flags.define_network_flags()
+network_flags.define_known_flags()
 flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(network_flags)
 
 _NUM_COMPONENTS = flags.DEFINE_integer(
     'num_components', 8, 'Number of components of the prior, which is also the '
@@ -32,12 +34,6 @@ _LATENT_CHANNELS = flags.DEFINE_integer(
 _FAMILY = flags.DEFINE_enum(
     'family', 'discretized_logistic', ['discretized_logistic', 'gaussian'],
     'Density of a value, given the latent variables.')
-_NETWORK = flags.DEFINE_string(
-    'network', 'unet', 'Architecture: unet, encoder (a pretrained one), or '
-    'one that you have added.')
-_FILTERS = flags.DEFINE_multi_integer(
-    'filters', [32, 64, 128, 256], 'Channels of each scale; repeat the flag '
-    'for each.')
 _WIDTH = flags.DEFINE_integer(
     'width', 64, 'Channels of the networks beside --network, a multiple of '
     '16.', lower_bound=1)
@@ -47,12 +43,6 @@ _KL_WARMUP_STEPS = flags.DEFINE_integer(
 _FREE_BITS = flags.DEFINE_float(
     'free_bits', 0.0, 'KL divergence of each level of a photograph that '
     'training does not reduce further, in nats.', lower_bound=0)
-_HINT_SHARE = flags.DEFINE_float(
-    'hint_share', 0.25, 'Share of training photographs with random hints.',
-    0, 1)
-_REGION_SHARE = flags.DEFINE_float(
-    'region_share', 0.1, 'Share of training photographs with a random region.',
-    0, 1)
 
 METHOD = 'colorjax.methods.latent'
 
@@ -65,15 +55,11 @@ def training() -> common.Training:
       'latent_strides': _LATENT_STRIDES.value,
       'latent_channels': _LATENT_CHANNELS.value,
       'family': _FAMILY.value,
-      'network': _NETWORK.value,
-      'filters': _FILTERS.value,
       'width': _WIDTH.value,
       'kl_warmup_steps': _KL_WARMUP_STEPS.value,
       'free_bits': _FREE_BITS.value,
-      'hint_share': _HINT_SHARE.value,
-      'region_share': _REGION_SHARE.value,
-      'dtype': flags.FLAGS.dtype,
-      **common.encoder_settings(_NETWORK.value),
+      **network_flags.network_settings(),
+      **network_flags.known_settings(),
   })
 
 

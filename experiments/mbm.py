@@ -8,11 +8,13 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from experiments import common, script
+from experiments import common, network_flags, script
 
 common.define_training_flags()
-common.define_encoder_flags()
+network_flags.define_network_flags(
+    choices='published, unet, encoder (a pretrained one)')
 flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(network_flags)
 
 _NUM_COMPONENTS = flags.DEFINE_integer(
     'num_components', 8, 'Number K of mixture components, whole-image '
@@ -29,12 +31,6 @@ _RANK = flags.DEFINE_integer(
     'rank', 0, 'Number of ways in which the values of a component vary '
     'together, with --family=gaussian; 0: they are independent.',
     lower_bound=0)
-_NETWORK = flags.DEFINE_string(
-    'network', 'unet', 'Architecture: published, unet, encoder (a pretrained '
-    'one), or one that you have added.')
-_FILTERS = flags.DEFINE_multi_integer(
-    'filters', [32, 64, 128, 256], 'Channels of each stage; repeat the flag '
-    'for each.')
 _PRIOR_WIDTH = flags.DEFINE_integer(
     'prior_width', 128, 'Units of the dense layer before the mixture weights.',
     lower_bound=1)
@@ -53,13 +49,10 @@ def training() -> common.Training:
       'family': _FAMILY.value,
       'patch_size': _PATCH_SIZE.value,
       'rank': _RANK.value,
-      'network': _NETWORK.value,
-      'filters': _FILTERS.value,
       'prior_width': _PRIOR_WIDTH.value,
       'batch_norm': _BATCH_NORM.value,
       'dropout': _DROPOUT.value,
-      'dtype': flags.FLAGS.dtype,
-      **common.encoder_settings(_NETWORK.value),
+      **network_flags.network_settings(),
   })
 
 

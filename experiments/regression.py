@@ -8,19 +8,14 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from experiments import common, script
+from experiments import common, network_flags, script
 
 common.define_training_flags()
-common.define_encoder_flags()
+network_flags.define_network_flags()
 flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(network_flags)
 
 _LOSS = flags.DEFINE_string('loss', 'huber', common.LOSS_HELP)
-_NETWORK = flags.DEFINE_string(
-    'network', 'unet', 'Architecture: unet, encoder (a pretrained one), or '
-    'one that you have added.')
-_FILTERS = flags.DEFINE_multi_integer(
-    'filters', [32, 64, 128, 256], 'Channels of each scale; repeat the flag '
-    'for each.')
 
 METHOD = 'colorjax.methods.regression'
 
@@ -29,10 +24,7 @@ def training() -> common.Training:
   """Returns the training that the flags describe."""
   return common.Training(METHOD, {
       'loss': _LOSS.value,
-      'network': _NETWORK.value,
-      'filters': _FILTERS.value,
-      'dtype': flags.FLAGS.dtype,
-      **common.encoder_settings(_NETWORK.value),
+      **network_flags.network_settings(),
   })
 
 

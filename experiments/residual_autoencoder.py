@@ -13,11 +13,12 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from experiments import common, script
+from experiments import common, network_flags, script
 
 common.define_training_flags()
-common.define_backbone_flags()
+network_flags.define_backbone_flags()
 flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(network_flags)
 
 for _name, _published in {
     'image_size': 224, 'optimizer': 'adam', 'learning_rate': 1e-4,

@@ -187,8 +187,9 @@ def test_only_runs_and_saved_import_training():
 
 
 def test_experiments_holds_scripts_only():
-  others = ('__init__.py', 'common.py', 'model_flags.py', 'rebalancing.py',
-            'replica_flags.py', 'script.py')
+  others = ('__init__.py', 'common.py', 'model_flags.py',
+            'network_flags.py', 'rebalancing.py', 'replica_flags.py',
+            'script.py')
   for path in (ROOT / 'experiments').glob('*.py'):
     if path.name not in others:
       assert "if __name__ == '__main__':" in path.read_text(), path.name

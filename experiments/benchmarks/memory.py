@@ -25,9 +25,8 @@ from colorjax.errors import UserError
 from experiments import script
 
 _EXPERIMENT = flags.DEFINE_string(
-    'experiment', None, 'Training script: mbm, classification, regression, '
-    'residual_autoencoder, fusion, xception_fusion, inception_fusion or '
-    'mask_gan.', required=True)
+    'experiment', None, 'Training script in experiments/, such as mbm.',
+    required=True)
 _BATCH_SIZES = flags.DEFINE_list(
     'batch_sizes', None, 'Numbers of photographs on the device, at least two; '
     'if not given, half of --batch_size, and --batch_size.')
