@@ -294,27 +294,25 @@ def sampler(
     init: Callable[..., Variables],
     loss: LossFn,
     sample: Callable[..., jax.Array],
+    predict: Callable[..., jax.Array] | None = None,
     **fields: Any,
 ) -> Colorizer:
   """Makes a method that can only draw samples, without probabilities.
 
-  Its proposals are samples with constant keys, and `predict` returns the first
-  of them.
+  Its proposals are samples with `constant_keys`.
 
   Args:
     init: as in Colorizer.
     loss: as in Colorizer.
     sample: as in Colorizer.
+    predict: as in Colorizer; if not given, the first proposal.
     **fields: further fields of Colorizer.
 
   Returns:
     The method.
   """
-  def constant_keys(inputs: Inputs) -> jax.Array:
-    return jnp.broadcast_to(jax.random.key(0), inputs['lightness'].shape[0])
-
   @passes_options(sample)
-  def predict(variables, inputs, **options):
+  def first(variables, inputs, **options):
     return sample(variables, inputs, constant_keys(inputs), 1, **options)[0]
 
   @passes_options(sample)
@@ -322,8 +320,14 @@ def sampler(
     return sample(variables, inputs, constant_keys(inputs), k, **options), None
 
   return Colorizer(**{
-      'init': init, 'loss': loss, 'predict': predict, 'sample': sample,
-      'propose': propose, 'answers_are_samples': True, **fields})
+      'init': init, 'loss': loss, 'predict': predict or first,
+      'sample': sample, 'propose': propose,
+      'answers_are_samples': predict is None, **fields})
+
+
+def constant_keys(inputs: Inputs) -> jax.Array:
+  """Returns the keys [B] of answers that are not random: equal ones."""
+  return jnp.broadcast_to(jax.random.key(0), inputs['lightness'].shape[:1])
 
 
 def passes_options(function: Callable[..., Any]

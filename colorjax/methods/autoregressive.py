@@ -29,17 +29,16 @@ from colorjax.colorizer import (
     Colorizer,
     Inputs,
     Variables,
+    constant_keys,
     init_variables,
     masked_mean,
+    sampler,
 )
 from colorjax.errors import UserError
 from colorjax.methods import checks, encoders
 from colorjax.methods import known as known_lib
 from colorjax.methods.known import Known
 from colorjax.models import autoregressive, trunk, unet
-
-_UNIT = 20.0
-"""Lab units per network unit, about the standard deviation of ab."""
 
 _MIN_SCALE = 0.01
 """Least scale of the logistic distributions, network units: 0.2 in Lab."""
@@ -136,10 +135,7 @@ def build(
       take these filters.
   """
   checks.check_choice('network', network, trunk.TRUNKS)
-  for name, value in (('hint_share', hint_share),
-                      ('region_share', region_share)):
-    if not 0 <= value <= 1:
-      raise UserError(f'{name}={value}: choose a share from 0 to 1')
+  checks.check_shares(hint_share=hint_share, region_share=region_share)
   body = trunk.build(network, filters, jnp.dtype(dtype), trunk_settings)
   _check_sizes(symbol_stride, body.stride, width, num_heads, depth,
                upsampler_width)
@@ -147,8 +143,9 @@ def build(
   ratio = symbol_stride // body.stride
   divisor = math.lcm(body.divisor, symbol_stride)
   net = autoregressive.SymbolsAndColors(
-      body, tuple(map(tuple, (bins / _UNIT).tolist())), ratio, width=width,
-      depth=depth, num_heads=num_heads, upsampler_width=upsampler_width,
+      body, tuple(map(tuple, (bins / known_lib.UNIT).tolist())), ratio,
+      width=width, depth=depth, num_heads=num_heads,
+      upsampler_width=upsampler_width,
       dtype=jnp.dtype(dtype))
 
   def init(key: jax.Array, image_shape: tuple[int, int]) -> Variables:
@@ -172,12 +169,11 @@ def build(
   def network_inputs(lightness: jax.Array, known: Known
                      ) -> tuple[jax.Array, jax.Array]:
     checks.check_sides(lightness.shape[1:3], divisor)
-    return color.normalize_lightness(lightness), jnp.concatenate(
-        [known.ab / _UNIT, known.channels()], axis=-1)
+    return color.normalize_lightness(lightness), known.channels()
 
   def to_symbols(field: jax.Array, known: Known) -> _Symbols:
     """The symbols of a field [B, h, w, 2], and which of them are known."""
-    coarse = known_lib.masked_mean(field, known.region, ratio)
+    coarse = known_lib.masked_pool(field, known.region, ratio)
     unknown = resample.mean_pool(1 - known.mask, ratio)[..., 0]
     return _Symbols(quantize.nearest_bin(coarse, bins), unknown == 0)
 
@@ -190,9 +186,9 @@ def build(
     nats = jnp.take_along_axis(jax.nn.log_softmax(logits),
                                given.symbols[..., None], axis=-1)[..., 0]
     values = jax.scipy.stats.logistic.logpdf(
-        field / _UNIT, colors[..., 0], _scale(colors[..., 1]))
+        field / known_lib.UNIT, colors[..., 0], _scale(colors[..., 1]))
     return (jnp.where(given.is_known, 0.0, nats).sum((1, 2)),
-            known.put(0.0, values).sum((1, 2, 3)))
+            known.sum_unknown(values))
 
   def loss(params, model_state, batch: Batch, keys: jax.Array, *,
            step: jax.Array | None, train: bool):
@@ -207,9 +203,9 @@ def build(
         given.symbols, train=train,
         mutable=[name for name in model_state if name != FROZEN])
     symbol_nats, nats = log_probs(logits, colors, given, field, known)
-    num_values = jnp.maximum(2 * (1 - known.mask).sum((1, 2, 3)), 1)
+    num_values = jnp.maximum(known.num_unknown(), 1)
     num_symbols = jnp.maximum((~given.is_known).sum((1, 2)), 1)
-    nats -= num_values * math.log(_UNIT)
+    nats -= num_values * math.log(known_lib.UNIT)
     metrics = {
         'loss': -(symbol_weight * symbol_nats + upsampler_weight * nats
                   ) / num_values,
@@ -279,7 +275,7 @@ def build(
         found += _scale(colors[..., 1]) * jax.vmap(
             lambda key: jax.random.logistic(key, found.shape[1:]))(
                 key_lib.named(keys, 'values'))
-      return known.put(known.ab, _UNIT * found)
+      return known.put(known.ab, known_lib.UNIT * found)
 
     # One after the other: all at once would need n times the memory.
     return jax.lax.map(field, key_lib.of_answers(keys, n))
@@ -290,47 +286,33 @@ def build(
 
   def sample(variables: Variables, inputs: Inputs, keys: jax.Array, n: int, *,
              temperature: float = 0.8) -> jax.Array:
-    return jax.vmap(lambda field: known_lib.applied(
-        resample.enlarge(field, inputs['lightness']), inputs))(
-            fields(variables, inputs, keys, n, temperature=temperature,
-                   noisy=False))
-
-  def constant_keys(inputs: Inputs) -> jax.Array:
-    return jnp.broadcast_to(jax.random.key(0), inputs['lightness'].shape[:1])
+    return known_lib.colorings(
+        fields(variables, inputs, keys, n, temperature=temperature,
+               noisy=False), inputs)
 
   def predict(variables: Variables, inputs: Inputs, *,
               predict_temperature: float = 0.5) -> jax.Array:
     return sample(variables, inputs, constant_keys(inputs), 1,
                   temperature=predict_temperature)[0]
 
-  def propose(variables: Variables, inputs: Inputs, k: int, *,
-              temperature: float = 0.8) -> tuple[jax.Array, None]:
-    return sample(variables, inputs, constant_keys(inputs), k,
-                  temperature=temperature), None
-
   def log_prob(variables: Variables, inputs: Inputs, ab: jax.Array,
                keys: jax.Array) -> jax.Array:
     del keys  # Both parts of the bound are exact.
     known = known_lib.of_inputs(inputs, body.stride)
-    region = inputs.get('region', jnp.ones_like(inputs['lightness']))
-    field = known.put(
-        known.ab, known_lib.masked_mean(ab, region, body.stride))
+    field = known_lib.field_of(ab, inputs, known, body.stride)
     given = to_symbols(field, known)
     features = encode(variables, inputs, known)
     places = apply(variables, 'at_places', features)
     logits = apply(variables, 'predict_symbols', places, given.symbols)
     colors = apply(variables, 'upsample', features, given.symbols)
     symbol_nats, nats = log_probs(logits, colors, given, field, known)
-    return symbol_nats + nats - math.log(_UNIT) * 2 * (1 - known.mask).sum(
-        (1, 2, 3))
+    return symbol_nats + nats - math.log(known_lib.UNIT) * known.num_unknown()
 
-  accepts = {'hint_ab', 'hint_mask'} if hint_share else set()
-  return Colorizer(
-      init=init, loss=loss, predict=predict, sample=sample, propose=propose,
-      draw=draw, log_prob=log_prob, log_prob_kind='lower_bound',
-      event_shape=event_shape,
+  return sampler(
+      init=init, loss=loss, sample=sample, predict=predict, draw=draw,
+      log_prob=log_prob, log_prob_kind='lower_bound', event_shape=event_shape,
       backbones=encoders.pretrained(body),
-      accepts=frozenset(accepts | ({'region'} if region_share else set())))
+      accepts=known_lib.accepted_inputs(hint_share, region_share))
 
 
 def _check_sizes(symbol_stride: int, stride: int, width: int, num_heads: int,
@@ -339,8 +321,7 @@ def _check_sizes(symbol_stride: int, stride: int, width: int, num_heads: int,
   if symbol_stride < stride or symbol_stride % stride:
     raise UserError(f'symbol_stride={symbol_stride}: choose a multiple of '
                     f'{stride}, the stride of this network')
-  if depth < 1:
-    raise UserError(f'depth={depth}: use at least 1 layer')
+  checks.check_counts(depth=depth)
   if num_heads < 1 or width < 1 or width % num_heads:
     raise UserError(f'width={width}: choose a multiple of '
                     f'num_heads={num_heads}')

@@ -24,6 +24,34 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
     raise UserError(f'{name}={value}: choose one of {", ".join(choices)}')
 
 
+def check_counts(**counts: int) -> None:
+  """Checks that settings or options are at least 1.
+
+  Args:
+    **counts: their values by name.
+
+  Raises:
+    UserError: one of them is less.
+  """
+  for name, value in counts.items():
+    if value < 1:
+      raise UserError(f'{name}={value}: use at least 1')
+
+
+def check_shares(**shares: float) -> None:
+  """Checks that settings are shares.
+
+  Args:
+    **shares: their values by name.
+
+  Raises:
+    UserError: one of them is not from 0 to 1.
+  """
+  for name, value in shares.items():
+    if not 0 <= value <= 1:
+      raise UserError(f'{name}={value}: choose a share from 0 to 1')
+
+
 def check_sides(image_shape: Sequence[int], divisor: int) -> None:
   """Checks that a network can process photographs of this size.
 

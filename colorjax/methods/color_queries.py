@@ -121,15 +121,12 @@ def build(
   checks.check_choice('perceptual_network', perceptual_network,
                       PERCEPTUAL_NETWORKS)
   checks.check_choice('adversarial_loss', adversarial_loss, players.LOSSES)
-  for name, number in (('num_queries', num_queries), ('num_heads', num_heads),
-                       ('num_blocks', num_blocks), ('mlp_width', mlp_width)):
-    if number < 1:
-      raise UserError(f'{name}={number}: use at least 1')
+  checks.check_counts(num_queries=num_queries, num_heads=num_heads,
+                      num_blocks=num_blocks, mlp_width=mlp_width)
   if width < 1 or width % 4 or width % num_heads:
     raise UserError(f'width={width}: use a multiple of 4 and of the number of '
                     f'heads, num_heads={num_heads}')
-  if not 0 <= hint_share <= 1:
-    raise UserError(f'hint_share={hint_share}: choose a share from 0 to 1')
+  checks.check_shares(hint_share=hint_share)
   objective = _formula(pixel_weight, perceptual_weight, adversarial_weight,
                        colorfulness_weight, perceptual_network)
   perceptual_net = perceptual.PerceptualNetwork(objective, dtype=dtype)
@@ -237,7 +234,7 @@ def build(
 
   return deterministic(
       init=init, loss=loss, predict=predict,
-      accepts=frozenset({'hint_ab', 'hint_mask'} if hint_share else ()),
+      accepts=known_lib.accepted_inputs(hint_share, region_share=0.0),
       players={_DISCRIMINATOR: discriminator_loss, _GENERATOR: loss}
       if is_adversarial else {},
       backbones=perceptual.merge_backbones(

@@ -30,7 +30,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from colorjax import color, ode, resample
+from colorjax import color, ode
 from colorjax import keys as key_lib
 from colorjax.colorizer import (
     FROZEN,
@@ -132,11 +132,8 @@ def build(
   """
   checks.check_choice('objective', objective, OBJECTIVES)
   checks.check_choice('network', network, trunk.TRUNKS)
-  for name, value in (('lightness_dropout', lightness_dropout),
-                      ('hint_share', hint_share),
-                      ('region_share', region_share)):
-    if not 0 <= value <= 1:
-      raise UserError(f'{name}={value}: choose a share from 0 to 1')
+  checks.check_shares(lightness_dropout=lightness_dropout,
+                      hint_share=hint_share, region_share=region_share)
   if ab_scale <= 0:
     raise UserError(f'ab_scale={ab_scale}: choose a number above 0')
   body = trunk.build(network, filters, jnp.dtype(dtype), trunk_settings)
@@ -162,7 +159,7 @@ def build(
     times = jnp.stack([time, span] if has_spans else [time], axis=-1)
     out, new_state = net.apply(
         {'params': variables['params'], **state},
-        jnp.concatenate([x, known.channels()], axis=-1),
+        jnp.concatenate([x, known.masks()], axis=-1),
         color.normalize_lightness(lightness), is_given, times, train=train,
         mutable=[name for name in state if name != FROZEN])
     return known.put(0.0, out), new_state
@@ -203,9 +200,8 @@ def build(
       target += span[:, None, None, None] * jax.lax.stop_gradient(change)
     else:
       found, new_state = mean_velocity(x, time, span)
-    free = 1 - known.mask
-    error = (free * jnp.square(found - target)).sum((1, 2, 3)) / jnp.maximum(
-        2 * free.sum((1, 2, 3)), 1)
+    error = known.sum_unknown(jnp.square(found - target)) / jnp.maximum(
+        known.num_unknown(), 1)
     metrics = {'loss': error}
     if has_spans and train:
       divisor = jax.lax.stop_gradient(error + _WEIGHT_OFFSET)
@@ -238,8 +234,7 @@ def build(
            num_steps: int = 16, solver: str = 'euler', guidance: float = 1.0
            ) -> jax.Array:
     checks.check_choice('solver', solver, ode.SOLVERS)
-    if num_steps < 1:
-      raise UserError(f'num_steps={num_steps}: use at least 1')
+    checks.check_counts(num_steps=num_steps)
     known = known_lib.of_inputs(inputs, body.stride)
     carried = flow(variables, inputs, known, guidance=guidance,
                    span=1 / num_steps if solver == 'euler' else 0.0)
@@ -256,30 +251,26 @@ def build(
   @passes_options(draw)
   def sample(variables: Variables, inputs: Inputs, keys: jax.Array, n: int,
              **options):
-    fields = draw(variables, inputs, keys, n, **options)
-    return jax.vmap(lambda field: known_lib.applied(
-        resample.enlarge(field, inputs['lightness']), inputs))(fields)
+    return known_lib.colorings(
+        draw(variables, inputs, keys, n, **options), inputs)
 
   def log_prob_and_error(
       variables: Variables, inputs: Inputs, ab: jax.Array, keys: jax.Array, *,
       density_steps: int = 16, density_probes: int = 2, guidance: float = 1.0
   ) -> tuple[jax.Array, jax.Array]:
-    if density_steps < 1:
-      raise UserError(f'density_steps={density_steps}: use at least 1')
+    checks.check_counts(density_steps=density_steps)
     if density_probes < 2:
       raise UserError(f'density_probes={density_probes}: use at least 2, from '
                       'which the standard error is computed')
     known = known_lib.of_inputs(inputs, body.stride)
-    region = inputs.get('region', jnp.ones_like(inputs['lightness']))
-    field = known_lib.masked_mean(ab, region, body.stride)
+    field = known_lib.field_of(ab, inputs, known, body.stride)
     pulled = ode.pull_back(
         flow(variables, inputs, known, guidance=guidance),
-        known.put(known.ab, field) / ab_scale, keys,
+        field / ab_scale, keys,
         num_steps=density_steps, num_probes=density_probes)
     # Of each value: of the noise, and of the change of units.
     nats = jax.scipy.stats.norm.logpdf(pulled.start) - jnp.log(ab_scale)
-    nats = ((1 - known.mask) * nats).sum((1, 2, 3))
-    return nats - pulled.log_expansion, pulled.error
+    return known.sum_unknown(nats) - pulled.log_expansion, pulled.error
 
   @passes_options(log_prob_and_error)
   def log_prob(variables: Variables, inputs: Inputs, ab: jax.Array,
@@ -290,12 +281,11 @@ def build(
     height, width = event_shape(shape)
     return 'exact' if ode.is_exact(2 * height * width) else 'estimate'
 
-  accepts = {'hint_ab', 'hint_mask'} if hint_share else set()
   return sampler(
       init=init, loss=loss, sample=sample, draw=draw, log_prob=log_prob,
       log_prob_and_error=log_prob_and_error, log_prob_kind=kind,
       event_shape=event_shape, backbones=encoders.pretrained(body),
-      accepts=frozenset(accepts | ({'region'} if region_share else set())))
+      accepts=known_lib.accepted_inputs(hint_share, region_share))
 
 
 def _times(keys: jax.Array, has_spans: bool) -> tuple[jax.Array, jax.Array]:

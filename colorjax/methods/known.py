@@ -19,6 +19,10 @@ from colorjax import keys as key_lib
 from colorjax import resample
 from colorjax.colorizer import Inputs
 
+UNIT = 20.0
+"""Lab units per unit of the fields that networks see: about the standard
+deviation of ab."""
+
 _MAX_HINTED = 1 / 8
 """Largest expected share of the blocks that training gives as hints."""
 
@@ -35,13 +39,25 @@ class Known(NamedTuple):
   mask: jax.Array
   region: jax.Array
 
-  def channels(self) -> jax.Array:
-    """The two masks as further channels of a network, [B, h, w, 2]."""
+  def masks(self) -> jax.Array:
+    """The two masks as channels of a network, [B, h, w, 2]."""
     return jnp.concatenate([self.mask, self.region], axis=-1)
+
+  def channels(self) -> jax.Array:
+    """The values, in units of UNIT, and both masks, [B, h, w, 4]."""
+    return jnp.concatenate([self.ab / UNIT, self.masks()], axis=-1)
 
   def put(self, values: jax.typing.ArrayLike, field: jax.Array) -> jax.Array:
     """Replaces the known places of a field [B, h, w, C] by other values."""
     return jnp.where(self.mask > 0, values, field)
+
+  def sum_unknown(self, values: jax.Array) -> jax.Array:
+    """Sums [B, h, w, C] over the unknown places of each photograph, [B]."""
+    return self.put(0.0, values).sum((1, 2, 3))
+
+  def num_unknown(self) -> jax.Array:
+    """Number of unknown values of each photograph, float32 [B]."""
+    return 2 * (1 - self.mask).sum((1, 2, 3))
 
 
 def of_inputs(inputs: Inputs, stride: int) -> Known:
@@ -56,9 +72,57 @@ def of_inputs(inputs: Inputs, stride: int) -> Known:
   hint_mask = inputs.get('hint_mask', jnp.zeros_like(lightness)) * region
   hint_ab = inputs.get('hint_ab', jnp.zeros((*lightness.shape[:3], 2)))
   inside = _any(region, stride)
-  return Known(ab=masked_mean(hint_ab, hint_mask, stride),
+  return Known(ab=masked_pool(hint_ab, hint_mask, stride),
                mask=jnp.maximum(_any(hint_mask, stride), 1 - inside),
                region=inside)
+
+
+def field_of(ab: jax.Array, inputs: Inputs, known: Known, stride: int
+             ) -> jax.Array:
+  """Reduces photographs to fields in which the known values are known.
+
+  A density is that of the other values of these fields.
+
+  Args:
+    ab: the photographs' ab, Lab units, [B, H, W, 2].
+    inputs: as in `of_inputs`.
+    known: what `of_inputs` returned.
+    stride: side of the blocks of the field, in pixels.
+
+  Returns:
+    Lab units, [B, h, w, 2].
+  """
+  region = inputs.get('region', jnp.ones_like(inputs['lightness']))
+  return known.put(known.ab, masked_pool(ab, region, stride))
+
+
+def accepted_inputs(hint_share: float, region_share: float) -> frozenset[str]:
+  """Returns the inputs that a network has seen in training.
+
+  Args:
+    hint_share: share of the training photographs that get hints.
+    region_share: share of the training photographs that get a region.
+
+  Returns:
+    `Colorizer.accepts`. The fallbacks care for the others.
+  """
+  return frozenset(
+      ({'hint_ab', 'hint_mask'} if hint_share else set())
+      | ({'region'} if region_share else set()))
+
+
+def colorings(fields: jax.Array, inputs: Inputs) -> jax.Array:
+  """Enlarges fields along the edges of lightness, and applies what is known.
+
+  Args:
+    fields: Lab units, [n, B, h, w, 2].
+    inputs: as in `of_inputs`.
+
+  Returns:
+    ab, Lab units, [n, B, H, W, 2].
+  """
+  return jax.vmap(lambda field: applied(
+      resample.enlarge(field, inputs['lightness']), inputs))(fields)
 
 
 def applied(ab: jax.Array, inputs: Inputs) -> jax.Array:
@@ -76,7 +140,7 @@ def applied(ab: jax.Array, inputs: Inputs) -> jax.Array:
   return ab * inputs['region'] if 'region' in inputs else ab
 
 
-def masked_mean(ab: jax.Array, mask: jax.Array, stride: int) -> jax.Array:
+def masked_pool(ab: jax.Array, mask: jax.Array, stride: int) -> jax.Array:
   """Means over those pixels of each block where a mask is 1.
 
   Args:
@@ -114,7 +178,7 @@ def draw(keys: jax.Array, ab: jax.Array, region: jax.Array | None, *,
   if region is None:
     region = jax.vmap(lambda key: _box(key, height, width, region_share))(
         key_lib.named(keys, 'region'))
-  field = masked_mean(ab, region, stride)
+  field = masked_pool(ab, region, stride)
   inside = _any(region, stride)
   hinted = jax.vmap(lambda key: _hinted(
       key, height // stride, width // stride, hint_share))(

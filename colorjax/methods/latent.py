@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from colorjax import color, resample
+from colorjax import color
 from colorjax import keys as key_lib
 from colorjax.colorizer import (
     FROZEN,
@@ -48,10 +48,6 @@ FAMILIES = {
 
 _LEVELS = 256
 """Number of bins of the discretized logistic distribution."""
-
-_INPUT_SCALE = 20.0
-"""Lab units per unit of the fields that networks see: about the standard
-deviation of ab."""
 
 
 def build(
@@ -126,12 +122,9 @@ def build(
   """
   checks.check_choice('family', family, FAMILIES)
   checks.check_choice('network', network, trunk.TRUNKS)
-  _check_numbers(num_components=num_components, latent_size=latent_size,
-                 latent_channels=latent_channels)
-  for name, value in (('hint_share', hint_share),
-                      ('region_share', region_share)):
-    if not 0 <= value <= 1:
-      raise UserError(f'{name}={value}: choose a share from 0 to 1')
+  checks.check_counts(num_components=num_components, latent_size=latent_size,
+                      latent_channels=latent_channels)
+  checks.check_shares(hint_share=hint_share, region_share=region_share)
   if width < 1 or width % GROUP_SIZE:
     raise UserError(f'width={width}: use a multiple of {GROUP_SIZE}')
   if kl_warmup_steps < 0 or free_bits < 0:
@@ -179,8 +172,7 @@ def build(
     """Log density of the unknown values in Lab units, nats [B]."""
     density = pixels.log_density or pixels.log_prob
     each = density(color.ab_to_unit(field), *params)
-    return ((1 - known.mask) * likelihood.ab_log_density(each, 1)
-            ).sum((1, 2, 3))
+    return known.sum_unknown(likelihood.ab_log_density(each, 1))
 
   def loss(params, model_state, batch: Batch, keys: jax.Array, *,
            step: jax.Array | None, train: bool):
@@ -190,12 +182,12 @@ def build(
         keys, ab, batch.get('region'), stride=body.stride,
         hint_share=hint_share * train, region_share=region_share * train)
     out, new_state = net.apply(
-        {'params': params, **model_state}, field / _INPUT_SCALE,
-        color.normalize_lightness(lightness), _channels(known),
+        {'params': params, **model_state}, field / known_lib.UNIT,
+        color.normalize_lightness(lightness), known.channels(),
         noise(keys, lightness), train=train,
         mutable=[name for name in model_state if name != FROZEN])
     nats = nats_of(field, out.params, known)
-    dims = jnp.maximum(2 * (1 - known.mask).sum((1, 2, 3)), 1)
+    dims = jnp.maximum(known.num_unknown(), 1)
     weight = jnp.float32(1)
     kl = out.kl
     if train:
@@ -215,7 +207,7 @@ def build(
     checks.check_sides(lightness.shape[1:3], body.divisor)
     known = known_lib.of_inputs(inputs, body.stride)
     scales = apply(variables, color.normalize_lightness(lightness),
-                   _channels(known), method='look', train=False)
+                   known.channels(), method='look', train=False)
     return known, scales, apply(variables, scales, method='prior')
 
   def drawn(variables: Variables, inputs: Inputs, keys: jax.Array, n: int,
@@ -243,14 +235,9 @@ def build(
   def draw(variables: Variables, inputs: Inputs, keys: jax.Array, n: int):
     return drawn(variables, inputs, keys, n, 1.0, True)
 
-  def finished(fields: jax.Array, inputs: Inputs) -> jax.Array:
-    """Fields [n, B, h, w, 2] as colorings [n, B, H, W, 2]."""
-    return jax.vmap(lambda field: known_lib.applied(
-        resample.enlarge(field, inputs['lightness']), inputs))(fields)
-
   def sample(variables: Variables, inputs: Inputs, keys: jax.Array, n: int, *,
              temperature: float = 1.0, pixel_noise: bool = False):
-    return finished(
+    return known_lib.colorings(
         drawn(variables, inputs, keys, n, temperature, pixel_noise), inputs)
 
   def propose(variables: Variables, inputs: Inputs, k: int):
@@ -272,23 +259,19 @@ def build(
       return color.unit_to_ab(pixels.mean(*out.params))
 
     fields = known.put(known.ab, jax.lax.map(one, means.swapaxes(0, 1)))
-    return finished(fields, inputs), probability.T
+    return known_lib.colorings(fields, inputs), probability.T
 
   def predict(variables: Variables, inputs: Inputs) -> jax.Array:
     return propose(variables, inputs, 1)[0][0]
 
   def log_prob(variables: Variables, inputs: Inputs, ab: jax.Array,
                keys: jax.Array, *, importance_samples: int = 16) -> jax.Array:
-    if importance_samples < 1:
-      raise UserError(
-          f'importance_samples={importance_samples}: use at least 1')
+    checks.check_counts(importance_samples=importance_samples)
     known, scales, prior = look(variables, inputs)
-    region = inputs.get('region', jnp.ones_like(inputs['lightness']))
-    field = known.put(
-        known.ab, known_lib.masked_mean(ab, region, body.stride))
+    field = known_lib.field_of(ab, inputs, known, body.stride)
     posterior = apply(
-        variables, field / _INPUT_SCALE,
-        color.normalize_lightness(inputs['lightness']), _channels(known),
+        variables, field / known_lib.UNIT,
+        color.normalize_lightness(inputs['lightness']), known.channels(),
         method='posterior')
 
     def log_weight(keys):
@@ -301,18 +284,12 @@ def build(
     return jax.nn.logsumexp(log_weights, axis=0) - jnp.log(
         float(importance_samples))
 
-  accepts = {'hint_ab', 'hint_mask'} if hint_share else set()
   return Colorizer(
       init=init, loss=loss, predict=predict, sample=sample, propose=propose,
       log_prob=log_prob, log_prob_kind='lower_bound', draw=draw,
       event_shape=event_shape, max_proposals=num_components,
       backbones=encoders.pretrained(body),
-      accepts=frozenset(accepts | ({'region'} if region_share else set())))
-
-
-def _channels(known: Known) -> jax.Array:
-  """What the networks see of known values, [B, h, w, 4]."""
-  return jnp.concatenate([known.ab / _INPUT_SCALE, known.channels()], axis=-1)
+      accepts=known_lib.accepted_inputs(hint_share, region_share))
 
 
 def _with_noise(pixels: families.Family, family: str, keys: jax.Array,
@@ -328,10 +305,3 @@ def _with_noise(pixels: families.Family, family: str, keys: jax.Array,
     return values
 
   return color.unit_to_ab(jax.vmap(one)(keys, *params))
-
-
-def _check_numbers(**numbers: int) -> None:
-  """Checks that settings are at least 1."""
-  for name, value in numbers.items():
-    if value < 1:
-      raise UserError(f'{name}={value}: use at least 1')

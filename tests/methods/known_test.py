@@ -32,7 +32,7 @@ def test_blocks_of_hints_and_regions_by_hand():
   np.testing.assert_array_equal(found.mask[0, 0, :, 0], [0, 1])
   np.testing.assert_array_equal(found.ab, 0)
   np.testing.assert_array_equal(
-      known.masked_mean(ab, region, 2), [[[[2, 3], [0, 0]]]])
+      known.masked_pool(ab, region, 2), [[[[2, 3], [0, 0]]]])
 
 
 def test_nothing_is_known_without_hints_and_regions():
