@@ -30,11 +30,6 @@ def method(size=SIZE, **settings):
           lambda: colorizer.init(jax.random.key(0), (size, size))))
 
 
-@functools.cache
-def compiled(function, **settings):
-  return jax.jit(functools.partial(function, **settings))
-
-
 def net_of(spacing, ratio):
   """The network of `method` and the colors of its symbols."""
   bins = quantize.published_bins()

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
-from asking import grey, keys
+from asking import compiled, grey, keys
 from small_autoregressive import (
     TINY,
     all_symbols,
-    compiled,
     log_prob_of,
     method,
     net_of,

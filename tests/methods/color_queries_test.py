@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import random_variables
 import skimage.color
-from asking import grey, keys
+from asking import batch_of, compiled, grey, grey_inputs, keys, lab_of
 
 from colorjax.backbones import efficientnet_lite, tensor_names
 from colorjax.colorizer import FROZEN, PRETRAINED_ENCODER
@@ -42,22 +42,6 @@ def _five_blocks():
   tensor_names.layers.cache_clear()
 
 
-def _batch(n=3, seed=0):
-  rng = np.random.default_rng(seed)
-  coarse = rng.integers(0, 256, (n, 4, 4, 3), np.uint8)
-  return {'image': jnp.asarray(coarse.repeat(4, 1).repeat(4, 2)),
-          'padding_mask': jnp.ones(n)}
-
-
-def _lab(batch):
-  lab = skimage.color.rgb2lab(np.asarray(batch['image']))
-  return jnp.asarray(lab[..., :1], jnp.float32), lab[..., 1:]
-
-
-def _inputs(n=3):
-  return grey(_lab(_batch(n))[0])
-
-
 @functools.cache
 def _method(**settings):
   """A colorizer and random variables: the output layer would start at 0."""
@@ -68,13 +52,8 @@ def _method(**settings):
   return colorizer, variables
 
 
-@functools.cache
-def _compiled(function, **settings):
-  return jax.jit(functools.partial(function, **settings))
-
-
 def _run(loss, variables, batch, *, train, seed=0):
-  return _compiled(loss, step=0 if train else None, train=train)(
+  return compiled(loss, step=0 if train else None, train=train)(
       variables['params'], variables['model_state'], batch,
       keys(len(batch['padding_mask']), seed))
 
@@ -89,11 +68,11 @@ class TestContract:
   def test_predictions_of_photographs_are_independent(self):
     colorizer, variables = _method(**ALONE)
     assert colorizer.is_deterministic
-    predict = _compiled(colorizer.predict)
-    whole = predict(variables, _inputs())
+    predict = compiled(colorizer.predict)
+    whole = predict(variables, grey_inputs())
     assert whole.shape == (3, SIZE, SIZE, 2)
     assert float(jnp.ptp(whole)) > 1
-    one = predict(variables, grey(_inputs()['lightness'][1:2]))
+    one = predict(variables, grey(grey_inputs()['lightness'][1:2]))
     np.testing.assert_allclose(one, whole[1:2], atol=1e-3)
 
   def test_starts_grey(self):
@@ -101,8 +80,8 @@ class TestContract:
     # Keys of this kind compile quickly.
     variables = jax.jit(lambda key: colorizer.init(key, (SIZE, SIZE)))(
         jax.random.key(0, impl='rbg'))
-    predict = _compiled(colorizer.predict)
-    assert jnp.abs(predict(variables, _inputs())).max() == 0
+    predict = compiled(colorizer.predict)
+    assert jnp.abs(predict(variables, grey_inputs())).max() == 0
 
   @pytest.mark.parametrize(('settings', 'message'), [
       ({'network': 'vit'}, 'network=vit: choose one of unet, encoder'),
@@ -144,7 +123,7 @@ class TestWeights:
     def step(key):
       variables = colorizer.init(key, (SIZE, SIZE))
       _, aux = colorizer.loss(
-          variables['params'], variables['model_state'], _batch(), keys(3),
+          variables['params'], variables['model_state'], batch_of(), keys(3),
           step=0, train=True)
       return variables, aux.metrics
 
@@ -177,15 +156,15 @@ class TestWeights:
     weights = {'pixel_weight': 0.3, 'perceptual_weight': 0.7,
                'adversarial_weight': 1.1, 'colorfulness_weight': 1.3}
     colorizer, variables = _method(**weights)
-    batch = _batch()
+    batch = batch_of()
     scalar, aux = _run(colorizer.loss, variables, batch, train=False)
     found = _means(aux)
     assert float(scalar) == pytest.approx(
         0.3 * 110 * found['loss/l1'] + 0.7 * found['loss/perceptual']
         + 1.1 * found['loss/adversarial'] + 1.3 * found['loss/colorfulness'],
         rel=1e-4)
-    lightness, ab = _lab(batch)
-    predicted = np.asarray(_compiled(colorizer.predict)(
+    lightness, ab = lab_of(batch)
+    predicted = np.asarray(compiled(colorizer.predict)(
         variables, grey(lightness)), np.float64)
     assert 110 * found['loss/l1'] == pytest.approx(
         np.abs(predicted - ab).mean(), rel=1e-4)
@@ -203,7 +182,7 @@ class TestWeights:
     colorizer, variables = _method(**{**ALONE, 'pixel_weight': 0.,
                                       'perceptual_weight': 1.})
     gradient = jax.jit(jax.grad(lambda p: colorizer.loss(
-        p, variables['model_state'], _batch(), keys(3), step=0,
+        p, variables['model_state'], batch_of(), keys(3), step=0,
         train=True)[0]))(variables['params'])
     for path, x in jax.tree.leaves_with_path(gradient['generator']):
       name = jax.tree_util.keystr(path)
@@ -216,7 +195,7 @@ class TestPlayers:
 
   def test_gradients_and_statistics_of_a_player_are_its_own(self):
     colorizer, variables = _method(**GAN)
-    batch = _batch()
+    batch = batch_of()
     old = variables['model_state']['batch_stats']['discriminator']
     for player, loss in colorizer.players.items():
       gradient, aux = jax.jit(jax.grad(
@@ -239,17 +218,18 @@ class TestPlayers:
 
   def test_metrics_of_the_players_differ(self):
     colorizer, variables = _method(**GAN)
+    batch = batch_of()
     names = [name for loss in colorizer.players.values()
-             for name in _run(loss, variables, _batch(), train=True)[1].metrics]
+             for name in _run(loss, variables, batch, train=True)[1].metrics]
     assert len(names) == len(set(names))
     assert 'loss' in names
 
   def test_discriminator_tells_photographs_from_colorings(self):
     """Its loss and accuracies, from its logits for both."""
     colorizer, variables = _method(**GAN)
-    batch = _batch()
-    lightness, ab = _lab(batch)
-    fake = np.asarray(_compiled(colorizer.predict)(
+    batch = batch_of()
+    lightness, ab = lab_of(batch)
+    fake = np.asarray(compiled(colorizer.predict)(
         variables, grey(lightness))) / 110
     net = PatchDiscriminator(SMALL['discriminator_widths'])
     real, fake = (np.asarray(jax.jit(
@@ -270,7 +250,7 @@ class TestPlayers:
 
   def test_padding_does_not_change_the_losses(self):
     colorizer, variables = _method(**GAN)
-    batch = _batch(4)
+    batch = batch_of(4)
     half = {name: x[:2] for name, x in batch.items()}
     padded = {**batch, 'padding_mask': jnp.asarray([1., 1., 0., 0.])}
     for loss in (colorizer.loss, colorizer.players['discriminator']):
@@ -287,8 +267,8 @@ class TestHints:
     assert colorizer.accepts == {'hint_ab', 'hint_mask'}
     mask = jnp.zeros((3, SIZE, SIZE, 1)).at[0, 4, 4].set(1)
     ab = jnp.broadcast_to(jnp.asarray([40., -20.]), (3, SIZE, SIZE, 2))
-    predict = _compiled(colorizer.predict)
-    none = {**_inputs(), 'hint_ab': 0 * ab, 'hint_mask': 0 * mask}
+    predict = compiled(colorizer.predict)
+    none = {**grey_inputs(), 'hint_ab': 0 * ab, 'hint_mask': 0 * mask}
     plain = predict(variables, none)
     hinted = predict(variables, {
         **none, 'hint_ab': ab * mask, 'hint_mask': mask})
@@ -300,11 +280,11 @@ class TestHints:
     assert jnp.abs(hinted - plain)[0, 10:].max() > 1e-2
     np.testing.assert_allclose(hinted[1:], plain[1:], atol=1e-3)
     np.testing.assert_allclose(
-        predict(variables, _inputs()), plain, atol=1e-3)
+        predict(variables, grey_inputs()), plain, atol=1e-3)
 
   def test_training_draws_hints_by_photograph(self):
     colorizer, variables = _method(hint_share=0.9, **ALONE)
-    losses = [float(_run(colorizer.loss, variables, _batch(), train=train,
+    losses = [float(_run(colorizer.loss, variables, batch_of(), train=train,
                          seed=seed)[0])
               for train in (True, False) for seed in (1, 2)]
     assert losses[0] != losses[1]
@@ -313,7 +293,7 @@ class TestHints:
   def test_without_a_share_hints_are_left_to_the_fallback(self):
     colorizer, variables = _method(**ALONE)
     assert not colorizer.accepts
-    losses = {float(_run(colorizer.loss, variables, _batch(), train=True,
+    losses = {float(_run(colorizer.loss, variables, batch_of(), train=True,
                          seed=seed)[0]) for seed in (1, 2)}
     assert len(losses) == 1
 

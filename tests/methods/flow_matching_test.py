@@ -6,8 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import skimage.color
-from asking import grey, keys
+from asking import batch_of, compiled, grey, grey_inputs, hinted, keys, lab_of
+from method_checks import (
+    check_gradients,
+    check_influence,
+    check_inputs,
+    check_known_values,
+    check_owners,
+    check_padding,
+)
 
 from colorjax import color, ode
 from colorjax import keys as key_lib
@@ -19,18 +26,6 @@ pytestmark = pytest.mark.usefixtures('compiles_quickly')
 
 SMALL = {'filters': (16, 16), 'width': 8}
 SIZE = 16
-
-
-def _batch(n=3, seed=0):
-  rng = np.random.default_rng(seed)
-  coarse = rng.integers(0, 256, (n, 4, 4, 3), np.uint8)
-  return {'image': jnp.asarray(coarse.repeat(4, 1).repeat(4, 2)),
-          'padding_mask': jnp.ones(n)}
-
-
-def _lab(batch):
-  lab = skimage.color.rgb2lab(np.asarray(batch['image']))
-  return jnp.asarray(lab[..., :1], jnp.float32), lab[..., 1:]
 
 
 def _moved(variables, amount=0.1):
@@ -50,54 +45,29 @@ def _method(size=SIZE, **settings):
   return colorizer, _moved(variables)
 
 
-@functools.cache
-def _compiled(function, **settings):
-  return jax.jit(functools.partial(function, **settings))
-
-
-def _inputs(n=3):
-  return grey(_lab(_batch(n))[0])
-
-
-def _hints(n=3):
-  """Inputs with hints, one of them outside the region."""
-  inputs = _inputs(n)
-  hint_mask = jnp.zeros((n, SIZE, SIZE, 1)).at[:, 3, 5].set(1).at[
-      :, 9:11, 1:4].set(1).at[:, 14, 14].set(1)
-  region = jnp.ones((n, SIZE, SIZE, 1)).at[:, 13:].set(0)
-  ab = jax.random.uniform(jax.random.key(4), (n, SIZE, SIZE, 2), minval=-50.,
-                          maxval=50.)
-  return {**inputs, 'hint_ab': ab * hint_mask, 'hint_mask': hint_mask,
-          'region': region}
-
-
 class TestContract:
 
   @pytest.mark.parametrize('objective', flow_matching.OBJECTIVES)
   def test_samples_proposals_and_predictions(self, objective):
     colorizer, variables = _method(objective=objective)
-    inputs = _inputs()
-    samples = _compiled(colorizer.sample, n=3)(variables, inputs, keys(3))
+    inputs = grey_inputs()
+    samples = compiled(colorizer.sample, n=3)(variables, inputs, keys(3))
     assert samples.shape == (3, 3, SIZE, SIZE, 2)
     assert jnp.abs(samples[0] - samples[1]).max() > 1
-    fewer = _compiled(colorizer.sample, n=1)(variables, inputs, keys(3))
+    fewer = compiled(colorizer.sample, n=1)(variables, inputs, keys(3))
     np.testing.assert_allclose(fewer[0], samples[0], atol=1e-3)
-    predicted = _compiled(colorizer.predict)(variables, inputs)
-    proposals, weights = _compiled(colorizer.propose, k=2)(variables, inputs)
+    predicted = compiled(colorizer.predict)(variables, inputs)
+    proposals, weights = compiled(colorizer.propose, k=2)(variables, inputs)
     np.testing.assert_allclose(proposals[0], predicted, atol=1e-3)
     assert weights is None
     assert colorizer.answers_are_samples
-    draws = _compiled(colorizer.draw, n=2)(variables, inputs, keys(3))
+    draws = compiled(colorizer.draw, n=2)(variables, inputs, keys(3))
     assert draws.shape == (2, 3, 8, 8, 2)
     assert colorizer.event_shape((SIZE, SIZE)) == (8, 8)
 
   def test_samples_belong_to_the_photograph(self):
     colorizer, variables = _method()
-    inputs = _hints()
-    whole = _compiled(colorizer.sample, n=2)(variables, inputs, keys(3))
-    one = _compiled(colorizer.sample, n=2)(
-        variables, {name: x[1:2] for name, x in inputs.items()}, keys(3)[1:2])
-    np.testing.assert_allclose(one, whole[:, 1:2], atol=1e-3)
+    check_owners(compiled(colorizer.sample, n=2), variables)
 
   def test_options_of_all_functions(self):
     options = flow_matching.build(**SMALL).options
@@ -124,7 +94,7 @@ class TestContract:
     colorizer = flow_matching.build(lightness_dropout=0., **SMALL).ask(
         **options)
     _, variables = _method(lightness_dropout=0.)
-    inputs, ab = _inputs(), jnp.zeros((3, SIZE, SIZE, 2))
+    inputs, ab = grey_inputs(), jnp.zeros((3, SIZE, SIZE, 2))
     with pytest.raises(UserError, match=message):
       jax.eval_shape(lambda v: (
           colorizer.predict(v, inputs),
@@ -138,11 +108,7 @@ class TestContract:
       colorizer.predict(variables, grey(jnp.zeros((1, 16, 18, 1))))
 
   def test_inputs_are_accepted_only_if_they_were_in_training(self):
-    assert flow_matching.build(**SMALL).accepts == {
-        'hint_ab', 'hint_mask', 'region'}
-    assert flow_matching.build(hint_share=0., **SMALL).accepts == {'region'}
-    assert flow_matching.build(
-        hint_share=0., region_share=0., **SMALL).accepts == frozenset()
+    check_inputs(functools.partial(flow_matching.build, **SMALL))
 
 
 def _network(variables, objective):
@@ -158,7 +124,7 @@ class TestLoss:
 
   def _found(self, objective, train, batch, number=0, **settings):
     colorizer, variables = _method(objective=objective, **settings)
-    scalar, aux = _compiled(
+    scalar, aux = compiled(
         colorizer.loss, step=0 if train else None, train=train)(
             variables['params'], variables['model_state'], batch,
             keys(len(batch['image']), number))
@@ -170,7 +136,7 @@ class TestLoss:
   def _example(self, batch, number=0):
     """What the method draws for a batch, with its keys, in NumPy."""
     drawn = keys(len(batch['image']), number)
-    _, ab = _lab(batch)
+    _, ab = lab_of(batch)
     end = np.asarray(ab).reshape(-1, 8, 2, 8, 2, 2).mean((2, 4)) / 20
     start = np.stack([jax.random.normal(key, (8, 8, 2)) for key in
                       key_lib.named(drawn, 'noise')])
@@ -181,14 +147,14 @@ class TestLoss:
   def test_held_out_loss_equals_the_formula(self, objective):
     """No hints, no regions and no dropped lightness; spans of 0."""
     _, variables = _method(objective=objective)
-    batch = _batch()
+    batch = batch_of()
     end, start, time, span = self._example(batch)
     t = time[:, None, None, None]
     field = np.concatenate([(1 - t) * start + t * end, np.zeros_like(t + end)
                             [..., :1], np.ones_like(t + end)[..., :1]], -1)
     times = np.stack([time, span] if objective == 'mean_flow' else [time], -1)
     found = _network(variables, objective)(
-        field, _lab(batch)[0] / 50 - 1, jnp.ones(3), times)
+        field, lab_of(batch)[0] / 50 - 1, jnp.ones(3), times)
     expected = np.square(found - (end - start)).mean()
     assert self._found(objective, False, batch) == {
         'loss': pytest.approx(expected, rel=1e-4)}
@@ -196,11 +162,12 @@ class TestLoss:
   def test_training_loss_with_known_values_equals_the_formula(self):
     _, variables = _method(objective='flow', hint_share=0.9, region_share=0.5,
                            lightness_dropout=0.5)
-    batch = _batch(6)
+    batch = batch_of(6)
     _, start, time, _ = self._example(batch)
     drawn = keys(6)
-    end, given = known.draw(drawn, jnp.asarray(_lab(batch)[1]), None, stride=2,
-                            hint_share=0.9, region_share=0.5)
+    end, given = known.draw(
+        drawn, jnp.asarray(lab_of(batch)[1]), None, stride=2, hint_share=0.9,
+        region_share=0.5)
     end, mask = np.asarray(end) / 20, np.asarray(given.mask)
     assert 0.1 < mask.mean() < 0.9
     is_given = np.array([not jax.random.bernoulli(key, 0.5) for key in
@@ -209,7 +176,7 @@ class TestLoss:
     t = time[:, None, None, None]
     x = np.where(mask > 0, end, (1 - t) * start + t * end)
     found = _network(variables, 'flow')(
-        np.concatenate([x, mask, given.region], -1), _lab(batch)[0] / 50 - 1,
+        np.concatenate([x, mask, given.region], -1), lab_of(batch)[0] / 50 - 1,
         is_given, time[:, None])
     error = (1 - mask) * np.square(found - (end - start))
     expected = (error.sum((1, 2, 3)) / (2 * (1 - mask).sum((1, 2, 3)))).mean()
@@ -220,7 +187,7 @@ class TestLoss:
   def test_mean_flow_loss_equals_the_formula_by_finite_differences(self):
     shares = {'hint_share': 0., 'region_share': 0., 'lightness_dropout': 0.}
     _, variables = _method(objective='mean_flow', **shares)
-    batch = _batch(8)
+    batch = batch_of(8)
     end, start, _, _ = self._example(batch, 3)
     time, span = (np.asarray(x, np.float64) for x in
                   flow_matching._times(keys(8, 3), True))
@@ -234,7 +201,7 @@ class TestLoss:
       t = (time + shift)[:, None, None, None]
       x = (1 - t) * start + t * end
       field = np.concatenate([x, 0 * x[..., :1], 0 * x[..., :1] + 1], -1)
-      return np.asarray(net(field, _lab(batch)[0] / 50 - 1, np.ones(8),
+      return np.asarray(net(field, lab_of(batch)[0] / 50 - 1, np.ones(8),
                             np.stack([time + shift, span - shift], -1)),
                         np.float64)
 
@@ -252,7 +219,7 @@ class TestLoss:
     """The gradient is that of weighted squared distances to a fixed target."""
     shares = {'hint_share': 0., 'region_share': 0., 'lightness_dropout': 0.}
     colorizer, variables = _method(objective='mean_flow', **shares)
-    batch, drawn = _batch(8), keys(8, 3)
+    batch, drawn = batch_of(8), keys(8, 3)
     gradient = jax.jit(jax.grad(lambda p: colorizer.loss(
         p, {}, batch, drawn, step=0, train=True)[0]))(variables['params'])
     end, start, _, _ = self._example(batch, 3)
@@ -264,7 +231,7 @@ class TestLoss:
     def u(params, x, time, span):
       field = jnp.concatenate([x, 0 * x[..., :1], 0 * x[..., :1] + 1], -1)
       return net.apply({'params': params}, field,
-                       color.normalize_lightness(_lab(batch)[0]),
+                       color.normalize_lightness(lab_of(batch)[0]),
                        jnp.ones(8), jnp.stack([time, span], -1), train=False)
 
     point = ((1 - t) * start + t * end, time, span)
@@ -296,24 +263,11 @@ class TestLoss:
     assert float(span[span > 0].mean()) == pytest.approx(1 / 3, abs=0.03)
 
   def test_padding_does_not_change_the_loss(self):
-    batch = _batch(4)
-    half = {name: x[:2] for name, x in batch.items()}
-    padded = {**batch, 'padding_mask': jnp.asarray([1., 1., 0., 0.])}
-    colorizer, variables = _method()
-    run = _compiled(colorizer.loss, step=0, train=True)
-    expected, _ = run(variables['params'], {}, half, keys(4)[:2])
-    found, aux = run(variables['params'], {}, padded, keys(4))
-    assert float(found) == pytest.approx(float(expected), rel=1e-4)
-    assert int(aux.metrics['loss'][1]) == 2
+    check_padding(*_method())
 
   def test_gradients_reach_every_parameter(self):
     for objective in flow_matching.OBJECTIVES:
-      colorizer, variables = _method(objective=objective)
-      gradient = jax.jit(jax.grad(lambda p, c=colorizer: c.loss(
-          p, {}, _batch(), keys(3), step=0, train=True)[0]))(
-              variables['params'])
-      for path, x in jax.tree.leaves_with_path(gradient):
-        assert jnp.abs(x).max() > 0, jax.tree_util.keystr(path)
+      check_gradients(*_method(objective=objective))
 
 
 class TestSampling:
@@ -321,8 +275,8 @@ class TestSampling:
   def test_one_euler_step_by_hand(self):
     """x + v(x, 0), from noise, in Lab units."""
     colorizer, variables = _method()
-    inputs = _inputs()
-    found = _compiled(colorizer.ask(num_steps=1).draw, n=1)(
+    inputs = grey_inputs()
+    found = compiled(colorizer.ask(num_steps=1).draw, n=1)(
         variables, inputs, keys(3))[0]
     start = np.stack([jax.random.normal(key, (8, 8, 2)) for key in
                       key_lib.named(key_lib.of_answers(keys(3), 1)[0],
@@ -336,8 +290,8 @@ class TestSampling:
   def test_mean_velocities_are_those_of_the_step(self):
     """Two Euler steps of mean flow are u(x, 0, 1/2), then u(x, 1/2, 1/2)."""
     colorizer, variables = _method(objective='mean_flow')
-    inputs = _inputs()
-    found = _compiled(colorizer.ask(num_steps=2).draw, n=1)(
+    inputs = grey_inputs()
+    found = compiled(colorizer.ask(num_steps=2).draw, n=1)(
         variables, inputs, keys(3))[0]
     x = np.stack([jax.random.normal(key, (8, 8, 2)) for key in
                   key_lib.named(key_lib.of_answers(keys(3), 1)[0], 'noise')])
@@ -353,8 +307,8 @@ class TestSampling:
     colorizer, variables = _method()
 
     def draw(**options):
-      return _compiled(colorizer.ask(**options).draw, n=1)(
-          variables, _inputs(), keys(3))
+      return compiled(colorizer.ask(**options).draw, n=1)(
+          variables, grey_inputs(), keys(3))
 
     exact = draw(num_steps=128, solver='heun')
     euler, heun = (float(jnp.abs(draw(num_steps=16, solver=name) - exact
@@ -364,10 +318,10 @@ class TestSampling:
   def test_guidance(self):
     """1 changes nothing, 0 does not see the lightness, and it is linear."""
     colorizer, variables = _method()
-    inputs, other = _inputs(), grey(100 - _inputs()['lightness'])
+    inputs, other = grey_inputs(), grey(100 - grey_inputs()['lightness'])
 
     def draw(inputs, **options):
-      return _compiled(colorizer.ask(num_steps=1, **options).draw, n=1)(
+      return compiled(colorizer.ask(num_steps=1, **options).draw, n=1)(
           variables, inputs, keys(3))
 
     plain = draw(inputs)
@@ -385,28 +339,13 @@ class TestSampling:
                              'num_steps': 3}])
   def test_hints_are_met_exactly_and_the_outside_is_grey(self, options):
     colorizer, variables = _method()
-    inputs = _hints()
-    samples = _compiled(colorizer.ask(**options).sample, n=2)(
+    inputs = hinted()
+    samples = compiled(colorizer.ask(**options).sample, n=2)(
         variables, inputs, keys(3))
-    inside = (inputs['region'] > 0) & (inputs['hint_mask'] > 0)
-    assert int(inside.sum()) == 3 * 7
-    np.testing.assert_array_equal(
-        jnp.where(inside, samples, 0),
-        jnp.broadcast_to(jnp.where(inside, inputs['hint_ab'], 0),
-                         samples.shape))
-    np.testing.assert_array_equal(samples * (1 - inputs['region']), 0)
-    # In the field too, whose blocks are 2 x 2 pixels.
-    fields = _compiled(colorizer.ask(**options).draw, n=1)(
-        variables, inputs, keys(3))[0]
-    np.testing.assert_allclose(fields[:, 1, 2], inputs['hint_ab'][:, 3, 5],
-                               rtol=1e-6)
-    np.testing.assert_array_equal(fields[:, 7], 0)
+    fields = compiled(colorizer.ask(**options).draw, n=2)(
+        variables, inputs, keys(3))
+    check_known_values(inputs, samples, fields)
 
   def test_known_values_influence_the_others(self):
     colorizer, variables = _method()
-    inputs = _hints()
-    other = {**inputs, 'hint_ab': -inputs['hint_ab']}
-    draw = _compiled(colorizer.draw, n=1)
-    change = jnp.abs(draw(variables, inputs, keys(3))
-                     - draw(variables, other, keys(3)))[0].max(-1)
-    assert (change > 1e-3).mean() > 0.5
+    check_influence(compiled(colorizer.draw, n=2), variables)

@@ -7,8 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
-import skimage.color
-from asking import grey, keys
+from asking import batch_of, compiled, grey, grey_inputs, hinted, keys, lab_of
+from method_checks import (
+    check_gradients,
+    check_influence,
+    check_inputs,
+    check_known_values,
+    check_owners,
+    check_padding,
+)
 
 from colorjax import color
 from colorjax import keys as key_lib
@@ -24,18 +31,6 @@ SMALL = {'filters': (16,), 'width': 16, 'num_components': 3,
 SIZE = 16
 
 
-def _batch(n=3, seed=0):
-  rng = np.random.default_rng(seed)
-  coarse = rng.integers(0, 256, (n, 4, 4, 3), np.uint8)
-  return {'image': jnp.asarray(coarse.repeat(4, 1).repeat(4, 2)),
-          'padding_mask': jnp.ones(n)}
-
-
-def _lab(batch):
-  lab = skimage.color.rgb2lab(np.asarray(batch['image']))
-  return jnp.asarray(lab[..., :1], jnp.float32), lab[..., 1:]
-
-
 @functools.cache
 def _method(**settings):
   """A colorizer and random variables; some layers are initialized to 0."""
@@ -49,45 +44,24 @@ def _method(**settings):
 
 
 @functools.cache
-def _compiled(function, **settings):
-  return jax.jit(functools.partial(function, **settings))
-
-
-@functools.cache
 def _asked(**options):
   return _method()[0].ask(**options)
-
-
-def _inputs(n=3):
-  return grey(_lab(_batch(n))[0])
-
-
-def _hints(n=3):
-  """Inputs with hints, one of them outside the region."""
-  inputs = _inputs(n)
-  hint_mask = jnp.zeros((n, SIZE, SIZE, 1)).at[:, 3, 5].set(1).at[
-      :, 9:11, 1:4].set(1).at[:, 14, 14].set(1)
-  region = jnp.ones((n, SIZE, SIZE, 1)).at[:, 13:].set(0)
-  ab = jax.random.uniform(jax.random.key(4), (n, SIZE, SIZE, 2), minval=-50.,
-                          maxval=50.)
-  return {**inputs, 'hint_ab': ab * hint_mask, 'hint_mask': hint_mask,
-          'region': region}
 
 
 class TestContract:
 
   def test_samples_proposals_and_predictions(self):
     colorizer, variables = _method()
-    inputs = _hints()
-    samples = _compiled(colorizer.sample, n=2)(variables, inputs, keys(3))
+    inputs = hinted()
+    samples = compiled(colorizer.sample, n=2)(variables, inputs, keys(3))
     assert samples.shape == (2, 3, SIZE, SIZE, 2)
     assert jnp.abs(samples[0] - samples[1]).max() > 1
-    fewer = _compiled(colorizer.sample, n=1)(variables, inputs, keys(3))
+    fewer = compiled(colorizer.sample, n=1)(variables, inputs, keys(3))
     np.testing.assert_allclose(fewer[0], samples[0], atol=1e-3)
-    proposals, weights = _compiled(colorizer.propose, k=3)(variables, inputs)
+    proposals, weights = compiled(colorizer.propose, k=3)(variables, inputs)
     np.testing.assert_allclose(weights.sum(0), 1, rtol=1e-5)
     assert (weights[:-1] >= weights[1:]).all()
-    predicted = _compiled(colorizer.predict)(variables, inputs)
+    predicted = compiled(colorizer.predict)(variables, inputs)
     np.testing.assert_allclose(predicted, proposals[0], atol=1e-3)
     for i, j in ((0, 1), (0, 2), (1, 2)):
       assert jnp.abs(proposals[i] - proposals[j]).max() > 1
@@ -97,17 +71,9 @@ class TestContract:
 
   def test_samples_belong_to_the_photograph(self):
     colorizer, variables = _method()
-    inputs = _hints()
-    # The second photograph comes first, among others.
-    places = jnp.asarray([1, 0, 0])
-    moved = {name: x[places] for name, x in inputs.items()}
-    others = jnp.stack([keys(3)[1], *keys(2, 9)])
     for function in (colorizer.sample, _asked(pixel_noise=True).sample,
                      colorizer.draw):
-      draw = _compiled(function, n=2)
-      np.testing.assert_allclose(
-          draw(variables, moved, others)[:, 0],
-          draw(variables, inputs, keys(3))[:, 1], atol=1e-3)
+      check_owners(compiled(function, n=2), variables)
 
   def test_options_of_all_functions(self):
     assert latent.build(**SMALL).options == {
@@ -135,16 +101,13 @@ class TestContract:
     with pytest.raises(UserError, match=r'image_size=16 x 17: .* by 2'):
       colorizer.predict(variables, grey(jnp.zeros((1, 16, 17, 1))))
     with pytest.raises(UserError, match=r'4 proposals .* 3 components'):
-      colorizer.propose(variables, _inputs(), 4)
+      colorizer.propose(variables, grey_inputs(), 4)
     with pytest.raises(UserError, match='importance_samples=0'):
       colorizer.ask(importance_samples=0).log_prob(
-          variables, _inputs(), jnp.zeros((3, SIZE, SIZE, 2)), keys(3))
+          variables, grey_inputs(), jnp.zeros((3, SIZE, SIZE, 2)), keys(3))
 
   def test_inputs_are_accepted_only_if_they_were_in_training(self):
-    assert latent.build(**SMALL).accepts == {'hint_ab', 'hint_mask', 'region'}
-    assert latent.build(hint_share=0., **SMALL).accepts == {'region'}
-    assert latent.build(
-        hint_share=0., region_share=0., **SMALL).accepts == frozenset()
+    check_inputs(functools.partial(latent.build, **SMALL))
 
 
 @functools.cache
@@ -159,7 +122,7 @@ class TestLoss:
 
   def _found(self, train, batch, step=0, **settings):
     colorizer, variables = _method(**settings)
-    scalar, aux = _compiled(colorizer.loss, train=train)(
+    scalar, aux = compiled(colorizer.loss, train=train)(
         variables['params'], variables['model_state'], batch,
         keys(len(batch['image'])), step=step if train else None)
     means = {name: float(total / count)
@@ -171,7 +134,7 @@ class TestLoss:
     """Nats of the pixels, KL by level, number of unknown values, [B] each."""
     _, variables = _method()
     drawn = keys(len(batch['image']))
-    lightness, ab = _lab(batch)
+    lightness, ab = lab_of(batch)
     field, given = known.draw(
         drawn, jnp.asarray(ab), None, stride=2, hint_share=hint_share,
         region_share=region_share)
@@ -196,7 +159,7 @@ class TestLoss:
 
   def test_held_out_loss_equals_the_formula(self):
     """No hints and no regions, and the whole KL divergence."""
-    batch = _batch(6)
+    batch = batch_of(6)
     nats, kl, dims = self._expected(batch)
     np.testing.assert_array_equal(dims, 128)
     found = self._found(False, batch, free_bits=50.0, kl_warmup_steps=9)
@@ -209,7 +172,7 @@ class TestLoss:
 
   def test_training_loss_with_known_values_equals_the_formula(self):
     shares = {'hint_share': 0.9, 'region_share': 0.5}
-    batch = _batch(6)
+    batch = batch_of(6)
     nats, kl, dims = self._expected(batch, **shares)
     assert 0.1 < (1 - dims / 128).mean() < 0.9
     assert self._found(True, batch, **shares)['loss'] == pytest.approx(
@@ -218,7 +181,7 @@ class TestLoss:
   def test_warmup_and_free_bits(self):
     """The weight rises; a level below the free nats counts as these."""
     shares = {'hint_share': 0.0, 'region_share': 0.0}
-    batch = _batch(6)
+    batch = batch_of(6)
     nats, kl, _ = self._expected(batch)
     free = float(np.median(kl))
     assert (kl[:, 0] < free).any() or (kl[:, 1] < free).any()
@@ -230,22 +193,10 @@ class TestLoss:
                   rel=1e-4)
 
   def test_padding_does_not_change_the_loss(self):
-    batch = {**_batch(6), 'padding_mask': jnp.asarray([1., 1., 1., 0, 0, 0])}
-    other = {**batch, 'image': batch['image'].at[3:].set(77)}
-    colorizer, variables = _method(hint_share=0.9, region_share=0.5)
-    run = _compiled(colorizer.loss, train=True)
-    expected, _ = run(variables['params'], {}, batch, keys(6), step=0)
-    found, aux = run(variables['params'], {}, other, keys(6), step=0)
-    assert float(found) == pytest.approx(float(expected), rel=1e-4)
-    assert int(aux.metrics['loss'][1]) == 3
+    check_padding(*_method(hint_share=0.9, region_share=0.5))
 
   def test_gradients_reach_every_parameter(self):
-    colorizer, variables = _method()
-    gradient = jax.jit(jax.grad(lambda p: colorizer.loss(
-        p, {}, _batch(), keys(3), step=0, train=True)[0]))(
-            variables['params'])
-    for path, x in jax.tree.leaves_with_path(gradient):
-      assert jnp.abs(x).max() > 0, jax.tree_util.keystr(path)
+    check_gradients(*_method())
 
 
 class TestSampling:
@@ -253,9 +204,9 @@ class TestSampling:
   def test_cold_samples_are_proposals(self):
     """Each of one component, as often as its probability says."""
     colorizer, variables = _method()
-    inputs = _hints()
-    proposals, weights = _compiled(colorizer.propose, k=3)(variables, inputs)
-    samples = _compiled(_asked(temperature=0.0).sample, n=100)(
+    inputs = hinted()
+    proposals, weights = compiled(colorizer.propose, k=3)(variables, inputs)
+    samples = compiled(_asked(temperature=0.0).sample, n=100)(
         variables, inputs, keys(3))
     distance = jnp.abs(samples[:, None] - proposals).max((3, 4, 5))
     np.testing.assert_allclose(distance.min(1), 0, atol=1e-2)
@@ -266,7 +217,7 @@ class TestSampling:
 
   def test_pixel_noise_is_that_of_the_density(self):
     colorizer, variables = _method()
-    smooth, noisy = (_compiled(function, n=2)(variables, _hints(), keys(3))
+    smooth, noisy = (compiled(function, n=2)(variables, hinted(), keys(3))
                      for function in (colorizer.sample,
                                       _asked(pixel_noise=True).sample))
     assert jnp.abs(noisy - smooth).mean() > 1
@@ -274,36 +225,21 @@ class TestSampling:
   @pytest.mark.parametrize('options', [{}, {'pixel_noise': True}])
   def test_hints_are_met_exactly_and_the_outside_is_grey(self, options):
     colorizer, variables = _method()
-    inputs = _hints()
+    inputs = hinted()
     colorings = jnp.concatenate([
-        _compiled(_asked(**options).sample, n=2)(variables, inputs, keys(3)),
-        _compiled(colorizer.propose, k=3)(variables, inputs)[0]])
-    inside = (inputs['region'] > 0) & (inputs['hint_mask'] > 0)
-    assert int(inside.sum()) == 3 * 7
-    np.testing.assert_array_equal(
-        jnp.where(inside, colorings, 0),
-        jnp.broadcast_to(jnp.where(inside, inputs['hint_ab'], 0),
-                         colorings.shape))
-    np.testing.assert_array_equal(colorings * (1 - inputs['region']), 0)
-    # In the field too, whose blocks are 2 x 2 pixels.
-    fields = _compiled(colorizer.draw, n=2)(variables, inputs, keys(3))[0]
-    np.testing.assert_allclose(fields[:, 1, 2], inputs['hint_ab'][:, 3, 5],
-                               rtol=1e-6)
-    np.testing.assert_array_equal(fields[:, 7], 0)
+        compiled(_asked(**options).sample, n=2)(variables, inputs, keys(3)),
+        compiled(colorizer.propose, k=3)(variables, inputs)[0]])
+    fields = compiled(colorizer.draw, n=2)(variables, inputs, keys(3))
+    check_known_values(inputs, colorings, fields)
 
   def test_known_values_influence_the_others(self):
     colorizer, variables = _method()
-    inputs = _hints()
-    other = {**inputs, 'hint_ab': -inputs['hint_ab']}
-    sample = _compiled(colorizer.sample, n=2)
-    change = jnp.abs(sample(variables, inputs, keys(3))
-                     - sample(variables, other, keys(3)))[0].max(-1)
-    assert (change > 1e-3).mean() > 0.5
+    check_influence(compiled(colorizer.sample, n=2), variables)
 
   def test_draws_fill_the_bins(self):
     """Bins have a width of 220 / 256, in which the density is uniform."""
     colorizer, variables = _method()
-    draws = _compiled(colorizer.draw, n=2)(variables, _hints(), keys(3))
+    draws = compiled(colorizer.draw, n=2)(variables, hinted(), keys(3))
     assert draws.shape == (2, 3, 8, 8, 2)
     free = draws[:, :, 2:4]  # without hints, and inside the region
     places = np.sort(np.asarray(
