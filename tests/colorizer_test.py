@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from colorjax.colorizer import Colorizer, deterministic, masked_mean
+from colorjax.colorizer import Colorizer, deterministic, masked_mean, sampler
 
 
 def test_samples_and_proposals_of_a_deterministic_method_are_copies():
@@ -23,6 +23,37 @@ def test_samples_and_proposals_of_a_deterministic_method_are_copies():
   np.testing.assert_array_equal(proposals, np.stack([coloring] * 2))
   assert probability is None
   assert method.num_proposals(8) == 1
+
+
+def test_proposals_of_a_sampler_are_samples_with_equal_keys():
+  def sample(variables, inputs, keys, n, *, scale=1.0):
+    noise = jax.vmap(lambda key: jax.random.normal(key, (n,)))(keys).T
+    return variables * inputs['lightness'] + scale * noise[
+        ..., None, None, None]
+
+  inputs = {'lightness': jnp.arange(12.0).reshape(3, 2, 2, 1)}
+  equal = jnp.stack([jax.random.key(0)] * 3)
+  expected = sample(2.0, inputs, equal, 4, scale=3.0)
+  method = sampler(init=None, loss=None, sample=sample)
+  assert method.answers_are_samples
+  asked = method.ask(scale=3.0)
+  proposals, probability = asked.propose(2.0, inputs, 4)
+  np.testing.assert_array_equal(proposals, expected)
+  assert probability is None
+  np.testing.assert_array_equal(
+      asked.predict(2.0, inputs), sample(2.0, inputs, equal, 1, scale=3.0)[0])
+
+  def predict(variables, inputs, *, shift=5.0):
+    return variables * inputs['lightness'] + shift
+
+  method = sampler(init=None, loss=None, sample=sample, predict=predict)
+  # An evaluation must not take a sample for the prediction.
+  assert not method.answers_are_samples
+  assert method.options == {'scale': 1.0, 'shift': 5.0}
+  np.testing.assert_array_equal(
+      method.predict(2.0, inputs), predict(2.0, inputs))
+  np.testing.assert_array_equal(
+      method.ask(scale=3.0).propose(2.0, inputs, 4)[0], expected)
 
 
 def test_masked_mean_leaves_padding_out():

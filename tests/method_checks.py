@@ -4,9 +4,10 @@ Their photographs have 16 x 16 pixels, and their fields blocks of 2 x 2 pixels.
 """
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
-from asking import batch_of, compiled, hinted, keys
+from asking import batch_of, compiled, grey, hinted, keys
 
 from colorjax.methods import known
 
@@ -119,6 +120,18 @@ def check_padding(colorizer, variables):
   np.testing.assert_allclose((first + last) / 2, full, rtol=1e-4)
   np.testing.assert_allclose(
       loss(image.at[2:].set(77), [1., 1., 0., 0.]), first, rtol=1e-5)
+
+
+def check_export(predict, variables, size=16):
+  """A program for batches of any size predicts as the method does."""
+  function = jax.jit(lambda x: predict(variables, grey(x)))
+  shape = jax.export.symbolic_shape(f'B, {size}, {size}, 1')
+  exported = jax.export.export(function)(
+      jax.ShapeDtypeStruct(shape, jnp.float32))
+  lightness = jnp.asarray([40., 60.])[:, None, None, None] * jnp.ones(
+      (2, size, size, 1))
+  np.testing.assert_allclose(
+      exported.call(lightness), function(lightness), atol=1e-2)
 
 
 def check_gradients(colorizer, variables):

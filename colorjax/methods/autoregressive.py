@@ -136,6 +136,8 @@ def build(
   """
   checks.check_choice('network', network, trunk.TRUNKS)
   checks.check_shares(hint_share=hint_share, region_share=region_share)
+  checks.check_not_negative(
+      symbol_weight=symbol_weight, upsampler_weight=upsampler_weight)
   body = trunk.build(network, filters, jnp.dtype(dtype), trunk_settings)
   _check_sizes(symbol_stride, body.stride, width, num_heads, depth,
                upsampler_width)
@@ -255,9 +257,7 @@ def build(
   def fields(variables: Variables, inputs: Inputs, keys: jax.Array, n: int, *,
              temperature: float, noisy: bool) -> jax.Array:
     """Random fields, Lab units, [n, B, h, w, 2]."""
-    if temperature < 0:
-      raise UserError(f'temperature={temperature}: use at least 0')
-    known = known_lib.of_inputs(inputs, body.stride)
+    known = known_lib.of_inputs(inputs, body.stride, divisor)
     features = encode(variables, inputs, known)
     places = apply(variables, 'at_places', features)
     given = to_symbols(known.ab, known)
@@ -286,19 +286,21 @@ def build(
 
   def sample(variables: Variables, inputs: Inputs, keys: jax.Array, n: int, *,
              temperature: float = 0.8) -> jax.Array:
+    checks.check_not_negative(temperature=temperature)
     return known_lib.colorings(
         fields(variables, inputs, keys, n, temperature=temperature,
                noisy=False), inputs)
 
   def predict(variables: Variables, inputs: Inputs, *,
               predict_temperature: float = 0.5) -> jax.Array:
+    checks.check_not_negative(predict_temperature=predict_temperature)
     return sample(variables, inputs, constant_keys(inputs), 1,
                   temperature=predict_temperature)[0]
 
   def log_prob(variables: Variables, inputs: Inputs, ab: jax.Array,
                keys: jax.Array) -> jax.Array:
     del keys  # Both parts of the bound are exact.
-    known = known_lib.of_inputs(inputs, body.stride)
+    known = known_lib.of_inputs(inputs, body.stride, divisor)
     field = known_lib.field_of(ab, inputs, known, body.stride)
     given = to_symbols(field, known)
     features = encode(variables, inputs, known)

@@ -38,6 +38,20 @@ def check_counts(**counts: int) -> None:
       raise UserError(f'{name}={value}: use at least 1')
 
 
+def check_not_negative(**numbers: float) -> None:
+  """Checks that settings or options are at least 0.
+
+  Args:
+    **numbers: their values by name.
+
+  Raises:
+    UserError: one of them is less, or not a number.
+  """
+  for name, value in numbers.items():
+    if not value >= 0:
+      raise UserError(f'{name}={value}: use at least 0')
+
+
 def check_shares(**shares: float) -> None:
   """Checks that settings are shares.
 

@@ -227,7 +227,7 @@ def build(
     return masked_mean(metrics, batch['padding_mask'], state)
 
   def predict(variables: Variables, inputs: Inputs) -> jax.Array:
-    known = known_lib.of_inputs(inputs, body.stride)
+    known = known_lib.of_inputs(inputs, body.stride, body.divisor)
     ab, _ = generate(variables['params'], variables['model_state'],
                      inputs['lightness'], known, train=False)
     return known_lib.applied(color.AB_SCALE * ab, inputs)

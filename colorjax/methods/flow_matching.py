@@ -217,7 +217,7 @@ def build(
                       'lightness_dropout=0; only guidance=1 is possible')
 
     def one(x, time, given):
-      full = jnp.full(len(x), 1.0)
+      full = jnp.ones(x.shape[0])
       return apply(variables, x, inputs['lightness'], known, time * full,
                    span * full, is_given=given * full)[0]
 
@@ -235,7 +235,7 @@ def build(
            ) -> jax.Array:
     checks.check_choice('solver', solver, ode.SOLVERS)
     checks.check_counts(num_steps=num_steps)
-    known = known_lib.of_inputs(inputs, body.stride)
+    known = known_lib.of_inputs(inputs, body.stride, body.divisor)
     carried = flow(variables, inputs, known, guidance=guidance,
                    span=1 / num_steps if solver == 'euler' else 0.0)
 
@@ -262,7 +262,7 @@ def build(
     if density_probes < 2:
       raise UserError(f'density_probes={density_probes}: use at least 2, from '
                       'which the standard error is computed')
-    known = known_lib.of_inputs(inputs, body.stride)
+    known = known_lib.of_inputs(inputs, body.stride, body.divisor)
     field = known_lib.field_of(ab, inputs, known, body.stride)
     pulled = ode.pull_back(
         flow(variables, inputs, known, guidance=guidance),

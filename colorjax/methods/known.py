@@ -10,6 +10,7 @@ of its pixels is. Its color is the mean over the pixels inside, so that it does
 not fade towards the border; the region cuts the picture at the end.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -18,6 +19,7 @@ import jax.numpy as jnp
 from colorjax import keys as key_lib
 from colorjax import resample
 from colorjax.colorizer import Inputs
+from colorjax.methods import checks
 
 UNIT = 20.0
 """Lab units per unit of the fields that networks see: about the standard
@@ -60,14 +62,19 @@ class Known(NamedTuple):
     return 2 * (1 - self.mask).sum((1, 2, 3))
 
 
-def of_inputs(inputs: Inputs, stride: int) -> Known:
+def of_inputs(inputs: Inputs, stride: int, divisor: int = 1) -> Known:
   """What the inputs of a prediction make known.
 
   Args:
     inputs: lightness, and possibly `region`, or `hint_ab` with `hint_mask`.
     stride: side of the blocks of the field, in pixels.
+    divisor: the sides of the photographs must be multiples of it and of stride.
+
+  Raises:
+    UserError: they are not.
   """
   lightness = inputs['lightness']
+  checks.check_sides(lightness.shape[1:3], math.lcm(stride, divisor))
   region = inputs.get('region', jnp.ones_like(lightness))
   hint_mask = inputs.get('hint_mask', jnp.zeros_like(lightness)) * region
   hint_ab = inputs.get('hint_ab', jnp.zeros((*lightness.shape[:3], 2)))

@@ -127,9 +127,8 @@ def build(
   checks.check_shares(hint_share=hint_share, region_share=region_share)
   if width < 1 or width % GROUP_SIZE:
     raise UserError(f'width={width}: use a multiple of {GROUP_SIZE}')
-  if kl_warmup_steps < 0 or free_bits < 0:
-    name = 'kl_warmup_steps' if kl_warmup_steps < 0 else 'free_bits'
-    raise UserError(f'{name}={min(kl_warmup_steps, free_bits)}: use 0 or more')
+  checks.check_not_negative(
+      kl_warmup_steps=kl_warmup_steps, free_bits=free_bits)
   strides = sorted((s for s in latent_strides if s), reverse=True)
   if len(set(strides)) < len(strides):
     raise UserError(f'latent_strides={", ".join(map(str, strides))}: give each '
@@ -203,11 +202,10 @@ def build(
 
   def look(variables: Variables, inputs: Inputs):
     """What is known, the network's features of it, and the prior of z."""
-    lightness = inputs['lightness']
-    checks.check_sides(lightness.shape[1:3], body.divisor)
-    known = known_lib.of_inputs(inputs, body.stride)
-    scales = apply(variables, color.normalize_lightness(lightness),
-                   known.channels(), method='look', train=False)
+    known = known_lib.of_inputs(inputs, body.stride, body.divisor)
+    scales = apply(
+        variables, color.normalize_lightness(inputs['lightness']),
+        known.channels(), method='look', train=False)
     return known, scales, apply(variables, scales, method='prior')
 
   def drawn(variables: Variables, inputs: Inputs, keys: jax.Array, n: int,
@@ -237,6 +235,7 @@ def build(
 
   def sample(variables: Variables, inputs: Inputs, keys: jax.Array, n: int, *,
              temperature: float = 1.0, pixel_noise: bool = False):
+    checks.check_not_negative(temperature=temperature)
     return known_lib.colorings(
         drawn(variables, inputs, keys, n, temperature, pixel_noise), inputs)
 
@@ -249,7 +248,7 @@ def build(
     probability, order = jax.lax.top_k(jax.nn.softmax(prior.mixing_logits), k)
     means = jnp.take_along_axis(
         prior.components.mean, order[:, :, None], axis=1)
-    batch = len(means)
+    batch = means.shape[0]
     zeros = [jnp.zeros((batch, *shape)) for shape in net.noise_shapes(
         *inputs['lightness'].shape[1:3])[1:]]
 

@@ -120,7 +120,7 @@ class ColorDecoder(nn.Module):
     queries, identity = (
         self.param(name, normal, (self.num_queries, self.width))
         .astype(self.dtype) for name in ('queries', 'identity'))
-    queries = jnp.broadcast_to(queries, (len(scales[0]), *queries.shape))
+    queries = jnp.broadcast_to(queries, (scales[0].shape[0], *queries.shape))
     num_groups, num_last = divmod(self.num_blocks, len(memory))
     settings = (self.num_heads, self.mlp_width, self.dtype)
     if num_groups:

@@ -325,7 +325,7 @@ class _Ladder(nn.Module):
     x = nn.silu(nn.Dense(self.width, dtype=self.dtype, name='z_1')(z))
     conditioning = nn.Dense(self.width, dtype=self.dtype, name='z_2')(x)
     x = conditioning[:, None, None]
-    kl, ratio = [], jnp.zeros(len(z))
+    kl, ratio = [], jnp.zeros(z.shape[0])
     for stride, of_level in zip(self.latent_strides, noise, strict=True):
       if stride not in places:
         raise UserError(
@@ -354,7 +354,7 @@ class _Ladder(nn.Module):
     if not self.latent_strides:
       scales[-1] = scales[-1] + self._added(x, scales[-1], 'last')
     return (scales, conditioning,
-            jnp.stack(kl, -1) if kl else jnp.zeros((len(z), 0)), ratio)
+            jnp.stack(kl, -1) if kl else jnp.zeros((z.shape[0], 0)), ratio)
 
   def _statistics(self, x: jax.Array, name: str) -> jax.Array:
     """Raw mean and log scale [B, g, g, 2 C], at first 0."""

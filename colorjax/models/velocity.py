@@ -66,7 +66,7 @@ class TrunkVelocity(nn.Module):
     """Times [B, T] and is_given [B] to the conditioning vector [B, width]."""
     angles = times[..., None] * jnp.pi * 2.0**jnp.arange(_NUM_FREQUENCIES)
     waves = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
-    waves = waves.reshape(len(waves), -1)
+    waves = waves.reshape(waves.shape[0], -1)
     x = jnp.concatenate([waves, times, is_given[:, None]], axis=-1)
     x = nn.silu(nn.Dense(self.width, dtype=self.dtype, name='time_1')(x))
     return nn.Dense(self.width, dtype=self.dtype, name='time_2')(x)

@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ import scipy.stats
 from asking import batch_of, compiled, grey, grey_inputs, hinted, keys, lab_of
 from method_checks import (
     block_means,
+    check_export,
     check_gradients,
     check_influence,
     check_inputs,
@@ -79,13 +79,7 @@ class TestContract:
 
   def test_a_batch_of_any_size_can_be_exported(self):
     colorizer, variables = method(4, **TINY)
-    lightness = jnp.full((2, 4, 4, 1), 40.)
-    predict = jax.jit(lambda x: colorizer.predict(variables, grey(x)))
-    sizes = jax.export.symbolic_shape('B, 4, 4, 1')
-    exported = jax.export.export(predict)(
-        jax.ShapeDtypeStruct(sizes, jnp.float32))
-    np.testing.assert_allclose(
-        exported.call(lightness), predict(lightness), atol=1e-3)
+    check_export(colorizer.predict, variables, 4)
 
   @pytest.mark.parametrize(('settings', 'message'), [
       ({'network': 'vit'}, 'network=vit: choose one of unet'),
@@ -95,6 +89,7 @@ class TestContract:
       ({'bin_spacing': 15}, 'bin_spacing=15: choose a multiple of 10'),
       ({'bin_spacing': 120}, 'bin_spacing=120: .* at most 110'),
       ({'width': 18, 'num_heads': 4}, 'width=18: .*num_heads=4'),
+      ({'symbol_weight': -1.0}, 'symbol_weight=-1.0: use at least 0'),
       ({'depth': 0}, 'depth=0: use at least 1'),
       ({'upsampler_width': 24}, 'upsampler_width=24: choose a multiple of 16'),
       ({'filters': (24,)}, 'filters=24')])
@@ -104,15 +99,19 @@ class TestContract:
 
   def test_wrong_temperatures_are_named(self):
     colorizer, variables = method()
-    with pytest.raises(UserError, match='temperature=-1: use at least 0'):
-      colorizer.ask(temperature=-1).sample(variables, grey_inputs(), keys(3), 1)
+    inputs = grey_inputs()
+    with pytest.raises(UserError, match=r'^temperature=-1: use at least 0'):
+      colorizer.ask(temperature=-1).propose(variables, inputs, 2)
+    with pytest.raises(UserError, match=r'^predict_temperature=-1: use at'):
+      colorizer.ask(predict_temperature=-1).predict(variables, inputs)
 
   def test_wrong_sizes_are_refused(self):
     colorizer, variables = method(symbol_stride=8)
     with pytest.raises(UserError, match=r'image_size=20 x 16: .* by 8'):
       colorizer.init(jax.random.key(0), (20, 16))
-    with pytest.raises(UserError, match=r'image_size=16 x 20: .* by 8'):
-      colorizer.predict(variables, grey(jnp.zeros((1, 16, 20, 1))))
+    for side in (20, 17):
+      with pytest.raises(UserError, match=rf'image_size=16 x {side}: .* by 8'):
+        colorizer.predict(variables, grey(jnp.zeros((1, 16, side, 1))))
 
   def test_inputs_are_accepted_only_if_they_were_in_training(self):
     check_inputs(functools.partial(autoregressive.build, **SMALL))

@@ -9,6 +9,7 @@ import pytest
 import random_variables
 import skimage.color
 from asking import batch_of, compiled, grey, grey_inputs, keys, lab_of
+from method_checks import check_export
 
 from colorjax.backbones import efficientnet_lite, tensor_names
 from colorjax.colorizer import FROZEN, PRETRAINED_ENCODER
@@ -75,6 +76,10 @@ class TestContract:
     one = predict(variables, grey(grey_inputs()['lightness'][1:2]))
     np.testing.assert_allclose(one, whole[1:2], atol=1e-3)
 
+  def test_a_batch_of_any_size_can_be_exported(self):
+    colorizer, variables = _method(**ALONE)
+    check_export(colorizer.predict, variables)
+
   def test_starts_grey(self):
     colorizer, _ = _method(**ALONE)
     # Keys of this kind compile quickly.
@@ -105,8 +110,9 @@ class TestContract:
     colorizer, variables = _method(**ALONE)
     with pytest.raises(UserError, match=r'image_size=18 x 16: .* by 4'):
       colorizer.init(jax.random.key(0), (18, 16))
-    with pytest.raises(UserError, match=r'image_size=16 x 18: .* by 4'):
-      colorizer.predict(variables, grey(jnp.zeros((1, 16, 18, 1))))
+    for side in (18, 17):
+      with pytest.raises(UserError, match=rf'image_size=16 x {side}: .* by 4'):
+        colorizer.predict(variables, grey(jnp.zeros((1, 16, side, 1))))
     colorizer = color_queries.build(**{
         **SMALL, 'discriminator_widths': (4,) * 4})
     with pytest.raises(UserError, match=r'16 x 16: .* at least 24 pixels'):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from asking import batch_of, compiled, grey, grey_inputs, hinted, keys, lab_of
 from method_checks import (
+    check_export,
     check_gradients,
     check_influence,
     check_inputs,
@@ -69,6 +70,10 @@ class TestContract:
     colorizer, variables = _method()
     check_owners(compiled(colorizer.sample, n=2), variables)
 
+  def test_a_batch_of_any_size_can_be_exported(self):
+    colorizer, variables = _method()
+    check_export(colorizer.ask(num_steps=1).predict, variables)
+
   def test_options_of_all_functions(self):
     options = flow_matching.build(**SMALL).options
     assert options == {'num_steps': 16, 'solver': 'euler', 'guidance': 1.0,
@@ -104,8 +109,9 @@ class TestContract:
     colorizer, variables = _method()
     with pytest.raises(UserError, match=r'image_size=18 x 16: .* by 4'):
       colorizer.init(jax.random.key(0), (18, 16))
-    with pytest.raises(UserError, match=r'image_size=16 x 18: .* by 4'):
-      colorizer.predict(variables, grey(jnp.zeros((1, 16, 18, 1))))
+    for side in (18, 17):
+      with pytest.raises(UserError, match=rf'image_size=16 x {side}: .* by 4'):
+        colorizer.predict(variables, grey(jnp.zeros((1, 16, side, 1))))
 
   def test_inputs_are_accepted_only_if_they_were_in_training(self):
     check_inputs(functools.partial(flow_matching.build, **SMALL))

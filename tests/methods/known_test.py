@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from asking import keys
 
+from colorjax.errors import UserError
 from colorjax.methods import known
 
 pytestmark = pytest.mark.usefixtures('compiles_quickly')
@@ -41,6 +42,33 @@ def test_nothing_is_known_without_hints_and_regions():
   np.testing.assert_array_equal(found.region, 1)
   field = jnp.ones((2, 2, 2, 2))
   np.testing.assert_array_equal(found.put(5.0, field), field)
+
+
+def test_sides_that_are_no_multiples_are_named():
+  with pytest.raises(UserError, match=r'image_size=6 x 9: .* by 6'):
+    known.of_inputs({'lightness': jnp.zeros((1, 6, 9, 1))}, 2, 3)
+
+
+def test_the_unknown_values_are_counted_and_added():
+  """Two of six places are known, which says nothing of infinite values."""
+  mask = jnp.asarray([[1, 0, 0], [0, 1, 0.]])[None, ..., None]
+  given = known.Known(jnp.zeros((1, 2, 3, 2)), mask, jnp.ones_like(mask))
+  values = jnp.arange(12.).reshape(1, 2, 3, 2).at[0, 0, 0, 1].set(jnp.inf)
+  assert given.num_unknown().tolist() == [8]
+  # Without 0 and 1, 8 and 9.
+  assert given.sum_unknown(values).tolist() == [66 - 18]
+
+
+def test_the_field_of_a_density():
+  """The means inside the region, but known values as they were given."""
+  ab = jnp.arange(16.).reshape(1, 2, 4, 2)
+  inputs = {'lightness': jnp.zeros((1, 2, 4, 1)),
+            'region': jnp.asarray([[0, 1, 1, 1], [0, 0, 1, 1.]]
+                                  )[None, ..., None],
+            'hint_ab': jnp.full((1, 2, 4, 2), 7.),
+            'hint_mask': jnp.zeros((1, 2, 4, 1)).at[0, 1, 3].set(1)}
+  found = known.field_of(ab, inputs, known.of_inputs(inputs, 2), 2)
+  np.testing.assert_array_equal(found, [[[[2, 3], [7, 7]]]])
 
 
 def test_pixels_with_hints_have_their_color_and_the_outside_is_grey():

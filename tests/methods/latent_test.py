@@ -9,6 +9,7 @@ import pytest
 import scipy.special
 from asking import batch_of, compiled, grey, grey_inputs, hinted, keys, lab_of
 from method_checks import (
+    check_export,
     check_gradients,
     check_influence,
     check_inputs,
@@ -75,6 +76,10 @@ class TestContract:
                      colorizer.draw):
       check_owners(compiled(function, n=2), variables)
 
+  def test_a_batch_of_any_size_can_be_exported(self):
+    colorizer, variables = _method()
+    check_export(colorizer.predict, variables)
+
   def test_options_of_all_functions(self):
     assert latent.build(**SMALL).options == {
         'temperature': 1.0, 'pixel_noise': False, 'importance_samples': 16}
@@ -86,8 +91,8 @@ class TestContract:
       ({'num_components': 0}, 'num_components=0: use at least 1'),
       ({'latent_size': 0}, 'latent_size=0: use at least 1'),
       ({'width': 24}, 'width=24: use a multiple of 16'),
-      ({'free_bits': -1.0}, 'free_bits=-1.0: use 0 or more'),
-      ({'kl_warmup_steps': -2}, 'kl_warmup_steps=-2: use 0 or more'),
+      ({'free_bits': -1.0}, 'free_bits=-1.0: use at least 0'),
+      ({'kl_warmup_steps': -2}, 'kl_warmup_steps=-2: use at least 0'),
       ({'latent_strides': (4, 4)}, 'latent_strides=4, 4: give each'),
       ({'filters': (24,)}, 'filters=24')])
   def test_wrong_settings_are_named(self, settings, message):
@@ -102,6 +107,8 @@ class TestContract:
       colorizer.predict(variables, grey(jnp.zeros((1, 16, 17, 1))))
     with pytest.raises(UserError, match=r'4 proposals .* 3 components'):
       colorizer.propose(variables, grey_inputs(), 4)
+    with pytest.raises(UserError, match='temperature=-1: use at least 0'):
+      _asked(temperature=-1).sample(variables, grey_inputs(), keys(3), 1)
     with pytest.raises(UserError, match='importance_samples=0'):
       colorizer.ask(importance_samples=0).log_prob(
           variables, grey_inputs(), jnp.zeros((3, SIZE, SIZE, 2)), keys(3))
