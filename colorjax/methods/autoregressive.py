@@ -183,14 +183,14 @@ def build(
                 field: jax.Array, known: Known) -> tuple[jax.Array, jax.Array]:
     """Log probability of unknown symbols, log density of unknown values, [B].
 
-    The second is in network units.
+    The second is in Lab units.
     """
     nats = jnp.take_along_axis(jax.nn.log_softmax(logits),
                                given.symbols[..., None], axis=-1)[..., 0]
     values = jax.scipy.stats.logistic.logpdf(
         field / known_lib.UNIT, colors[..., 0], _scale(colors[..., 1]))
     return (jnp.where(given.is_known, 0.0, nats).sum((1, 2)),
-            known.sum_unknown(values))
+            known.sum_unknown(values - math.log(known_lib.UNIT)))
 
   def loss(params, model_state, batch: Batch, keys: jax.Array, *,
            step: jax.Array | None, train: bool):
@@ -207,7 +207,6 @@ def build(
     symbol_nats, nats = log_probs(logits, colors, given, field, known)
     num_values = jnp.maximum(known.num_unknown(), 1)
     num_symbols = jnp.maximum((~given.is_known).sum((1, 2)), 1)
-    nats -= num_values * math.log(known_lib.UNIT)
     metrics = {
         'loss': -(symbol_weight * symbol_nats + upsampler_weight * nats
                   ) / num_values,
@@ -308,7 +307,7 @@ def build(
     logits = apply(variables, 'predict_symbols', places, given.symbols)
     colors = apply(variables, 'upsample', features, given.symbols)
     symbol_nats, nats = log_probs(logits, colors, given, field, known)
-    return symbol_nats + nats - math.log(known_lib.UNIT) * known.num_unknown()
+    return symbol_nats + nats
 
   return sampler(
       init=init, loss=loss, sample=sample, predict=predict, draw=draw,

@@ -15,7 +15,8 @@ with scales that the network predicts, and not a weighted distance. The bound of
 `log_prob` is importance weighted (Burda et al. 2016, arXiv:1509.00519).
 """
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -40,14 +41,15 @@ from colorjax.methods.known import Known
 from colorjax.models import latent, trunk
 from colorjax.models.unet import GROUP_SIZE
 
-FAMILIES = {
-    'discretized_logistic': families.discretized_logistic,
+_LEVELS = 256
+"""Number of bins of the discretized logistic distribution."""
+
+FAMILIES: Mapping[str, Callable[[], families.Family]] = {
+    'discretized_logistic': functools.partial(
+        families.discretized_logistic, levels=_LEVELS),
     'gaussian': families.gaussian,
 }
 """Densities of the values by the names used in settings and flags."""
-
-_LEVELS = 256
-"""Number of bins of the discretized logistic distribution."""
 
 
 def build(

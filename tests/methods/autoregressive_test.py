@@ -211,6 +211,11 @@ class TestLoss:
         'upsampler_bits': pytest.approx(
             -(values / dims).mean() / np.log(2), rel=1e-4)}
 
+  def test_a_photograph_whose_colors_are_all_known_has_none(self):
+    batch = {**batch_of(), 'region': jnp.zeros((3, SIZE, SIZE, 1))}
+    assert self._found(False, batch) == {
+        'loss': 0, 'symbol_bits': 0, 'upsampler_bits': 0}
+
   def test_padding_does_not_change_the_loss(self):
     check_padding(*method())
 
