@@ -22,8 +22,8 @@ from colorjax.colorizer import Inputs
 from colorjax.methods import checks
 
 UNIT = 20.0
-"""Lab units per unit of the fields that networks see: about the standard
-deviation of ab."""
+"""Lab units per unit of the fields that networks see, if a method has no
+setting for it: about the standard deviation of ab."""
 
 _MAX_HINTED = 1 / 8
 """Largest expected share of the blocks that training gives as hints."""
