@@ -62,6 +62,8 @@ class Family:
     log_density: `(x, *params) -> nats`, the log of a density normalized over
       the unit interval, which makes families comparable. None if `log_prob`
       is already normalized.
+    sample_density: as `sample`, from the density of `log_density`. None if
+      `sample` does this.
     log_product: optional; `log_prob` in a form whose sums are faster.
       Derivatives are always taken of `log_prob`.
   """
@@ -71,7 +73,16 @@ class Family:
   mode: Callable[..., jax.Array]
   sample: Callable[..., jax.Array]
   log_density: Callable[..., jax.Array] | None = None
+  sample_density: Callable[..., jax.Array] | None = None
   log_product: LogProduct | None = None
+
+  def normalized(self) -> 'Family':
+    """The family whose `log_prob` and `sample` are those of the density."""
+    if self.log_density is None:
+      return self
+    return dataclasses.replace(
+        self, log_prob=self.log_density, log_density=None, log_product=None,
+        sample=self.sample_density or self.sample, sample_density=None)
 
 
 # Bernoulli: log p = x l - log(1 + exp(l)).
@@ -119,6 +130,7 @@ def bernoulli() -> Family:
       num_params=1, log_prob=_bernoulli_log_prob,
       log_density=_continuous_bernoulli_log_prob, mean=jax.nn.sigmoid,
       mode=_sign_mode, sample=_bernoulli_sample,
+      sample_density=continuous_bernoulli().sample,
       log_product=LogProduct(
           parts=_bernoulli_parts, sign=-1, max_excess=1.0))
 
@@ -333,8 +345,16 @@ def discretized_logistic(*, levels: int = 256, min_scale: float = 1e-3
     noise = jax.random.logistic(key, loc.shape, loc.dtype)
     return center(loc + jnp.exp(jnp.minimum(log_scale, _MAX_LOG_SCALE)) * noise)
 
+  def sample_density(key, raw_loc, raw_scale):
+    # Within a bin, the density is uniform.
+    key_bin, key_inside = jax.random.split(key)
+    centers = sample(key_bin, raw_loc, raw_scale)
+    return centers + width * jax.random.uniform(
+        key_inside, centers.shape, centers.dtype, -0.5, 0.5)
+
   return Family(
       num_params=2, log_prob=log_prob, mean=mean, mode=mode, sample=sample,
+      sample_density=sample_density,
       log_density=lambda x, *params: log_prob(x, *params) + math.log(levels))
 
 

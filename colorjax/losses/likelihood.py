@@ -27,7 +27,6 @@ or wider, whatever the type of the inputs, and are finite for raw outputs of
 Juan and Vidal, "Bernoulli mixture models for binary images", ICPR 2004.
 """
 
-import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -146,11 +145,8 @@ def mixture_log_density(
   Returns:
     Nats with respect to unit ab, the targets' shape without the event axes.
   """
-  if family.log_density is not None:
-    family = dataclasses.replace(
-        family, log_prob=family.log_density, log_product=None)
   return mixture_log_prob(
-      targets, component_params, mixing_logits, family=family,
+      targets, component_params, mixing_logits, family=family.normalized(),
       event_axes=event_axes, component_axis=component_axis)
 
 

@@ -15,7 +15,6 @@ with scales that the network predicts, and not a weighted distance. The bound of
 `log_prob` is importance weighted (Burda et al. 2016, arXiv:1509.00519).
 """
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -41,12 +40,8 @@ from colorjax.methods.known import Known
 from colorjax.models import latent, trunk
 from colorjax.models.unet import GROUP_SIZE
 
-_LEVELS = 256
-"""Number of bins of the discretized logistic distribution."""
-
 FAMILIES: Mapping[str, Callable[[], families.Family]] = {
-    'discretized_logistic': functools.partial(
-        families.discretized_logistic, levels=_LEVELS),
+    'discretized_logistic': families.discretized_logistic,
     'gaussian': families.gaussian,
 }
 """Densities of the values by the names used in settings and flags."""
@@ -171,8 +166,7 @@ def build(
   def nats_of(field: jax.Array, params: Sequence[jax.Array], known: Known
               ) -> jax.Array:
     """Log density of the unknown values in Lab units, nats [B]."""
-    density = pixels.log_density or pixels.log_prob
-    each = density(color.ab_to_unit(field), *params)
+    each = pixels.normalized().log_prob(color.ab_to_unit(field), *params)
     return known.sum_unknown(likelihood.ab_log_density(each, 1))
 
   def loss(params, model_state, batch: Batch, keys: jax.Array, *,
@@ -225,7 +219,8 @@ def build(
       out = apply(variables, scales, z, others, None, temperature,
                   train=False, method='generate')
       if has_noise:
-        return _with_noise(pixels, family, keys, out.params)
+        return color.unit_to_ab(jax.vmap(pixels.normalized().sample)(
+            key_lib.named(keys, 'pixels'), *out.params))
       return color.unit_to_ab(pixels.mean(*out.params))
 
     # One after the other: all at once would need n times the memory.
@@ -291,18 +286,3 @@ def build(
       event_shape=event_shape, max_proposals=num_components,
       backbones=encoders.pretrained(body),
       accepts=known_lib.accepted_inputs(hint_share, region_share))
-
-
-def _with_noise(pixels: families.Family, family: str, keys: jax.Array,
-                params: Sequence[jax.Array]) -> jax.Array:
-  """Draws values from their densities, Lab units [B, h, w, 2]."""
-  def one(key, *params):
-    values = pixels.sample(key_lib.named(key, 'pixels'), *params)
-    if family == 'discretized_logistic':
-      # Samples are the centers of bins, in which the density is uniform.
-      values += jax.random.uniform(
-          key_lib.named(key, 'bins'), values.shape, minval=-0.5, maxval=0.5
-      ) / _LEVELS
-    return values
-
-  return color.unit_to_ab(jax.vmap(one)(keys, *params))

@@ -115,10 +115,6 @@ def build(
   if rank < 0 or (rank and (family != 'gaussian' or patch_size)):
     raise UserError(f'rank={rank}: use 0, or a number above 0 with '
                     'family=gaussian and patch_size=0')
-  # The family whose density `log_prob` is. Samples of a Bernoulli are 0 or 1,
-  # so draws come from its normalized form.
-  density_family = (families.continuous_bernoulli() if family == 'bernoulli'
-                    else component_family)
   net, stride, divisor = _network(
       network, trunk_settings=trunk_settings, num_components=num_components,
       num_params=component_family.num_params + rank, filters=tuple(filters),
@@ -126,7 +122,7 @@ def build(
       patch_size=patch_size, dtype=jnp.dtype(dtype))
   patch = patch_size // stride
   mixture = (mixtures.normal_low_rank(rank) if rank else mixtures.product(
-      component_family, density_family, patch))
+      component_family, patch))
 
   def init(key: jax.Array, image_shape: tuple[int, int]) -> Variables:
     check_sides(image_shape, divisor)

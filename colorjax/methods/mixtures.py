@@ -46,12 +46,11 @@ class Mixture(NamedTuple):
   draw: Callable[[jax.Array, MixtureParams], jax.Array]
 
 
-def product(family: Family, density_family: Family, patch: int = 0) -> Mixture:
+def product(family: Family, patch: int = 0) -> Mixture:
   """Components in which values are independent.
 
   Args:
     family: the density of a value.
-    density_family: its normalized form.
     patch: side of the patches that choose a component each, in places of the
       field; 0 for the whole field.
 
@@ -93,7 +92,7 @@ def product(family: Family, density_family: Family, patch: int = 0) -> Mixture:
       log_prob=of_events(likelihood.mixture_log_prob),
       log_density=of_events(likelihood.mixture_log_density),
       means=lambda params: family.mean(*params.components),
-      sample=sampler(family), draw=sampler(density_family))
+      sample=sampler(family), draw=sampler(family.normalized()))
 
 
 def normal_low_rank(rank: int) -> Mixture:

@@ -189,6 +189,24 @@ def test_samples_follow_the_distribution():
       counts, 20_000 * mass / mass.sum()).pvalue > 1e-3
 
 
+@pytest.mark.parametrize('family', [
+    losses.bernoulli(), losses.continuous_bernoulli(),
+    losses.discretized_logistic(levels=8)])
+def test_normalized_families_are_densities_with_their_samples(family):
+  params = tuple(jnp.full(20_000, x) for x in (0.7, 1.0)[:family.num_params])
+  normalized = family.normalized()
+  draws = jax.jit(normalized.sample)(jax.random.key(3), *params)
+  edges = np.linspace(0, 1, 801)
+  middles = jnp.asarray((edges[1:] + edges[:-1]) / 2, jnp.float32)
+  density = np.exp(np.float64(normalized.log_prob(
+      middles, *(p[:800] for p in params))))
+  np.testing.assert_allclose(density.mean(), 1, rtol=1e-4)
+  cdf = np.concatenate([[0], np.cumsum(density) / 800])
+  assert scipy.stats.kstest(
+      np.asarray(draws), lambda x: np.interp(x, edges, cdf)).pvalue > 1e-3
+  assert normalized.normalized() is normalized
+
+
 @every_built_in
 def test_mode_is_the_most_probable_value(name):
   family = FAMILIES[name]

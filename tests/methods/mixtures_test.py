@@ -36,7 +36,7 @@ def _target():
 
 def test_patches_choose_their_components_separately():
   params, target = _params(2, (2, 2)), _target()
-  found = mixtures.product(FAMILY, FAMILY, PATCH).log_prob(target, params)
+  found = mixtures.product(FAMILY, PATCH).log_prob(target, params)
   expected = np.zeros(2)
   log_priors = scipy.special.log_softmax(params.mixing_logits, axis=1)
   values = FAMILY.log_prob(target[:, None], *params.components)
@@ -59,7 +59,7 @@ def test_samples_of_patches_follow_their_priors():
   params = MixtureParams((raw_loc, jnp.full_like(raw_loc, -20)),
                          _params(0, (2, 2)).mixing_logits[0])
   samples = jax.vmap(lambda key: mixtures.product(
-      FAMILY, FAMILY, PATCH).sample(key, params))(keys(3000))
+      FAMILY, PATCH).sample(key, params))(keys(3000))
   chosen = np.abs(samples[..., None] - colors).argmin(-1)
   corner = chosen[:, ::PATCH, ::PATCH, 0]
   np.testing.assert_array_equal(
