@@ -330,25 +330,48 @@ def constant_keys(inputs: Inputs) -> jax.Array:
   return jnp.broadcast_to(jax.random.key(0), inputs['lightness'].shape[:1])
 
 
-def passes_options(function: Callable[..., Any]
+def constant_keys(inputs: Inputs) -> jax.Array:
+  """The keys of proposals that are samples: equal for all photographs, [B]."""
+  return jnp.broadcast_to(jax.random.key(0), inputs['lightness'].shape[0])
+
+
+def passes_options(*functions: Callable[..., Any]
                    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-  """Decorator that gives a caller of `function` the same options.
+  """Decorator that gives a caller of functions their options.
 
   Args:
-    function: the function whose options the decorated function takes and passes
-      on. The last parameter of the decorated function must be `**options`.
+    *functions: the functions whose options the decorated function takes and
+      passes on. Of an option of several, the default of the first is shown. The
+      last parameter of the decorated function must be `**options`.
 
   Returns:
     The decorator.
   """
   def decorate(caller):
     own = list(inspect.signature(caller).parameters.values())
-    signature = inspect.Signature(
-        own[:-1] + list(_options(function).values()))
+    options: dict[str, inspect.Parameter] = {}
+    for function in functions:
+      options = {**_options(function), **options}
+    signature = inspect.Signature(own[:-1] + list(options.values()))
     setattr(caller, '__signature__', signature)  # noqa: B010
     return caller
 
   return decorate
+
+
+def options_for(function: Callable[..., Any], options: Mapping[str, Any]
+                ) -> dict[str, Any]:
+  """Selects the options that a function takes.
+
+  Args:
+    function: a prediction function.
+    options: values by name, also of options that it does not have.
+
+  Returns:
+    Those that it has.
+  """
+  names = _options(function)
+  return {name: value for name, value in options.items() if name in names}
 
 
 def init_variables(

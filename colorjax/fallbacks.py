@@ -1,4 +1,4 @@
-"""Inputs and an option for methods that do not support them themselves.
+"""Inputs and options for methods that do not support them themselves.
 
 With these fallbacks, evaluation, `colorize` and reports can use regions, hints
 and references with every method:
@@ -10,7 +10,8 @@ and references with every method:
   reference           the coloring gets the palette of the reference
                       (`palette.transfer`), before the hints
 
-The option `saturation` multiplies the predicted ab.
+The option `saturation` multiplies the predicted ab. With the option
+`candidates`, proposals are chosen out of many samples (`spread.choose`).
 """
 
 import dataclasses
@@ -22,8 +23,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from colorjax import color, palette, propagation
-from colorjax.colorizer import Colorizer, Inputs, Variables, passes_options
+from colorjax import color, palette, propagation, spread
+from colorjax.colorizer import (
+    Colorizer,
+    Inputs,
+    Variables,
+    constant_keys,
+    options_for,
+    passes_options,
+)
 from colorjax.errors import UserError
 
 HINTS = frozenset({'hint_ab', 'hint_mask'})
@@ -107,6 +115,38 @@ def with_saturation(colorizer: Colorizer) -> Colorizer:
 
   return dataclasses.replace(colorizer, predict=predict_scaled,
                              sample=sample_scaled, propose=propose_scaled)
+
+
+def with_candidates(colorizer: Colorizer) -> Colorizer:
+  """Adds the option `candidates` to a method with random samples.
+
+  With candidates=M, `propose` draws M samples with constant keys and returns k
+  of them that differ and stand for the others, with probabilities
+  (`spread.choose`). It then takes the options of `sample` too, and
+  `max_proposals` is no limit for k. With 0, the default, the proposals are
+  those of the method: M samples take M / k times as long.
+
+  Args:
+    colorizer: any method.
+
+  Returns:
+    The method with this option; the same method if it is deterministic or has
+    the option itself.
+  """
+  if colorizer.is_deterministic or 'candidates' in colorizer.options:
+    return colorizer
+  sample, propose = colorizer.sample, colorizer.propose
+
+  @passes_options(propose, sample)
+  def propose_chosen(variables, inputs, k, *, candidates=0, **options):
+    spread.check_candidates(candidates, k)
+    if not candidates:
+      return propose(variables, inputs, k, **options_for(propose, options))
+    return spread.choose(
+        sample(variables, inputs, constant_keys(inputs), candidates,
+               **options_for(sample, options)), k)
+
+  return dataclasses.replace(colorizer, propose=propose_chosen)
 
 
 def _split(inputs: Inputs, *, accepts: frozenset[str],

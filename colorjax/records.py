@@ -19,7 +19,7 @@ import colorjax
 from colorjax import files
 from colorjax.colorizer import Colorizer
 from colorjax.errors import UserError
-from colorjax.fallbacks import with_saturation
+from colorjax.fallbacks import with_candidates, with_saturation
 
 FILE = 'colorizer.json'
 """Name of the record in a work directory."""
@@ -79,7 +79,9 @@ class Record:
   path: pathlib.Path | None = dataclasses.field(default=None, compare=False)
 
   def build(self) -> Colorizer:
-    """Builds the method, with the option `saturation`.
+    """Builds the method, with the options `saturation` and `candidates`.
+
+    A method without random samples has no `candidates`.
 
     Raises:
       UserError: there is no such method, or its `build` has other arguments
@@ -99,7 +101,8 @@ class Record:
       (arguments if name in parameters else options)[name] = value
     self._check_arguments(arguments, parameters)
     try:
-      return with_saturation(module.build(**arguments)).ask(**options)
+      colorizer = with_candidates(module.build(**arguments))
+      return with_saturation(colorizer).ask(**options)
     except UserError as error:
       raise UserError(f'{self._origin()}{error}') from error
 

@@ -27,10 +27,11 @@ ALLOWED = {
     'colorjax.resample': set(),
     'colorjax.propagation': set(),
     'colorjax.similarity': set(),
+    'colorjax.spread': {'errors'},
     'colorjax.colorizer': {'errors'},
     'colorjax.palette': set(),
     'colorjax.fallbacks': {
-        'color', 'colorizer', 'errors', 'palette', 'propagation'},
+        'color', 'colorizer', 'errors', 'palette', 'propagation', 'spread'},
     'colorjax.photo': {'color', 'errors'},
     'colorjax.backbones': {'errors', 'parallel'},
     'colorjax.losses': {'color', 'errors', 'similarity'},
@@ -46,7 +47,7 @@ ALLOWED = {
         'colorizer', 'errors', 'hosts', 'keys', 'parallel'},
     'colorjax.evaluation': {
         'color', 'colorizer', 'data', 'errors', 'fallbacks', 'hosts', 'keys',
-        'metrics', 'parallel', 'photo', 'resample'},
+        'metrics', 'parallel', 'photo', 'resample', 'spread'},
     'colorjax.full_size': {'color', 'photo', 'resample'},
     'colorjax.choices': set(),
     'colorjax.regions': {'choices', 'full_size', 'photo'},
@@ -154,7 +155,8 @@ def test_core_imports_without_tensorflow():
 LAYERS = [
     {'errors', 'files'},
     {'color', 'connection', 'hosts', 'keys', 'membership', 'ode', 'parallel',
-     'palette', 'propagation', 'quantize', 'resample', 'similarity', 'zoo'},
+     'palette', 'propagation', 'quantize', 'resample', 'similarity', 'spread',
+     'zoo'},
     {'colorizer', 'fallbacks', 'photo', 'backbones', 'losses'},
     {'models', 'metrics', 'data', 'records', 'full_size', 'choices'},
     {'methods', 'training', 'inference', 'regions', 'composing', 'report',

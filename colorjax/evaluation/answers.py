@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from colorjax import color, resample
+from colorjax import color, resample, spread
 from colorjax import keys as key_lib
 from colorjax.colorizer import Batch, Colorizer, Inputs, Variables
 from colorjax.fallbacks import with_fallbacks
@@ -147,9 +147,11 @@ def of_colorizer(
   k = colorizer.num_proposals(num_proposals)
   if colorizer.is_deterministic:
     num_samples = num_draws = 0
+  candidates = colorizer.options.get('candidates', 0)
+  spread.check_candidates(candidates, k)
   # Samples are drawn once and shared between all uses.
   num_drawn = max(num_samples, num_draws * (colorizer.draw is None),
-                  k * colorizer.answers_are_samples)
+                  max(k, candidates * (k > 1)) * colorizer.answers_are_samples)
 
   def evaluate(variables, batch, networks):
     lightness, ab = color.split_lightness(batch['image'])
@@ -171,6 +173,8 @@ def of_colorizer(
       extra['samples'], extra['samples_ab'] = paint(samples[:num_samples])
     if colorizer.answers_are_samples:
       best, proposals, probability = samples[0], samples[:k], None
+      if candidates and k > 1:
+        proposals, probability = spread.choose(samples[:candidates], k)
     else:
       best = complete.predict(variables, inputs)
       if k > 1:
