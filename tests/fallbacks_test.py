@@ -1,15 +1,23 @@
-"""Regions and hints for methods that do not support them."""
+"""Inputs and options for methods that do not support them."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small_autoregressive
 
-from colorjax import color, palette, propagation
+from colorjax import color, palette, propagation, spread
 from colorjax import keys as key_lib
 from colorjax.colorizer import Colorizer, deterministic, sampler
 from colorjax.errors import UserError
-from colorjax.fallbacks import with_fallbacks, with_saturation
+from colorjax.fallbacks import (
+    with_candidates,
+    with_fallbacks,
+    with_saturation,
+)
+from colorjax.records import Record
+
+pytestmark = pytest.mark.usefixtures('compiles_quickly')
 
 RNG = np.random.default_rng(0)
 LIGHTNESS = jnp.asarray(RNG.uniform(20, 80, (3, 8, 10, 1)), jnp.float32)
@@ -175,3 +183,116 @@ class TestSaturation:
 
     method = deterministic(init=None, loss=None, predict=predict)
     assert with_saturation(method) is method
+
+
+def _built(name, **settings):
+  """A method as it is loaded."""
+  return Record(method=f'colorjax.methods.{name}', image_size=16,
+                settings=settings).build()
+
+
+def _propose(method, inputs, k):
+  """`propose`, compiled as a whole."""
+  return jax.jit(lambda inputs: method.propose({}, inputs, k))(inputs)
+
+
+class TestCandidates:
+
+  def test_proposals_are_chosen_out_of_samples_with_constant_keys(self):
+    method = with_candidates(_sampler())
+    assert method.options == {'strength': 5.0, 'candidates': 0}
+    inputs = {'lightness': LIGHTNESS}
+    asked = method.ask(candidates=9, strength=2.0)
+    found, probability = _propose(asked, inputs, 4)
+    equal = jnp.broadcast_to(jax.random.key(0), 3)
+    samples = method.sample({}, inputs, equal, 9, strength=2.0)
+    expected, shares = jax.jit(spread.choose, static_argnums=1)(samples, 4)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(probability, shares)
+    np.testing.assert_allclose(probability.sum(0), 1, rtol=1e-6)
+    one, _ = _propose(asked, {'lightness': LIGHTNESS[1:2]}, 4)
+    np.testing.assert_allclose(one, found[:, 1:2], rtol=1e-5, atol=1e-5)
+
+  def test_without_them_nothing_changes(self):
+    method = _sampler()
+    inputs = {'lightness': LIGHTNESS}
+    plain = _answers(method, inputs)
+    many = with_candidates(method).ask(candidates=9)
+    np.testing.assert_array_equal(many.predict({}, inputs), plain['predict'][0])
+    np.testing.assert_array_equal(
+        many.sample({}, inputs, KEYS, 2), plain['sample'])
+    for found in (with_candidates(method), with_candidates(method).ask(
+        candidates=0)):
+      np.testing.assert_array_equal(
+          _answers(found, inputs)['propose'], plain['propose'])
+      assert found.propose({}, inputs, 3)[1] is None
+
+  def test_hints_and_saturation_are_applied_to_what_is_chosen(self):
+    method = with_candidates(_sampler()).ask(candidates=6)
+    inputs = {'lightness': LIGHTNESS}
+    chosen, probability = _propose(method, inputs, 2)
+    complete = with_fallbacks(with_saturation(method))
+    found, shares = _propose(complete.ask(saturation=3), {
+        **inputs, 'region': REGION}, 2)
+    np.testing.assert_allclose(found, 3 * chosen * REGION, rtol=1e-6)
+    np.testing.assert_array_equal(shares, probability)
+    hinted, _ = _propose(complete, {
+        **inputs, 'hint_ab': HINT_AB, 'hint_mask': HINT_MASK}, 2)
+    np.testing.assert_array_equal(
+        hinted[:, :, 4, 2], np.broadcast_to([20.0, -30.0], (2, 3, 2)))
+
+  def test_options_of_samples_and_of_proposals(self):
+    """Each function gets the options that it has, with its own defaults."""
+    def propose(variables, inputs, k, *, readout='top', strength=1.0):
+      assert readout in ('top', 'mean')
+      return strength * jnp.ones((k, 3, 8, 10, 2)), jnp.full((k, 3), 1 / k)
+
+    def sample(variables, inputs, keys, n, *, strength=5.0, noise=0.0):
+      return strength * jnp.ones((n, 3, 8, 10, 2)) + noise
+
+    method = with_candidates(Colorizer(
+        init=None, loss=None, predict=lambda variables, inputs: None,
+        sample=sample, propose=propose, max_proposals=2))
+    inputs = {'lightness': LIGHTNESS}
+    assert (method.propose({}, inputs, 2)[0] == 1).all()
+    many = method.ask(candidates=4)
+    assert (_propose(many, inputs, 3)[0] == 5).all()
+    asked = method.ask(readout='mean', noise=0.5, strength=7.0)
+    assert (_propose(asked, inputs, 2)[0] == 7).all()
+    assert (_propose(asked.ask(candidates=4), inputs, 3)[0] == 7.5).all()
+
+  def test_deterministic_methods_do_not_have_them(self):
+    method = deterministic(init=None, loss=None, predict=lambda *_: None)
+    assert with_candidates(method) is method
+    twice = with_candidates(_sampler())
+    assert with_candidates(twice) is twice
+
+  def test_too_few_are_refused(self):
+    method = with_candidates(_sampler()).ask(candidates=3)
+    with pytest.raises(UserError, match='candidates=3: use a whole number of '
+                                        'at least 4'):
+      method.propose({}, {'lightness': LIGHTNESS}, 4)
+
+  @pytest.mark.parametrize(('name', 'settings', 'options'), [
+      ('flow_matching', {'filters': (16, 16), 'width': 8}, {'num_steps': 2}),
+      ('autoregressive', small_autoregressive.SMALL, {'temperature': 0.5}),
+      ('latent', {'filters': (16,), 'width': 16, 'num_components': 3},
+       {'temperature': 0.5, 'pixel_noise': True}),
+      ('classification', {'network': 'unet', 'filters': (16, 32)},
+       {'sampling': 'shared', 'temperature': 0.5}),
+      ('mbm', {'num_components': 3, 'filters': (16, 32), 'prior_width': 8},
+       {}),
+      ('baselines.marginal', {}, {})])
+  def test_every_loaded_method_with_samples_has_them(
+      self, name, settings, options):
+    method = _built(name, **settings).ask(candidates=7, **options)
+
+    def propose(key):
+      return with_fallbacks(method).propose(
+          method.init(key, (16, 16)), {'lightness': jnp.zeros((2, 16, 16, 1))},
+          5)
+
+    # Shapes only: nothing is compiled.
+    proposals, probability = jax.eval_shape(propose, jax.random.key(0))
+    assert proposals.shape == (5, 2, 16, 16, 2)
+    assert probability.shape == (5, 2)

@@ -137,7 +137,7 @@ def test_add_a_method(copy, tmp_path):
   done = _run(['experiments.colorize', '--checkpoint=runs/flow',
                f'--input={photo}', '--output=hot', '--ask=temperature=2'], copy)
   assert done.returncode == 2
-  assert "no option 'temperature'; it has num_steps" in done.stderr
+  assert "no option 'temperature'; it has candidates, num_steps" in done.stderr
   done = _run(['pytest', '-q', '-p', 'no:cacheprovider', 'flow_test.py',
                '-c', os.devnull, '--rootdir', str(copy)], copy,
               ROOT / 'tests')

@@ -10,6 +10,7 @@ import skimage.color
 import skimage.metrics
 
 from colorjax import keys as key_lib
+from colorjax import spread
 from colorjax.colorizer import Colorizer, deterministic, sampler
 from colorjax.errors import UserError
 from colorjax.evaluation import (
@@ -18,6 +19,7 @@ from colorjax.evaluation import (
   measuring,
   region_metrics,
 )
+from colorjax.fallbacks import with_candidates
 from colorjax.photo import painting, strokes
 
 WARM, COLD = (10.0, 20.0), (-10.0, -20.0)
@@ -315,6 +317,30 @@ def test_a_sampler_draws_once_for_all_metrics(images):
   assert {'best_of_k', 'sample_variance', 'energy_score', 'hint_error_100',
           'bits_per_dim'} <= values.keys()
   assert 'hpd_coverage_90' not in values, 'a bound does not rank draws'
+
+
+def test_candidates_are_shared_too(images):
+  plain, asked = _counting()
+  method = with_candidates(plain).ask(candidates=11)
+  run = answers.of_colorizer(
+      method, image_size=SIDE, num_proposals=3, num_samples=11)
+  batch = {'image': images, 'index': jnp.arange(len(images))}
+  found = jax.jit(lambda batch: run({}, batch, {}))(batch)
+  assert sorted(set(asked)) == [1, 11]
+  chosen, probability = map(np.asarray, jax.jit(
+      spread.choose, static_argnums=1)(found.samples_ab, 3))
+  np.testing.assert_array_equal(found.proposals_ab, chosen)
+  np.testing.assert_array_equal(found.picture, found.samples[0])
+  # At most from the 8 bits of a picture.
+  np.testing.assert_allclose(
+      found.expected_ab, (probability[..., None, None, None] * chosen).sum(0),
+      atol=1.5)
+  asked.clear()
+  run = answers.of_colorizer(method, image_size=SIDE)
+  jax.eval_shape(lambda batch: run({}, batch, {}), batch)
+  assert set(asked) == {1}, 'one proposal is the prediction'
+  with pytest.raises(UserError, match=r'candidates=11: .* at least 12'):
+    answers.of_colorizer(method, image_size=SIDE, num_proposals=12)
 
 
 def _warm(variables, inputs):
