@@ -349,9 +349,8 @@ def passes_options(*functions: Callable[..., Any]
   """
   def decorate(caller):
     own = list(inspect.signature(caller).parameters.values())
-    options: dict[str, inspect.Parameter] = {}
-    for function in functions:
-      options = {**_options(function), **options}
+    options = {name: parameter for function in reversed(functions)
+               for name, parameter in _options(function).items()}
     signature = inspect.Signature(own[:-1] + list(options.values()))
     setattr(caller, '__signature__', signature)  # noqa: B010
     return caller
@@ -361,15 +360,7 @@ def passes_options(*functions: Callable[..., Any]
 
 def options_for(function: Callable[..., Any], options: Mapping[str, Any]
                 ) -> dict[str, Any]:
-  """Selects the options that a function takes.
-
-  Args:
-    function: a prediction function.
-    options: values by name, also of options that it does not have.
-
-  Returns:
-    Those that it has.
-  """
+  """Selects those options, values by name, that a prediction function has."""
   names = _options(function)
   return {name: value for name, value in options.items() if name in names}
 
