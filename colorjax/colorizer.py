@@ -330,11 +330,6 @@ def constant_keys(inputs: Inputs) -> jax.Array:
   return jnp.broadcast_to(jax.random.key(0), inputs['lightness'].shape[:1])
 
 
-def constant_keys(inputs: Inputs) -> jax.Array:
-  """The keys of proposals that are samples: equal for all photographs, [B]."""
-  return jnp.broadcast_to(jax.random.key(0), inputs['lightness'].shape[0])
-
-
 def passes_options(*functions: Callable[..., Any]
                    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
   """Decorator that gives a caller of functions their options.
