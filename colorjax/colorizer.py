@@ -335,9 +335,9 @@ def passes_options(*functions: Callable[..., Any]
   """Decorator that gives a caller of functions their options.
 
   Args:
-    *functions: the functions whose options the decorated function takes and
-      passes on. Of an option of several, the default of the first is shown. The
-      last parameter of the decorated function must be `**options`.
+    *functions: the functions whose options the decorated function takes, with
+      the defaults of the first that has an option. The last parameter of the
+      decorated function must be `**options`.
 
   Returns:
     The decorator.
@@ -356,8 +356,7 @@ def passes_options(*functions: Callable[..., Any]
 def options_for(function: Callable[..., Any], options: Mapping[str, Any]
                 ) -> dict[str, Any]:
   """Selects those options, values by name, that a prediction function has."""
-  names = _options(function)
-  return {name: value for name, value in options.items() if name in names}
+  return {name: options[name] for name in _options(function) if name in options}
 
 
 def init_variables(
