@@ -22,6 +22,8 @@ from colorjax.evaluation import (
 from colorjax.fallbacks import with_candidates
 from colorjax.photo import painting, strokes
 
+pytestmark = pytest.mark.usefixtures('compiles_quickly')
+
 WARM, COLD = (10.0, 20.0), (-10.0, -20.0)
 SIDE = 12
 

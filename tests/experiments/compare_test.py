@@ -119,7 +119,7 @@ def test_finished_jobs_are_not_repeated(finished, flags, place):
 
 
 @pytest.mark.parametrize(('changes', 'message'), [
-    (['--methods=nothing'], 'no method nothing; choose from classification'),
+    (['--methods=nothing'], 'no method nothing; choose from autoregressive'),
     (['--methods=common'], '--methods: there is no method common'),
     (['--methods=row=evaluate'], '--methods: there is no method evaluate'),
     (['--methods=other=mbm'], 'other_small.flags; {} stands'),

@@ -20,6 +20,8 @@ from colorjax.colorizer import FROZEN
 from colorjax.errors import UserError
 from colorjax.methods import fusion
 
+pytestmark = pytest.mark.usefixtures('compiles_quickly')
+
 KEYS = jax.random.split(jax.random.key(0), 2)
 
 SIZE = 80  # side of the backbone's input

@@ -14,6 +14,8 @@ from colorjax.errors import UserError
 from colorjax.methods import mask_gan
 from colorjax.models import mask_gan as networks
 
+pytestmark = pytest.mark.usefixtures('compiles_quickly')
+
 SMALL = {'widths': (4, 8, 8)}
 SIZE = 16
 

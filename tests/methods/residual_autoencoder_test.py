@@ -13,6 +13,8 @@ from colorjax.errors import UserError
 from colorjax.methods import residual_autoencoder as method
 from colorjax.models import residual_autoencoder as model
 
+pytestmark = pytest.mark.usefixtures('compiles_quickly')
+
 KEYS = jax.random.split(jax.random.key(0), 2)
 
 

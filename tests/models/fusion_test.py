@@ -7,6 +7,8 @@ import pytest
 
 from colorjax.models import fusion
 
+pytestmark = pytest.mark.usefixtures('compiles_quickly')
+
 XCEPTION = ((256, 128), (64, 64), (32,))
 INCEPTION = ((128,), (64, 64), (32,))
 E = 1000

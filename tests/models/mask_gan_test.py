@@ -10,6 +10,8 @@ import scipy.signal
 
 from colorjax.models import mask_gan
 
+pytestmark = pytest.mark.usefixtures('compiles_quickly')
+
 SMALL = (4, 6, 8)
 
 # These networks are so small that compilation dominates: compile without

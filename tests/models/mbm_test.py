@@ -7,6 +7,8 @@ import pytest
 
 from colorjax.models import mbm, unet
 
+pytestmark = pytest.mark.usefixtures('compiles_quickly')
+
 
 def _init(net, x):
   # Compiled, since running the initializers one by one takes seconds.

@@ -101,14 +101,20 @@ def test_methods_can_use_a_new_trunk_after_adding_it(method, monkeypatch):
   rng = np.random.default_rng(0)
   batch = {'image': rng.integers(0, 256, (2, 16, 16, 3), np.uint8),
            'padding_mask': jnp.ones(2)}
-  variables = colorizer.init(jax.random.key(0), (16, 16))
+
+  @jax.jit
+  def run(key):
+    variables = colorizer.init(key, (16, 16))
+    value, _ = colorizer.loss(variables['params'], {}, batch, keys(2), step=0,
+                              train=False)
+    return variables, value
+
+  variables, value = run(jax.random.key(0))
   assert set(variables['params']['trunk']) == {'fine', 'coarse'}
-  lightness = jnp.full((2, 16, 16, 1), 50.)
-  ab = colorizer.predict(variables, grey(lightness))
-  assert ab.shape == (2, 16, 16, 2)
-  value, _ = colorizer.loss(variables['params'], {}, batch, keys(2), step=0,
-                            train=False)
   assert np.isfinite(value)
+  ab = jax.eval_shape(colorizer.predict, variables,
+                      grey(jnp.full((2, 16, 16, 1), 50.)))
+  assert ab.shape == (2, 16, 16, 2)
   with pytest.raises(UserError, match='divisible by 8'):
     colorizer.init(jax.random.key(0), (12, 16))
   with pytest.raises(UserError, match=r'choose one of .*tiny'):
