@@ -207,8 +207,17 @@ def _run(paths: Sequence[pathlib.Path],
   """
   pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
 
+  def submit(batch, *call):
+    if not batch.is_large:
+      return pool.submit(_attempt, *call)
+    # Of what a decoder or encoder frees, glibc gives back much more to the
+    # system in the main thread: 0.8 GB of 100 megapixels.
+    done: concurrent.futures.Future = concurrent.futures.Future()
+    done.set_result(_attempt(*call))
+    return done
+
   def start(batch):
-    return [pool.submit(_attempt, path, read, path) for path in batch.paths]
+    return [submit(batch, path, read, path) for path in batch.paths]
 
   ahead = None
   batches, later = itertools.tee(_batches(paths))
@@ -225,8 +234,8 @@ def _run(paths: Sequence[pathlib.Path],
       for job, error in read_jobs:
         if job is not None:
           coloring, error = next(colorings)
-        painting.append((job, error, None if error else pool.submit(
-            _attempt, job.path, finish, job, *coloring)))
+        painting.append((job, error, None if error else submit(
+            batch, job.path, finish, job, *coloring)))
       del read_jobs, colorings
       while painting:
         job, error, future = painting.pop(0)
