@@ -54,7 +54,7 @@ def test_leading_dimensions(function, lead):
   x = jnp.full((*lead, 3), 0.25)
   np.testing.assert_allclose(
       function(x), jnp.broadcast_to(function(x.reshape(-1, 3)[0]), x.shape),
-      rtol=1e-6)
+      rtol=1e-6, atol=1e-4)  # a and b of a grey are rounding errors
 
 
 @pytest.mark.parametrize('rgb', [
