@@ -206,6 +206,8 @@ def _run(
   workdir = options.directory
   colorizer = record.build()
   _check_settings(colorizer, options)
+  programs.check_film(colorizer, options,
+                      has_embeddings=embed_photos is not None)
   feeds = feeds_lib.open_feeds(options, regions, eval_regions)
   plan = make_plan(colorizer, feeds, options)
   if configuration is None:

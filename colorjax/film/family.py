@@ -1,0 +1,197 @@
+"""The family of imitated scans that networks are trained with.
+
+What is drawn for each photograph, and how often (the chance of each part is
+independent of the others; every range is uniform):
+
+  response   always. Orthochromatic in half of the cases: red 0 to 0.04, green
+             0.30 to 0.55, blue the rest. Such emulsions see nothing beyond
+             about 590 nm (Langford, Basic Photography, 7th edition, ch. 9),
+             where the red of sRGB only begins. Otherwise panchromatic: red 0.2
+             to 0.4, green 0.25 to 0.55, blue 0.1 to 0.5, divided by their sum.
+             The ends are types A (little red, much blue) and C (much red,
+             little blue) of Thorne Baker, Photographic Emulsion Technique,
+             1941; blue 0.1 is with the usual yellow filter.
+  blur       0.5: standard deviation up to 0.8 % of the side.
+  curve      0.8: contrast 1.1 to 2.2 (negatives are developed to about 0.6 to
+             0.8, papers have 1.8 to 3; Hunt's product of both for a pleasing
+             print is 1.1 to 1.6), exposure within 0.7 stops, largest density
+             1.4 (matte paper) to 2.1 (glossy).
+  grain      0.6: strength up to 0.08 at density 1, clumps of up to 0.6 % of the
+             side. Granularity of films is 0.008 to 0.03 for an aperture of 48
+             micrometers; at the resolution of a small print or a network that
+             is less, but reproductions and scans add noise of their own.
+  fading     0.4: 45 to 100 % of the silver left, stain of density 0 to 0.25.
+  marks      0.3: up to 4 scratches and 8 specks of dust, light or dark.
+  JPEG       0.4: quality 20 to 90.
+
+The parts that Wan et al. (2020, "Bringing Old Photos Back to Life") draw are
+blur, noise, JPEG and marks.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from colorjax import color
+from colorjax import keys as key_lib
+from colorjax.film import jpeg, parts
+
+_MOST_BLUR = 0.008  # of the side
+_MOST_CLUMP = 0.006  # of the side
+_NUM_SCRATCHES = 4
+_NUM_SPECKS = 8
+
+
+class Recipe(NamedTuple):
+  """What happens to photographs, a value or row for each of them.
+
+  Attributes:
+    weights: response of the emulsion, see `parts.expose`, [B, 3].
+    blur: standard deviation as a share of the side, [B].
+    has_curve: whether there is a characteristic curve, bool [B].
+    contrast: see `parts.print_density`, [B].
+    push: see `parts.print_density`, [B].
+    most: see `parts.print_density`, [B].
+    grain: strength, see `parts.grain`, [B].
+    clump: size of the grain as a share of the side, [B].
+    kept: see `parts.fade`, [B].
+    stain: see `parts.fade`, [B].
+    scratches: see `parts.scratches`, [B, K, 7].
+    specks: see `parts.specks`, [B, N, 4].
+    are_light: whether scratches and specks are light, bool [B, 2].
+    quality: of JPEG, [B]; 0 for none.
+  """
+  weights: jax.Array
+  blur: jax.Array
+  has_curve: jax.Array
+  contrast: jax.Array
+  push: jax.Array
+  most: jax.Array
+  grain: jax.Array
+  clump: jax.Array
+  kept: jax.Array
+  stain: jax.Array
+  scratches: jax.Array
+  specks: jax.Array
+  are_light: jax.Array
+  quality: jax.Array
+
+
+def imitate(images: jax.Array, keys: jax.Array, *, rate: float = 1.0
+            ) -> jax.Array:
+  """Draws what a scan of an old print of each photograph could look like.
+
+  Args:
+    images: sRGB photographs, uint8 [B, S, S, 3].
+    keys: typed keys [B]; a result depends on its photograph and key only.
+    rate: share of the photographs that are imitated, in [0, 1]. The others
+      keep the lightness of `color.split_lightness`.
+
+  Returns:
+    L in [0, 100], float32 [B, S, S, 1].
+  """
+  recipe = jax.vmap(_draw)(keys)
+  noise = jax.vmap(lambda key: jax.random.normal(key, images.shape[1:3]))(
+      key_lib.named(keys, 'grain noise'))
+  levels = develop(images, recipe, noise)
+  chosen = jax.vmap(lambda key: jax.random.bernoulli(key, rate))(
+      key_lib.named(keys, 'chosen'))
+  return jnp.where(chosen[:, None, None, None],
+                   parts.lightness_of(levels)[..., None],
+                   color.split_lightness(images)[0])
+
+
+def develop(images: jax.Array, recipe: Recipe, noise: jax.Array) -> jax.Array:
+  """Makes the scans that recipes describe.
+
+  Args:
+    images: sRGB photographs, uint8 [B, S, S, 3].
+    recipe: what happens to them.
+    noise: independent standard normal values for the grain, [B, S, S].
+
+  Returns:
+    Whole grey levels of 8-bit sRGB files, 0 to 255, float32 [B, S, S].
+  """
+  size = images.shape[1]
+  exposure = parts.expose(
+      color.srgb_to_linear(images.astype(jnp.float32) / 255), recipe.weights)
+  exposure = parts.blur(exposure, size * recipe.blur,
+                        radius=_radius(_MOST_BLUR, size))
+  density = jnp.where(
+      recipe.has_curve[:, None, None],
+      parts.print_density(
+          exposure, recipe.contrast, recipe.push, recipe.most),
+      parts.plain_density(exposure))
+  density = parts.grain(density, noise, recipe.grain, size * recipe.clump,
+                        radius=_radius(_MOST_CLUMP, size))
+  marks = jnp.stack([parts.scratches(recipe.scratches, size),
+                     parts.specks(recipe.specks, size)], 1)
+  is_light = recipe.are_light[..., None, None]
+  density = parts.mark(parts.fade(density, recipe.kept, recipe.stain),
+                       light=jnp.where(is_light, marks, 0).max(1),
+                       dark=jnp.where(is_light, 0, marks).max(1))
+  levels = parts.scan(density)
+  return jnp.where(
+      (recipe.quality > 0)[:, None, None],
+      jpeg.compress(levels, jnp.maximum(recipe.quality, 1)), levels)
+
+
+def _draw(key: jax.Array) -> Recipe:
+  """Draws the recipe of one photograph, without the axis of a batch."""
+  def uniform(purpose: str, *shape: int) -> jax.Array:
+    return jax.random.uniform(key_lib.named(key, purpose), shape)
+
+  def between(x: jax.Array, low: float, high: float) -> jax.Array:
+    return low + (high - low) * x
+
+  response = uniform('response', 4)
+  red, green = between(response[0], 0, 0.04), between(response[1], 0.3, 0.55)
+  ortho = jnp.stack([red, green, 1 - red - green])
+  pan = jnp.stack([between(response[0], 0.2, 0.4),
+                   between(response[1], 0.25, 0.55),
+                   between(response[2], 0.1, 0.5)])
+  blur, curve = uniform('blur', 2), uniform('curve', 4)
+  grain, fading = uniform('grain', 3), uniform('fading', 3)
+  marks, jpeg = uniform('marks', 3), uniform('JPEG', 2)
+  has_marks = marks[0] < 0.3
+  is_faded = fading[0] < 0.4
+  return Recipe(
+      weights=jnp.where(response[3] < 0.5, ortho, pan / pan.sum()),
+      blur=jnp.where(blur[0] < 0.5, _MOST_BLUR * blur[1], 0),
+      has_curve=curve[0] < 0.8,
+      contrast=between(curve[1], 1.1, 2.2),
+      push=between(curve[2], -0.7, 0.7),
+      most=between(curve[3], 1.4, 2.1),
+      grain=jnp.where(grain[0] < 0.6, 0.08 * grain[1], 0),
+      clump=_MOST_CLUMP * grain[2],
+      kept=jnp.where(is_faded, between(fading[1], 0.45, 1), 1),
+      stain=jnp.where(is_faded, 0.25 * fading[2], 0),
+      scratches=_draw_scratches(uniform('scratches', _NUM_SCRATCHES, 8),
+                                has_marks),
+      specks=_draw_specks(uniform('specks', _NUM_SPECKS, 5), has_marks),
+      are_light=marks[1:] < 0.6,
+      quality=jnp.where(jpeg[0] < 0.4, jnp.round(between(jpeg[1], 20, 90)), 0))
+
+
+def _draw_scratches(u: jax.Array, are_there: jax.Array) -> jax.Array:
+  """Scratches [K, 7] from uniform numbers [K, 8]; each exists in half."""
+  opacity = jnp.where(are_there & (u[:, 7] < 0.5), 0.3 + 0.7 * u[:, 6], 0)
+  return jnp.stack([
+      u[:, 0], u[:, 1],
+      jnp.pi * u[:, 2],
+      0.05 + 0.65 * u[:, 3],  # half the length
+      0.1 * u[:, 4] - 0.05,  # bend
+      0.001 + 0.006 * u[:, 5]**2,  # width
+      opacity], -1)
+
+
+def _draw_specks(u: jax.Array, are_there: jax.Array) -> jax.Array:
+  """Specks of dust [N, 4] from uniform numbers [N, 5]; each exists in half."""
+  opacity = jnp.where(are_there & (u[:, 4] < 0.5), 0.3 + 0.7 * u[:, 3], 0)
+  return jnp.stack([u[:, 0], u[:, 1], 0.002 + 0.013 * u[:, 2]**2, opacity], -1)
+
+
+def _radius(most: float, size: int) -> int:
+  """Where Gaussians are cut off, in pixels: three deviations of the widest."""
+  return max(1, round(3 * most * size))
