@@ -259,7 +259,8 @@ def lightness_of_luminance(luminance: jax.typing.ArrayLike) -> jax.Array:
   """
   luminance = _as_float(luminance)
   is_low = luminance <= _DELTA**3
-  root = jnp.cbrt(jnp.where(is_low, 1.0, luminance))
+  # On a CPU, `jnp.cbrt` takes ten times as long.
+  root = jnp.exp(jnp.log(jnp.where(is_low, 1.0, luminance)) / 3)
   return jnp.where(is_low, luminance * (29 / 3)**3, 116 * root - 16)
 
 

@@ -32,6 +32,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from colorjax import color
 from colorjax import keys as key_lib
@@ -41,6 +42,9 @@ _MOST_BLUR = 0.008  # of the side
 _MOST_CLUMP = 0.006  # of the side
 _NUM_SCRATCHES = 4
 _NUM_SPECKS = 8
+
+# How many random numbers each part takes.
+_DRAWN = (4, 2, 4, 3, 3, 3, 2, 8 * _NUM_SCRATCHES, 5 * _NUM_SPECKS)
 
 
 class Recipe(NamedTuple):
@@ -114,8 +118,7 @@ def develop(images: jax.Array, recipe: Recipe, noise: jax.Array) -> jax.Array:
     Whole grey levels of 8-bit sRGB files, 0 to 255, float32 [B, S, S].
   """
   size = images.shape[1]
-  exposure = parts.expose(
-      color.srgb_to_linear(images.astype(jnp.float32) / 255), recipe.weights)
+  exposure = parts.expose(images, recipe.weights)
   exposure = parts.blur(exposure, size * recipe.blur,
                         radius=_radius(_MOST_BLUR, size))
   density = jnp.where(
@@ -125,12 +128,12 @@ def develop(images: jax.Array, recipe: Recipe, noise: jax.Array) -> jax.Array:
       parts.plain_density(exposure))
   density = parts.grain(density, noise, recipe.grain, size * recipe.clump,
                         radius=_radius(_MOST_CLUMP, size))
-  marks = jnp.stack([parts.scratches(recipe.scratches, size),
-                     parts.specks(recipe.specks, size)], 1)
-  is_light = recipe.are_light[..., None, None]
-  density = parts.mark(parts.fade(density, recipe.kept, recipe.stain),
-                       light=jnp.where(is_light, marks, 0).max(1),
-                       dark=jnp.where(is_light, 0, marks).max(1))
+  density = parts.fade(density, recipe.kept, recipe.stain)
+  for i, marks in enumerate((parts.scratches(recipe.scratches, size),
+                             parts.specks(recipe.specks, size))):
+    is_light = recipe.are_light[:, i, None, None]
+    density = parts.mark(density, light=jnp.where(is_light, marks, 0),
+                         dark=jnp.where(is_light, 0, marks))
   levels = parts.scan(density)
   return jnp.where(
       (recipe.quality > 0)[:, None, None],
@@ -139,21 +142,20 @@ def develop(images: jax.Array, recipe: Recipe, noise: jax.Array) -> jax.Array:
 
 def _draw(key: jax.Array) -> Recipe:
   """Draws the recipe of one photograph, without the axis of a batch."""
-  def uniform(purpose: str, *shape: int) -> jax.Array:
-    return jax.random.uniform(key_lib.named(key, purpose), shape)
+  # One key for all: XLA takes a quarter of a second to compile each draw. New
+  # parts take their numbers from the end, and do not change the others.
+  drawn = jax.random.uniform(key_lib.named(key, 'recipe'), (sum(_DRAWN),))
+  response, blur, curve, grain, fading, marks, jpeg, lines, spots = jnp.split(
+      drawn, np.cumsum(_DRAWN)[:-1])
 
   def between(x: jax.Array, low: float, high: float) -> jax.Array:
     return low + (high - low) * x
 
-  response = uniform('response', 4)
   red, green = between(response[0], 0, 0.04), between(response[1], 0.3, 0.55)
   ortho = jnp.stack([red, green, 1 - red - green])
   pan = jnp.stack([between(response[0], 0.2, 0.4),
                    between(response[1], 0.25, 0.55),
                    between(response[2], 0.1, 0.5)])
-  blur, curve = uniform('blur', 2), uniform('curve', 4)
-  grain, fading = uniform('grain', 3), uniform('fading', 3)
-  marks, jpeg = uniform('marks', 3), uniform('JPEG', 2)
   has_marks = marks[0] < 0.3
   is_faded = fading[0] < 0.4
   return Recipe(
@@ -167,9 +169,9 @@ def _draw(key: jax.Array) -> Recipe:
       clump=_MOST_CLUMP * grain[2],
       kept=jnp.where(is_faded, between(fading[1], 0.45, 1), 1),
       stain=jnp.where(is_faded, 0.25 * fading[2], 0),
-      scratches=_draw_scratches(uniform('scratches', _NUM_SCRATCHES, 8),
-                                has_marks),
-      specks=_draw_specks(uniform('specks', _NUM_SPECKS, 5), has_marks),
+      scratches=_draw_scratches(
+          lines.reshape(_NUM_SCRATCHES, -1), has_marks),
+      specks=_draw_specks(spots.reshape(_NUM_SPECKS, -1), has_marks),
       are_light=marks[1:] < 0.6,
       quality=jnp.where(jpeg[0] < 0.4, jnp.round(between(jpeg[1], 20, 90)), 0))
 

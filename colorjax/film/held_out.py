@@ -50,7 +50,7 @@ def plate(images: jax.Array, keys: jax.Array) -> jax.Array:
     tone = jnp.clip(development * (tone - 0.4) + 0.45, 0, 1)
     tone += 0.5 * _edge_fog(key_lib.named(key, 'fog'), size) * (0.75 - tone)
     water, rim = _water(key_lib.named(key, 'water'), size)
-    tone += 0.25 * water * (0.8 - tone) - 0.6 * rim * tone
+    tone += 0.12 * water * (0.7 - tone) - 0.35 * rim * tone
     return 8 + 84 * tone
 
   return _scans(jax.vmap(one)(images, keys))
@@ -70,7 +70,8 @@ def newspaper(images: jax.Array, keys: jax.Array) -> jax.Array:
     tone = coded @ jnp.array([0.40, 0.52, 0.08])
     u = jax.random.uniform(key_lib.named(key, 'screen'), (5,))
     # Retouched: local contrast is exaggerated before the screen.
-    tone = jnp.clip(tone + 0.8 * (tone - _spread(tone, 24)), 0.03, 0.97)
+    tone = 0.5 + 1.3 * (tone - 0.45) + 0.5 * (tone - _spread(tone, 24))
+    tone = jnp.clip(tone, 0.03, 0.97)
     place = (jnp.arange(size) + 0.5) / size
     lines = (55 + 20 * u[0]) / np.sqrt(2)
     waves = [jnp.cos(2 * jnp.pi * (lines * (place[:, None] + sign * place)
@@ -78,9 +79,10 @@ def newspaper(images: jax.Array, keys: jax.Array) -> jax.Array:
              for sign, phase in ((1, u[1]), (-1, u[2]))]
     # As many places lie above a threshold as the tone says, nearly.
     threshold = 0.5 + 0.25 * (waves[0] + waves[1])
-    softness = jnp.maximum(0.12, 2.0 * lines / size)
-    paper = jax.nn.sigmoid((tone - threshold) / (0.5 * softness))
-    through = 5 * _other_side(key_lib.named(key, 'other side'), size)
+    # Blurred by the pixels: the steps of the screen from one to the next.
+    softness = jnp.maximum(0.05, 0.45 * lines / size)
+    paper = jax.nn.sigmoid((tone - threshold) / softness)
+    through = 3 * _other_side(key_lib.named(key, 'other side'), size)
     paper_lightness = 74 + 10 * u[3] - through
     return paper_lightness - (46 + 8 * u[4]) * (1 - paper)
 
@@ -98,7 +100,8 @@ def portrait_print(images: jax.Array, keys: jax.Array) -> jax.Array:
 
   def one(image: jax.Array, key: jax.Array) -> jax.Array:
     exposure = _linear(image) @ jnp.array([0.78, 0.20, 0.02])
-    exposure = 0.55 * exposure + 0.45 * _spread(exposure, 12)
+    exposure = jnp.maximum(
+        0.55 * exposure + 0.45 * _spread(exposure, 12), 0)
     u = jax.random.uniform(key_lib.named(key, 'print'), (6,))
     black, cream = 20 + 10 * u[0], 80 + 8 * u[1]
     lightness = black + (cream - black) * jnp.sqrt(exposure)
@@ -162,15 +165,21 @@ def _edge_fog(key: jax.Array, size: int) -> jax.Array:
 
 
 def _water(key: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
-  """Two dried puddles, and their rims: 0 to 1, [size, size] each."""
+  """Two dried puddles, and their rims: 0 to 1, [size, size] each.
+
+  A rim is sharp outside and fades inward. It is darker on one side.
+  """
   u = jax.random.uniform(key_lib.named(key, 'places'), (2, 3))
-  wobble = 0.12 * _cloud(key_lib.named(key, 'outline'), size, 4.0)
+  wobble = 0.15 * _cloud(key_lib.named(key, 'outline'), size, 4.0)
+  uneven = _cloud(key_lib.named(key, 'rim'), size, 2.0)
   place = (jnp.arange(size) + 0.5) / size
   x, y, radius = u.T[..., None, None]
   distance = jnp.hypot(place - x, place[:, None] - y) * (1 + wobble)
   beyond = distance - (0.12 + 0.2 * radius)
-  return (jax.nn.sigmoid(-beyond / 0.008).max(0),
-          jnp.exp(-jnp.square(beyond / 0.01)).max(0))
+  width = jnp.where(beyond > 0, 0.004, 0.02)
+  rim = jnp.exp(-jnp.abs(beyond) / width).max(0)
+  return (jax.nn.sigmoid(-beyond / 0.006).max(0),
+          rim * jnp.clip(0.5 + uneven, 0, 1))
 
 
 def _other_side(key: jax.Array, size: int) -> jax.Array:

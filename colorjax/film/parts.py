@@ -29,19 +29,24 @@ INK_DENSITY = 1.6
 """Density of dark marks on a print."""
 
 
-def expose(linear: jax.Array, weights: jax.Array) -> jax.Array:
+def expose(images: jax.Array, weights: jax.Array) -> jax.Array:
   """The exposure of an emulsion: its response to red, green and blue.
 
   Args:
-    linear: linear sRGB in [0, 1], [B, H, W, 3].
+    images: sRGB photographs, uint8 [B, H, W, 3].
     weights: response to linear R, G and B, at least 0, [B, 3]. Greys are
       reproduced as they are if they sum to 1.
 
   Returns:
     Exposures, [B, H, W].
   """
-  # Not a product of matrices, which a GPU would compute in TF32.
-  return (linear * weights[:, None, None]).sum(-1)
+  # Not a sum over the last axis, which takes twice the time on a CPU, nor a
+  # product of matrices, which a GPU would compute with 3 digits.
+  srgb = images.astype(jnp.float32) / 255
+  red, green, blue = (
+      weights[:, i, None, None] * color.srgb_to_linear(srgb[..., i])
+      for i in range(3))
+  return red + green + blue
 
 
 def blur(picture: jax.Array, sigma: jax.Array, *, radius: int,
@@ -201,11 +206,13 @@ def specks(spots: jax.Array, size: int) -> jax.Array:
 
 def scan(density: jax.Array) -> jax.Array:
   """Whole grey levels of an 8-bit sRGB file of the print, 0 to 255."""
-  return jnp.round(255 * color.linear_to_srgb(10.0**-density))
+  # Several times as fast on a CPU as a power of 10.
+  reflectance = jnp.exp(-math.log(10) * density)
+  return jnp.round(255 * color.linear_to_srgb(reflectance))
 
 
 def lightness_of(levels: jax.Array) -> jax.Array:
-  """L in [0, 100] of grey levels 0 to 255, any shape."""
+  """L in [0, 100] of whole grey levels 0 to 255, any shape."""
   return color.lightness_of_luminance(color.srgb_to_linear(levels / 255))
 
 

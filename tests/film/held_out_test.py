@@ -12,10 +12,13 @@ pytestmark = pytest.mark.usefixtures('compiles_quickly')
 
 SIDE = 64
 
+_COMPILED = {name: jax.jit(imitation)
+             for name, imitation in held_out.IMITATIONS.items()}
+
 
 def _scans(name, images, seed=0):
   keys = jax.random.split(jax.random.key(seed), len(images))
-  return np.asarray(jax.jit(held_out.IMITATIONS[name])(
+  return np.asarray(_COMPILED[name](
       jnp.asarray(images), keys))
 
 
@@ -29,20 +32,22 @@ def _lightness(scans):
 
 @pytest.mark.parametrize('name', held_out.IMITATIONS)
 def test_scans_are_grey_files_of_their_photograph_and_key(name):
-  images = np.random.default_rng(0).integers(
-      0, 256, (3, 4, 4, 3), np.uint8).repeat(8, 1).repeat(8, 2)
+  light = np.random.default_rng(0).integers(60, 256, (3, 4, 4, 1), np.uint8)
+  images = light.repeat(8, 1).repeat(8, 2).repeat(3, 3)
+  images[:, :16, :, 2] //= 2
   scans = _scans(name, images)
   assert scans.dtype == np.uint8
   assert scans.shape == images.shape
   assert (scans == scans[..., :1]).all()
   keys = jax.random.split(jax.random.key(0), 3)
-  np.testing.assert_array_equal(jax.jit(held_out.IMITATIONS[name])(
-      jnp.asarray(images[2:]), keys[2:]), scans[2:])
+  np.testing.assert_array_equal(_COMPILED[name](
+      jnp.asarray(images[[2, 0, 1]]), keys[jnp.array([2, 0, 1])]),
+      scans[[2, 0, 1]])
   assert (_scans(name, images, seed=1) != scans).any((1, 2, 3)).all()
   # They are still pictures of their photographs.
   for one, image in zip(scans, images, strict=True):
     other = np.corrcoef(_lightness(one).ravel(), _lightness(image).ravel())
-    assert other[0, 1] > 0.3
+    assert other[0, 1] > 0.5
 
 
 def test_emulsions_see_other_colors_than_an_eye():
@@ -54,8 +59,8 @@ def test_emulsions_see_other_colors_than_an_eye():
   yellow, blue = (220, 200, 40), (60, 80, 220)
   assert seen('plate', *blue) > seen('plate', *yellow) + 20
   assert seen('print', *yellow) > seen('print', *blue) + 20
-  grey = [seen('newspaper', x, x, x) for x in (40, 128, 220)]
-  assert grey == sorted(grey)
+  greys = [seen('newspaper', x, x, x) for x in (60, 120, 180)]
+  assert greys[0] + 5 < greys[1] < greys[2] - 5
 
 
 def test_a_halftone_is_ink_or_paper():

@@ -51,8 +51,9 @@ def test_pictures_are_those_of_pillow():
   for one, original, quality in zip(ours, levels, qualities, strict=True):
     difference = np.abs(one - _by_pillow(original, quality))
     # Pillow's transform is in integers, so some values round to a neighbor. A
-    # coefficient that does so changes a whole block by a few levels.
+    # coefficient that does so changes a whole block by a few levels, or more
+    # at a low quality.
     assert difference.mean() < 0.25, quality
-    assert np.quantile(difference, 0.99) <= (2 if quality > 20 else 5), quality
+    assert np.quantile(difference, 0.95) <= 1, quality
   changes = np.abs(ours - levels).mean((1, 2))
   assert changes[2] < 0.5 < changes[1] < changes[0]
