@@ -12,7 +12,9 @@ each picture, [B], unless another shape is given. Two units occur:
              paper's reflectance / reflectance; 0 for bare paper
 """
 
+import functools
 import math
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -67,9 +69,9 @@ def blur(picture: jax.Array, sigma: jax.Array, *, radius: int,
     margin = [(radius, radius) if i == axis else (0, 0) for i in range(3)]
     padded = jnp.pad(picture, margin, mode=mode)
     size = picture.shape[axis]
-    picture = sum(
+    picture = functools.reduce(operator.add, (
         weights[:, i] * jax.lax.slice_in_dim(padded, i, i + size, axis=axis)
-        for i in range(2 * radius + 1))
+        for i in range(2 * radius + 1)))
   return picture
 
 
