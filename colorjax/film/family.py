@@ -12,14 +12,14 @@ independent of the others; every range is uniform):
              little blue) of Thorne Baker, Photographic Emulsion Technique,
              1941; blue 0.1 is with the usual yellow filter.
   blur       0.5: standard deviation up to 0.8 % of the side.
-  curve      0.8: contrast 1.1 to 2.2 (negatives are developed to about 0.6 to
-             0.8, papers have 1.8 to 3; Hunt's product of both for a pleasing
-             print is 1.1 to 1.6), exposure within 0.7 stops, largest density
-             1.4 (matte paper) to 2.1 (glossy).
+  curve      0.8: contrast 1.1 to 2.2, the product of that of a negative (0.6
+             to 0.8) and of papers of the grades 2 to 4 (1.8 to 2.9: densities
+             of 2 over exposure scales of ISO R 110 to 70), exposure within 0.7
+             stops, largest density 1.4 (matte paper) to 2.1 (glossy).
   grain      0.6: strength up to 0.08 at density 1, clumps of up to 0.6 % of the
-             side. Granularity of films is 0.008 to 0.03 for an aperture of 48
-             micrometers; at the resolution of a small print or a network that
-             is less, but reproductions and scans add noise of their own.
+             side. RMS granularity of films is 0.008 (fine) to 0.03 (fast) in
+             an aperture of 48 micrometers. Enlargements of small negatives,
+             reproductions and scanners have more noise than that.
   fading     0.4: 45 to 100 % of the silver left, stain of density 0 to 0.25.
   marks      0.3: up to 4 scratches and 8 specks of dust, light or dark.
   JPEG       0.4: quality 20 to 90.
