@@ -111,7 +111,8 @@ class Record:
       reference.
     weights: SHA-256 of the weights of a checkpoint; '' for pictures.
     film: the imitated scans that were colored in place of the photographs, as
-      'plate, version 1'; '' for the photographs themselves.
+      'plate, version 1'; '' for the photographs themselves, as in records of
+      earlier versions.
     networks: SHA-256 of the weights of each network that metrics used, by name.
     warnings: a line for each reason to doubt the result.
   """
@@ -152,9 +153,8 @@ class Record:
     try:
       fields = dict(values)
       fields['protocol'] = Protocol(**fields['protocol'])
-      # Records of earlier versions have no warnings, and no imitated scans.
+      # Records of earlier versions have no warnings.
       fields.setdefault('warnings', ())
-      fields.setdefault('film', '')
       for name in ('photographs', 'left_out', 'near_duplicates', 'warnings'):
         if fields[name] is not None or name != 'near_duplicates':
           fields[name] = tuple(fields[name])
