@@ -178,6 +178,7 @@ def check(method: str, settings: Mapping[str, Any], options: TrainOptions, *,
   """
   colorizer = _record(method, settings, options, asking).build()
   _check_settings(colorizer, options)
+  programs.check_film(colorizer, options, has_embeddings=False)
 
 
 def _record(method: str, settings: Mapping[str, Any], options: TrainOptions,

@@ -110,6 +110,7 @@ def test_scratches_are_lines():
   # The ends of a bent line are 0.1 of the side below its center.
   assert drawn[2][:, 50].argmax() in (49, 50)
   assert drawn[2][:, 99].argmax() in (59, 60)
+  assert drawn[2][:, 0].argmax() in (59, 60)
   # A line of a fifth of a pixel is seen, and paler.
   assert 0.1 < drawn[3].max() < 0.2
 
