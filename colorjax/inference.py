@@ -327,12 +327,14 @@ def finish(
   lightness = lightness_of(picture.pixels)
   probabilities = (len(ab) * [None] if probability is None
                    else np.asarray(probability).tolist())
-  for one_ab, one_probability in zip(ab, probabilities, strict=True):
-    field = resample.fit_locally(guide, one_ab)
-    yield Coloring(
-        pixels=paint(lightness, field, region=region,
-                     bits=bits or 8 * picture.pixels.itemsize),
-        probability=one_probability)
+  for i, one_probability in enumerate(probabilities):
+    pixels = paint(lightness, resample.fit_locally(guide, ab[i]), region=region,
+                   bits=bits or 8 * picture.pixels.itemsize)
+    if i == len(probabilities) - 1:
+      # Of 100 megapixels, this is 400 MB, which are freed before the last
+      # coloring is written.
+      del lightness
+    yield Coloring(pixels=pixels, probability=one_probability)
 
 
 def seen(pixels: np.ndarray, size: int) -> np.ndarray:

@@ -18,13 +18,14 @@ resumed; --overwrite makes them again. No photograph of the input is ever
 replaced.
 
 Exit code: 0 if every photograph was colored; 1 if some were refused, each with
-a line on stderr, and the others were colored; 2 for wrong usage. Image files of
-unsupported formats (.heic, .dng, ...) and folders that cannot be entered count
-as refused.
+a line on stderr (in a large folder, again at the end), and the others were
+colored; 2 for wrong usage. Image files of unsupported formats (.heic, .dng,
+...) and folders that cannot be entered count as refused.
 """
 
 import os
 import pathlib
+import sys
 from collections.abc import Sequence
 
 from absl import flags
@@ -71,6 +72,10 @@ _SEED = flags.DEFINE_integer(
 _OVERWRITE = flags.DEFINE_bool(
     'overwrite', False, 'Color photographs again whose colorings exist.')
 
+_SCREEN = 20
+"""With more photographs than this, the lines about the refused ones may have
+left the screen at the end, so they are printed again."""
+
 
 def main(argv: Sequence[str]) -> int:
   """Colors photographs; the exit code is described above."""
@@ -91,6 +96,9 @@ def main(argv: Sequence[str]) -> int:
       hints=_path(_HINTS.value) if _HINTS.value else None,
       reference=_path(_REFERENCE.value) if _REFERENCE.value else None,
       seed=_SEED.value, options=options, replica=flags.FLAGS.replica)
+  if done.colored + done.kept + done.refused > _SCREEN:
+    for line in done.reasons:
+      print(f'refused: {line}', file=sys.stderr)
   print(f'{done.colored} colored into {output}'
         + (f', {done.kept} existed already (--overwrite colors them again)'
            if done.kept else '')

@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import ctypes
+import importlib.metadata
 import os
 import signal
 import tempfile
@@ -18,8 +19,19 @@ os.environ['JAX_COMPILATION_CACHE_DIR'] = _programs.name
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.2'
 os.environ['JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES'] = '-1'
 
+# Most of the time goes into compiling small programs. XLA's older code
+# generator takes half as long for them, and a second thread for one program is
+# of no use where each core has a test process. An unknown flag would end the
+# process, so these are set only for the version with which they were tried.
+_FLAGS = ('--xla_cpu_use_fusion_emitters=false '
+          '--xla_cpu_parallel_codegen_split_count=1')
+_given = os.environ.get('XLA_FLAGS', '')
+if (importlib.metadata.version('jaxlib').startswith('0.10.')
+    and _FLAGS not in _given):
+  os.environ['XLA_FLAGS'] = f'{_given} {_FLAGS}'.strip()
+
 # Scripts run only a few steps, so compilation dominates their time, and they
-# run with fewer optimizations. The tests themselves use XLA's defaults: JAX
+# run with fewer optimizations. The tests themselves use JAX's default: it
 # reads the setting at import. It is deleted first because the worker processes
 # of pytest-xdist inherit it.
 os.environ.pop('JAX_DISABLE_MOST_OPTIMIZATIONS', None)

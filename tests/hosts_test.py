@@ -78,7 +78,8 @@ class Run:
            *(host_flags if count > 1 else [])],
           cwd=ROOT, stdout=file, stderr=file, env={
               **os.environ, 'PYTHONPATH': str(ROOT), 'JAX_PLATFORMS': 'cpu',
-              'XLA_FLAGS': '--xla_force_host_platform_device_count='
+              'XLA_FLAGS': os.environ.get('XLA_FLAGS', '') +
+                           ' --xla_force_host_platform_device_count='
                            f'{devices}'}))
 
   def wait(self, seconds=900):

@@ -272,10 +272,12 @@ def _split_mode(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
     raise Refused(f'{kind} pixels are not supported; save it with 8 or 16 bits')
   has_alpha = image.has_transparency_data
   if mode in ('1', 'L', 'LA', 'La'):
-    image = image.convert('LA' if has_alpha else 'L')
+    wanted = 'LA' if has_alpha else 'L'
   else:
-    image = image.convert('RGBA' if has_alpha else 'RGB')
-  return _split_alpha(np.asarray(image))
+    wanted = 'RGBA' if has_alpha else 'RGB'
+  # `convert` copies the pixels even if the mode is the same.
+  return _split_alpha(np.asarray(
+      image if mode == wanted else image.convert(wanted)))
 
 
 def _split_alpha(channels: np.ndarray

@@ -292,15 +292,23 @@ def color_all(workdir, tmp_path, **options):
   return done, lines
 
 
-def test_home_is_expanded(workdir, tmp_path):
-  write(tmp_path / 'p.png', RGB)
+def test_home_is_expanded_and_refusals_are_printed_again(workdir, tmp_path):
+  write(tmp_path / 'in/p.png', RGB)
+  for i in range(20):
+    (tmp_path / f'in/broken{i}.png').write_bytes(b'not a photograph')
   done = subprocess.run(
       [sys.executable, '-m', 'experiments.colorize', f'--checkpoint={workdir}',
-       '--input=~/p.png', '--output=~/out'], cwd=ROOT, capture_output=True,
+       '--input=~/in', '--output=~/out'], cwd=ROOT, capture_output=True,
       text=True, env=os.environ | {'PYTHONPATH': f'{ROOT}:{ROOT / "tests"}',
                                    'HOME': str(tmp_path)})
-  assert done.returncode == 0, done.stderr
-  assert (tmp_path / 'out/p.png').exists()
+  assert done.returncode == 1, done.stderr
+  assert [x.name for x in (tmp_path / 'out').iterdir()] == ['p.png']
+  assert done.stdout == f'1 colored into {tmp_path}/out, 20 refused\n'
+  lines = [line for line in done.stderr.splitlines()
+           if line.startswith('refused: ')]
+  assert len(lines) == 40
+  assert lines[:20] == lines[20:]
+  assert f'{tmp_path}/in/broken19.png: ' in lines[-1]
 
 
 def test_linked_folders_are_read_once_and_locked_ones_reported(

@@ -35,7 +35,8 @@ def test_parameters_are_those_without_it_on_two_devices():
       [sys.executable, '-W', 'error', 'training/remat_problem.py', '2'],
       cwd=TESTS, text=True, capture_output=True, check=False,
       env={**os.environ, 'JAX_PLATFORMS': 'cpu',
-           'XLA_FLAGS': '--xla_force_host_platform_device_count=2',
+           'XLA_FLAGS': os.environ.get('XLA_FLAGS', '') +
+                        ' --xla_force_host_platform_device_count=2',
            'PYTHONPATH': f'{TESTS.parent}:{TESTS}'})
   assert done.returncode == 0, done.stderr
   found = {name: (float(apart), float(change)) for name, apart, change in (

@@ -29,7 +29,8 @@ def test_a_replica_is_its_single_run_on_two_devices():
       [sys.executable, '-W', 'error', 'training/replicas_problem.py',
        '2'], cwd=TESTS, text=True, capture_output=True, check=False,
       env={**os.environ, 'JAX_PLATFORMS': 'cpu',
-           'XLA_FLAGS': '--xla_force_host_platform_device_count=2',
+           'XLA_FLAGS': os.environ.get('XLA_FLAGS', '') +
+                        ' --xla_force_host_platform_device_count=2',
            'PYTHONPATH': f'{TESTS.parent}:{TESTS}'})
   assert done.returncode == 0, done.stderr
   found = {name: (float(largest), float(apart)) for name, largest, apart in map(
