@@ -122,10 +122,11 @@ def test_each_part_changes_the_scan():
   plain, *others = _developed(photo, changes)
   for other, change in zip(others, changes[1:], strict=True):
     assert np.abs(other - plain).max() > 5, change
+  # The photograph has levels from about 100 to 150.
   scratch, speck, light_scratch, light_speck = (
       one[15:17, 15:17].mean() for one in others[-4:])
   assert max(scratch, speck) < 80
-  assert min(light_scratch, light_speck) > 230
+  assert min(light_scratch, light_speck) > 160
 
 
 def test_the_rate_is_the_share_of_imitated_photographs():
