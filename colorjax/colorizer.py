@@ -23,7 +23,8 @@ All methods use the same shapes and units:
                 padding_mask  float32 [B], 1 for a photograph, 0 for padding
                 index         int32 [B], the photograph's index in its data
                               set; -1 for padding
-              and, if the method needs them, `region` and `embedding` as above
+              and, where needed, `region`, `embedding` and `lightness` as above
+              (a loss reads the lightness by `methods.examples.of_batch`)
   variables   {'params': ..., 'model_state': ...}, pytrees; `params` and
               `model_state` are dicts
   keys        typed JAX random keys [B], one for each photograph, so that the
@@ -58,7 +59,6 @@ FROZEN = 'frozen'
 Training steps do not change it, average it over devices or check it. A run
 writes it to disk once and not in each checkpoint.
 """
-
 
 PRETRAINED_ENCODER = 'pretrained_encoder'
 """Key of the variables of a pretrained encoder, in `params` and in FROZEN.

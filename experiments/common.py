@@ -37,6 +37,10 @@ LOSS_HELP = (
 def define_training_flags() -> None:
   """Defines the flags of a training run."""
   define_measuring_flags()
+  flags.DEFINE_float(
+      'film', 0.0, 'Share of the training photographs whose lightness is that '
+      'of an imitated scan of an old print: another response to colors, '
+      'contrast, blur, grain, fading, scratches, JPEG. 0: none.', 0, 1)
   _define_optimization_flags()
   _define_checkpoint_flags()
   replica_flags.define_training_flags()

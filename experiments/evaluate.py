@@ -69,7 +69,12 @@ flags.DEFINE_integer('num_samples', 8, 'Number n of random samples.',
 flags.DEFINE_integer('num_draws', 19, 'Number of draws from the distribution, '
                      'for calibration. With 19, each rank has a probability '
                      'of 5 %.', lower_bound=0)
-flags.DEFINE_integer('seed', 0, 'Seed of samples and draws.')
+flags.DEFINE_integer('seed', 0, 'Seed of samples and draws, and of --film.')
+flags.DEFINE_string(
+    'film', None, 'Color imitated scans of old prints in place of the '
+    'photographs: plate (a blue-sensitive glass plate with stains), newspaper '
+    '(a faded halftone) or print (a soft vignetted portrait). Colorings are '
+    'still compared with the photographs.')
 flags.DEFINE_integer('report_photos', 10, 'Number of photographs in each '
                      'sheet of the report.', lower_bound=1)
 for _net in ('alex', 'vgg'):

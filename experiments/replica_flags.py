@@ -22,7 +22,8 @@ def define_training_flags() -> None:
       'encoder_learning_rate or seed. Repeat the flag to vary several of them '
       'together: model i gets value i of each.')
   flags.DEFINE_integer(
-      'data_seed', None, 'Seed of data order and crops; if not given, --seed.')
+      'data_seed', None, 'Seed of data order, crops and '
+      'imitated scans; if not given, --seed.')
 
 
 def define_replica_flag() -> None:

@@ -18,6 +18,7 @@ ALLOWED = {
     'colorjax.errors': set(),
     'colorjax.keys': set(),
     'colorjax.files': {'errors'},
+    'colorjax.film': {'color', 'keys'},
     'colorjax.parallel': {'errors'},
     'colorjax.connection': {'hosts', 'membership', 'parallel'},
     'colorjax.ode': {'keys'},
@@ -46,8 +47,8 @@ ALLOWED = {
     'colorjax.training': {
         'colorizer', 'errors', 'hosts', 'keys', 'parallel'},
     'colorjax.evaluation': {
-        'color', 'colorizer', 'data', 'errors', 'fallbacks', 'hosts', 'keys',
-        'metrics', 'parallel', 'photo', 'resample', 'spread'},
+        'color', 'colorizer', 'data', 'errors', 'fallbacks', 'film', 'hosts',
+        'keys', 'metrics', 'parallel', 'photo', 'resample', 'spread'},
     'colorjax.full_size': {'color', 'photo', 'resample'},
     'colorjax.choices': set(),
     'colorjax.regions': {'choices', 'full_size', 'photo'},
@@ -66,8 +67,9 @@ ALLOWED = {
     'colorjax.records': {'colorizer', 'fallbacks'},
     'colorjax.runs': {
         'backbones', 'color', 'colorizer', 'data', 'errors', 'evaluation',
-        'hosts', 'inference', 'keys', 'methods', 'metrics', 'parallel', 'photo',
-        'quantize', 'records', 'report', 'resample', 'saved', 'training'},
+        'film', 'hosts', 'inference', 'keys', 'methods', 'metrics', 'parallel',
+        'photo', 'quantize', 'records', 'report', 'resample', 'saved',
+        'training'},
     'colorjax.zoo': {'errors'},
     'colorjax.report': {'color', 'colorizer', 'errors', 'photo'},
 }
@@ -154,9 +156,9 @@ def test_core_imports_without_tensorflow():
 # if the table above allows it.
 LAYERS = [
     {'errors', 'files'},
-    {'color', 'connection', 'hosts', 'keys', 'membership', 'ode', 'parallel',
-     'palette', 'propagation', 'quantize', 'resample', 'similarity', 'spread',
-     'zoo'},
+    {'color', 'connection', 'film', 'hosts', 'keys', 'membership', 'ode',
+     'parallel', 'palette', 'propagation', 'quantize', 'resample',
+     'similarity', 'spread', 'zoo'},
     {'colorizer', 'fallbacks', 'photo', 'backbones', 'losses'},
     {'models', 'metrics', 'data', 'records', 'full_size', 'choices'},
     {'methods', 'training', 'inference', 'regions', 'composing', 'report',

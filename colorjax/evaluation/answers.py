@@ -16,6 +16,7 @@ from colorjax import color, resample, spread
 from colorjax import keys as key_lib
 from colorjax.colorizer import Batch, Colorizer, Inputs, Variables
 from colorjax.fallbacks import with_fallbacks
+from colorjax.film import held_out
 from colorjax.photo import painting, square, strokes
 
 NUM_HINTS = (1, 10, 100)
@@ -35,7 +36,8 @@ class Answers(NamedTuple):
   Attributes:
     original: the photographs, uint8 sRGB [B, S, S, 3].
     picture: the single best coloring, uint8 sRGB [B, S, S, 3].
-    lightness: L of the photographs, in [0, 100], [B, S, S, 1].
+    lightness: L of the photographs, or of their scans (`of_scans`), in
+      [0, 100], [B, S, S, 1].
     ab: ab of the photographs, [B, S, S, 2].
     picture_ab: ab of `picture`, [B, S, S, 2].
     networks: variables of the networks that metrics use, by name.
@@ -98,7 +100,7 @@ def of_pictures(variables: Variables, batch: Batch,
     Answers with 'picture' as the coloring, and without optional fields.
   """
   del variables
-  lightness, ab = color.split_lightness(batch['image'])
+  lightness, ab = _lightness_and_ab(batch)
   picture = batch['picture']
   return Answers(
       original=batch['image'], picture=picture, lightness=lightness, ab=ab,
@@ -106,12 +108,43 @@ def of_pictures(variables: Variables, batch: Batch,
 
 
 def of_reference(which: Literal['truth', 'grey']) -> AnswerFn:
-  """Evaluates the photographs themselves ('truth') or left grey ('grey')."""
+  """Evaluates the photographs themselves ('truth') or left grey ('grey').
+
+  With scans (`of_scans`), 'truth' is a scan with the colors of its photograph.
+  """
   def evaluate(variables, batch, networks):
     picture = batch['image']
+    lightness, ab = _lightness_and_ab(batch)
     if which == 'grey':
-      picture = painting.grey_picture(color.split_lightness(picture)[0])
+      picture = painting.grey_picture(lightness)
+    elif 'scan' in batch:
+      picture = painting.picture(lightness, ab)
     return of_pictures(variables, {**batch, 'picture': picture}, networks)
+
+  return evaluate
+
+
+def of_scans(answer: AnswerFn, imitation: held_out.Imitation, *, seed: int
+             ) -> AnswerFn:
+  """Evaluates colorings of imitated scans in place of the photographs.
+
+  A method is given the scan, and a coloring has its lightness. Both are still
+  compared with the photograph. So all metrics of ab measure the colors alone,
+  up to the gamut at the lightness of the scan, and those of RGB contain the
+  damage too.
+
+  Args:
+    answer: what evaluates them.
+    imitation: one of `film.held_out.IMITATIONS`.
+    seed: a scan depends on it, on the photograph and on batch['index'] only.
+
+  Returns:
+    The function `(variables, batch, networks) -> Answers`.
+  """
+  def evaluate(variables, batch, networks):
+    keys = key_lib.of_photographs(seed, 'film', batch['index'])
+    return answer(variables, {
+        **batch, 'scan': imitation(batch['image'], keys)}, networks)
 
   return evaluate
 
@@ -154,8 +187,8 @@ def of_colorizer(
                   max(k, candidates * (k > 1)) * colorizer.answers_are_samples)
 
   def evaluate(variables, batch, networks):
-    lightness, ab = color.split_lightness(batch['image'])
-    seen = square.resize_batch(batch['image'], image_size)
+    lightness, ab = _lightness_and_ab(batch)
+    seen = square.resize_batch(batch.get('scan', batch['image']), image_size)
     guide, field = color.split_lightness(seen)[0], _reduced_ab(ab, image_size)
     inputs = {'lightness': guide}
     keys = key_lib.of_photographs(seed, 'answers', batch['index'])
@@ -203,6 +236,14 @@ def of_colorizer(
         picture_ab=picture_ab, networks=networks, keys=keys, **extra)
 
   return evaluate
+
+
+def _lightness_and_ab(batch: Batch) -> tuple[jax.Array, jax.Array]:
+  """The lightness that is colored, and the true ab."""
+  lightness, ab = color.split_lightness(batch['image'])
+  if 'scan' in batch:
+    lightness = color.split_lightness(batch['scan'])[0]
+  return lightness, ab
 
 
 def _hinted(complete: Colorizer, variables: Variables, inputs: Inputs,

@@ -110,6 +110,9 @@ class Record:
     judged: what was evaluated: a checkpoint, a folder of pictures or a
       reference.
     weights: SHA-256 of the weights of a checkpoint; '' for pictures.
+    film: the imitated scans that were colored in place of the photographs, as
+      'plate, version 1'; '' for the photographs themselves, as in records of
+      earlier versions.
     networks: SHA-256 of the weights of each network that metrics used, by name.
     warnings: a line for each reason to doubt the result.
   """
@@ -129,6 +132,7 @@ class Record:
   judged: str
   weights: str
   networks: Mapping[str, str]
+  film: str = ''
   warnings: tuple[str, ...] = ()
 
   def as_json(self) -> dict[str, Any]:
@@ -176,6 +180,10 @@ def differences(a: Record, b: Record) -> list[str]:
     found.append(f'{len(a.photographs)} and {len(b.photographs)} photographs')
   elif a.pixels != b.pixels:
     found.append('other pixels')
+  if a.film != b.film:
+    found.append(f'film {a.film or "none"} and {b.film or "none"}')
+  elif a.film and a.seed != b.seed:
+    found.append(f'film with seed {a.seed} and {b.seed}')
   for name in ('num_proposals', 'num_samples', 'num_draws'):
     one, other = getattr(a, name), getattr(b, name)
     if one != other:

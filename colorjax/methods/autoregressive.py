@@ -35,7 +35,7 @@ from colorjax.colorizer import (
     sampler,
 )
 from colorjax.errors import UserError
-from colorjax.methods import checks, encoders
+from colorjax.methods import checks, encoders, examples
 from colorjax.methods import known as known_lib
 from colorjax.methods.known import Known
 from colorjax.models import autoregressive, trunk, unet
@@ -195,7 +195,7 @@ def build(
   def loss(params, model_state, batch: Batch, keys: jax.Array, *,
            step: jax.Array | None, train: bool):
     del step
-    lightness, ab = color.split_lightness(batch['image'])
+    lightness, ab, _ = examples.of_batch(batch)
     field, known = known_lib.draw(
         keys, ab, batch.get('region'), stride=body.stride,
         hint_share=hint_share * train, region_share=region_share * train)

@@ -33,7 +33,7 @@ from colorjax.colorizer import (
 )
 from colorjax.errors import UserError
 from colorjax.losses import classification
-from colorjax.methods import encoders, rebalancing
+from colorjax.methods import encoders, examples, rebalancing
 from colorjax.methods.checks import check_choice, check_sides
 from colorjax.models import classifier, trunk
 
@@ -128,7 +128,7 @@ def build(
   def loss(params, model_state, batch: Batch, keys: jax.Array, *,
            step: jax.Array | None, train: bool):
     del keys, step  # Nothing is drawn.
-    lightness, ab = color.split_lightness(batch['image'])
+    lightness, ab, _ = examples.of_batch(batch)
     logits, new_state = net.apply(
         {'params': params, **model_state},
         color.normalize_lightness(lightness), train=train,

@@ -40,7 +40,7 @@ from colorjax.colorizer import (
 )
 from colorjax.errors import UserError
 from colorjax.losses import formula
-from colorjax.methods import checks, encoders, perceptual, players
+from colorjax.methods import checks, encoders, examples, perceptual, players
 from colorjax.methods import known as known_lib
 from colorjax.methods.known import Known
 from colorjax.models import color_queries, mask_gan, trunk
@@ -186,40 +186,41 @@ def build(
         jnp.ones_like(lightness), train=train)
 
   def example(batch: Batch, keys: jax.Array, train: bool):
-    """Lightness, network ab and what is known of training photographs."""
-    lightness, ab = color.split_lightness(batch['image'])
+    """Lightness, network ab, true lightness, and what is known."""
+    lightness, ab, true_lightness = examples.of_batch(batch)
     _, known = known_lib.draw(
         keys, ab, jnp.ones_like(lightness), stride=body.stride,
         hint_share=hint_share * train, region_share=0.0)
-    return lightness, ab / color.AB_SCALE, known
+    return lightness, ab / color.AB_SCALE, true_lightness, known
 
   def discriminator_loss(params, model_state, batch: Batch, keys: jax.Array, *,
                          step: jax.Array | None, train: bool
                          ) -> tuple[jax.Array, Aux]:
     del step
-    lightness, ab, known = example(batch, keys, train)
+    lightness, ab, true_lightness, known = example(batch, keys, train)
     fake, _ = generate(params, model_state, lightness, known, train=train)
     # Separate passes: real and generated pictures have different batch
     # statistics.
     real_logits, state = discriminate(
-        params, model_state, lightness, ab, train=train)
+        params, model_state, true_lightness, ab, train=train)
     fake_logits, state = discriminate(
-        params, state, lightness, jax.lax.stop_gradient(fake), train=train)
+        params, state, true_lightness, jax.lax.stop_gradient(fake),
+        train=train)
     return players.discriminator_loss(
         gan_loss, real_logits, fake_logits, batch['padding_mask'], state)
 
   def loss(params, model_state, batch: Batch, keys: jax.Array, *,
            step: jax.Array | None, train: bool) -> tuple[jax.Array, Aux]:
     del step
-    lightness, ab, known = example(batch, keys, train)
+    lightness, ab, true_lightness, known = example(batch, keys, train)
     predicted, state = generate(
         params, model_state, lightness, known, train=train)
-    metrics = objective(predicted, ab, lightness=lightness,
+    metrics = objective(predicted, ab, lightness=true_lightness,
                         features=perceptual_net.features(model_state))
     if is_adversarial:
       # The discriminator is fixed here: drop its new batch statistics.
       logits, _ = discriminate(
-          params, state, lightness, predicted, train=train)
+          params, state, true_lightness, predicted, train=train)
       value = players.mean(gan_loss.generator(logits))
       metrics |= {'loss': metrics['loss'] + adversarial_weight * value,
                   'loss/adversarial': value,

@@ -44,7 +44,7 @@ from colorjax.colorizer import (
     sampler,
 )
 from colorjax.errors import UserError
-from colorjax.methods import checks, encoders
+from colorjax.methods import checks, encoders, examples
 from colorjax.methods import known as known_lib
 from colorjax.methods.known import Known
 from colorjax.models import trunk, velocity
@@ -172,7 +172,7 @@ def build(
            step: jax.Array | None, train: bool):
     del step
     variables = {'params': params, 'model_state': model_state}
-    lightness, ab = color.split_lightness(batch['image'])
+    lightness, ab, _ = examples.of_batch(batch)
     end, known = known_lib.draw(
         keys, ab, batch.get('region'), stride=body.stride,
         hint_share=hint_share * train, region_share=region_share * train)

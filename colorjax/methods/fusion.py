@@ -35,7 +35,7 @@ from colorjax.colorizer import (
 )
 from colorjax.errors import UserError
 from colorjax.losses import formula
-from colorjax.methods import checks, perceptual, rebalancing
+from colorjax.methods import checks, examples, perceptual, rebalancing
 from colorjax.models import fusion
 
 BACKBONE = 'backbone'
@@ -165,13 +165,13 @@ def build(
   def loss_fn(params, model_state, batch: Batch, keys: jax.Array, *,
               step: jax.Array | None, train: bool):
     del keys, step, train  # No randomness, and no difference in training.
-    lightness, ab = color.split_lightness(batch['image'])
+    lightness, ab, true_lightness = examples.of_batch(batch)
     embeddings = batch.get('embedding')
     if embeddings is None:
       embeddings = embed({'model_state': model_state}, lightness)
     measure = functools.partial(
         objective, network_ab(params, lightness, embeddings),
-        ab / color.AB_SCALE, lightness=lightness,
+        ab / color.AB_SCALE, lightness=true_lightness,
         features=perceptual_network.features(model_state))
     metrics = measure()
     if class_weights is not None:

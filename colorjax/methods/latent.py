@@ -34,7 +34,7 @@ from colorjax.colorizer import (
 )
 from colorjax.errors import UserError
 from colorjax.losses import families, likelihood
-from colorjax.methods import checks, encoders
+from colorjax.methods import checks, encoders, examples
 from colorjax.methods import known as known_lib
 from colorjax.methods.known import Known
 from colorjax.models import latent, trunk
@@ -171,7 +171,7 @@ def build(
 
   def loss(params, model_state, batch: Batch, keys: jax.Array, *,
            step: jax.Array | None, train: bool):
-    lightness, ab = color.split_lightness(batch['image'])
+    lightness, ab, _ = examples.of_batch(batch)
     checks.check_sides(lightness.shape[1:3], body.divisor)
     field, known = known_lib.draw(
         keys, ab, batch.get('region'), stride=body.stride,

@@ -34,7 +34,7 @@ from colorjax.colorizer import (
   masked_mean,
 )
 from colorjax.losses import adversarial
-from colorjax.methods import checks, players
+from colorjax.methods import checks, examples, players
 from colorjax.metrics import regions
 from colorjax.models import mask_gan
 
@@ -53,8 +53,9 @@ target outside, the generator colors the whole picture whatever the region."""
 
 class _Example(NamedTuple):
   """A batch as the networks take it: float32 [B, H, W, ...]."""
-  lightness: jax.Array  # network lightness
+  lightness: jax.Array  # network lightness that the generator sees
   ab: jax.Array  # network ab of the photograph
+  true_lightness: jax.Array  # network lightness that is judged
   region: jax.Array
 
 
@@ -267,14 +268,15 @@ class _Networks:
   def discriminate(self, params, model_state, example: _Example, ab: jax.Array,
                    train: bool):
     """Logits [B, h, w] for this network ab, and the new model state."""
-    picture = jnp.concatenate([example.lightness, ab], axis=-1)
+    picture = jnp.concatenate([example.true_lightness, ab], axis=-1)
     return players.apply(
         'discriminator', self._discriminator, params, model_state, picture,
         example.region, train=train)
 
 
 def _as_example(batch: Batch) -> _Example:
-  lightness, ab = color.split_lightness(batch['image'])
+  lightness, ab, true_lightness = examples.of_batch(batch)
   region = batch.get('region')
   return _Example(color.normalize_lightness(lightness), ab / color.AB_SCALE,
+                  color.normalize_lightness(true_lightness),
                   jnp.ones_like(lightness) if region is None else region)

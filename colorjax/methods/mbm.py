@@ -36,7 +36,7 @@ from colorjax.colorizer import (
 )
 from colorjax.errors import UserError
 from colorjax.losses import families, likelihood
-from colorjax.methods import encoders, mixtures
+from colorjax.methods import encoders, examples, mixtures
 from colorjax.methods.checks import check_choice, check_sides
 from colorjax.models import mbm, trunk
 
@@ -149,7 +149,7 @@ def build(
   def loss(params, model_state, batch: Batch, keys: jax.Array, *,
            step: jax.Array | None, train: bool):
     del step
-    lightness, ab = color.split_lightness(batch['image'])
+    lightness, ab, _ = examples.of_batch(batch)
     out, new_state = net.apply(
         {'params': params, **model_state},
         color.normalize_lightness(lightness), train=train,

@@ -24,7 +24,7 @@ from colorjax.colorizer import (
     masked_mean,
 )
 from colorjax.losses import formula
-from colorjax.methods import checks, encoders, perceptual
+from colorjax.methods import checks, encoders, examples, perceptual
 from colorjax.models import regressor, trunk
 
 
@@ -87,10 +87,11 @@ def build(
   def measure(params, model_state, batch: Batch, keys: jax.Array, *,
               step: jax.Array | None, train: bool):
     del keys, step  # Nothing is drawn.
-    lightness, ab = color.split_lightness(batch['image'])
+    lightness, ab, true_lightness = examples.of_batch(batch)
     predicted, new_state = apply(
         {'params': params, 'model_state': model_state}, lightness, train=train)
-    metrics = objective(predicted, ab / color.AB_SCALE, lightness=lightness,
+    metrics = objective(predicted, ab / color.AB_SCALE,
+                        lightness=true_lightness,
                         features=perceptual_network.features(model_state))
     return masked_mean(metrics, batch['padding_mask'],
                        {**model_state, **new_state}

@@ -24,7 +24,7 @@ from colorjax.colorizer import (
     masked_mean,
 )
 from colorjax.losses import formula
-from colorjax.methods import checks, perceptual
+from colorjax.methods import checks, examples, perceptual
 from colorjax.models import residual_autoencoder
 
 ENLARGEMENTS = ('bilinear', 'edges')
@@ -86,10 +86,11 @@ def build(
   def measure(params, model_state, batch: Batch, keys: jax.Array, *,
               step: jax.Array | None, train: bool):
     del keys, step, train  # No dropout, no batch statistics.
-    lightness, ab = color.split_lightness(batch['image'])
+    lightness, ab, true_lightness = examples.of_batch(batch)
     predicted = predict({'params': params}, {'lightness': lightness})
     metrics = objective(
-        predicted / color.AB_SCALE, ab / color.AB_SCALE, lightness=lightness,
+        predicted / color.AB_SCALE, ab / color.AB_SCALE,
+        lightness=true_lightness,
         features=perceptual_network.features(model_state))
     return masked_mean(metrics, batch['padding_mask'], model_state)
 

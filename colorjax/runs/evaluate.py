@@ -31,6 +31,7 @@ from colorjax.evaluation import (
   protocol,
   result,
 )
+from colorjax.film import held_out
 from colorjax.runs import evaluation_report, photographs
 from colorjax.runs.subject import (
   EvaluateOptions,
@@ -333,6 +334,8 @@ def _record(subject: Subject, photos: Photographs,
       drops_near_duplicates=options.drop_near_duplicates, judged=subject.name,
       weights=weights[''] if subject.colorizer else '',
       networks={name: one for name, one in weights.items() if name},
+      film=(f'{options.film}, version {held_out.VERSION}'
+            if options.film else ''),
       warnings=() if photos.paired is None else tuple(pairing.doubts(
           photos.paired, measured['index'], measured[_LIGHTNESS],
           image_size=photos.protocol.image_size, fit=photos.protocol.fit)))

@@ -139,6 +139,8 @@ def _texts(value: Interval) -> tuple[str, str]:
 def _notes(record: Record) -> list[tuple[str, str]]:
   """What a reader of the metrics has to know about the photographs."""
   notes = [
+      *([('colored', f'imitated scans ({record.film}); metrics of RGB contain '
+          'their damage')] if record.film else []),
       *(('warning', text) for text in record.warnings),
       ('left out', _count(record.left_out)),
       ('grey originals', f'{record.num_grey} of {len(record.photographs)} '

@@ -55,7 +55,7 @@ class TrainOptions:
     image_size: side of the square that the network sees, in pixels.
     batch_size: photographs per step, over all devices.
     seed: seed of initialization, data order, crops and dropout.
-    data_seed: seed of data order and crops; None for `seed`.
+    data_seed: seed of data order, crops and imitated scans; None for `seed`.
     replicas: number R of models that are trained at once, with the seeds
       `seed`, ..., `seed + R - 1` and the same batches (`runs.replica_options`).
       None trains one model without an axis of replicas.
@@ -63,6 +63,8 @@ class TrainOptions:
       `runs.replica_options.SWEPT`; replica i takes value i of each.
     crop_scale: smallest fraction of the area that a random training crop
       covers.
+    film: share of the training photographs whose lightness is that of an
+      imitated scan of an old print (`film.family`); 0 for none.
     optimizing: optimizer and learning rate.
     player_optimizing: the same for single players of an adversarial method, by
       their names, if they differ.
@@ -99,6 +101,7 @@ class TrainOptions:
   replicas: int | None = None
   vmap: Mapping[str, Sequence[float | int]] | None = None
   crop_scale: float = 0.5
+  film: float = 0.0
   optimizing: Optimizing = Optimizing()
   player_optimizing: Mapping[str, Optimizing] = dataclasses.field(
       default_factory=dict)

@@ -17,6 +17,7 @@ from colorjax.data.engines import BatchStream
 from colorjax.data.screening import Screen
 from colorjax.errors import UserError
 from colorjax.evaluation import answers, catalogue, listing, pairing, protocol
+from colorjax.film import held_out
 from colorjax.metrics import inception_features, lpips
 from colorjax.runs.photographs import PhotoOptions
 
@@ -54,7 +55,9 @@ class EvaluateOptions:
     num_samples: number n of random samples; 0 or at least 2.
     num_draws: number of draws from the distribution, for calibration; 0 or at
       least 2.
-    seed: seed of samples and draws.
+    seed: seed of samples and draws, and of imitated scans.
+    film: name of imitated scans that are colored in place of the photographs
+      (`film.held_out.IMITATIONS`); None for the photographs themselves.
     ask: options of prediction, see `Colorizer.options`.
     report_photos: number of photographs in each sheet of the report.
     lpips_alex: two files, the classifier and the heads, for LPIPS; None leaves
@@ -81,6 +84,7 @@ class EvaluateOptions:
   num_samples: int = 8
   num_draws: int = 19
   seed: int = 0
+  film: str | None = None
   ask: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   report_photos: int = 10
   lpips_alex: Sequence[str] | None = None
@@ -107,6 +111,14 @@ class EvaluateOptions:
     if self.protocol not in (protocol.FOLDER, *protocol.PROTOCOLS):
       raise UserError(f'protocol={self.protocol}: choose one of '
                       f'{", ".join((protocol.FOLDER, *protocol.PROTOCOLS))}')
+    if self.film is not None:
+      if self.film not in held_out.IMITATIONS:
+        raise UserError(f'film={self.film}: choose one of '
+                        f'{", ".join(held_out.IMITATIONS)}')
+      if self.outputs is not None:
+        raise UserError(f'film={self.film}: outputs={self.outputs} are '
+                        'colorings of other pictures than its scans; use '
+                        'checkpoint or reference')
     if self.drop_near_duplicates and self.train_data is None:
       raise UserError('drop_near_duplicates needs train_data, the photographs '
                       'that the method was trained on')
@@ -197,6 +209,18 @@ def open_subject(options: EvaluateOptions) -> Subject:
   Raises:
     UserError: there is no such run, or it cannot be read.
   """
+  subject = _open_subject(options)
+  if options.film is None:
+    return subject
+  return dataclasses.replace(
+      subject, name=f'{subject.name}, on scans ({options.film})',
+      answer=answers.of_scans(
+          subject.answer, held_out.IMITATIONS[options.film],
+          seed=options.seed))
+
+
+def _open_subject(options: EvaluateOptions) -> Subject:
+  """Opens what the options select, for photographs and not for scans."""
   if options.reference is not None:
     return Subject(name=f'reference {options.reference}', variables={},
                    answer=answers.of_reference(options.reference))

@@ -178,6 +178,7 @@ def check(method: str, settings: Mapping[str, Any], options: TrainOptions, *,
   """
   colorizer = _record(method, settings, options, asking).build()
   _check_settings(colorizer, options)
+  programs.check_film(colorizer, options, has_embeddings=False)
 
 
 def _record(method: str, settings: Mapping[str, Any], options: TrainOptions,
@@ -206,6 +207,8 @@ def _run(
   workdir = options.directory
   colorizer = record.build()
   _check_settings(colorizer, options)
+  programs.check_film(colorizer, options,
+                      has_embeddings=embed_photos is not None)
   feeds = feeds_lib.open_feeds(options, regions, eval_regions)
   plan = make_plan(colorizer, feeds, options)
   if configuration is None:

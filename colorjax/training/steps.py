@@ -32,6 +32,9 @@ from colorjax.training.state import (
 Metrics = dict[str, tuple[jax.Array, jax.Array]]
 """Metrics by name, each a pair (sum, count) of scalars."""
 
+LightnessOf = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+"""`(images, step, positions in the global batch) -> L [B, H, W, 1]`."""
+
 EXPENSIVE = frozenset({'conv_general_dilated', 'dot_general', 'psum'})
 """Operations whose results `remat` keeps: convolutions, products of matrices,
 and sums over devices. All others (norms, activations, likelihoods) read their
@@ -50,6 +53,7 @@ def make_train_step(
     ema_decay: float | None = None,
     accumulate: int = 1,
     remat: bool = False,
+    lightness_of: LightnessOf | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
   """Makes a pure training step.
 
@@ -81,6 +85,8 @@ def make_train_step(
     remat: whether the backward pass computes cheap intermediate results again,
       to save memory. Only the results of EXPENSIVE operations are kept for it.
       It changes no result beyond rounding.
+    lightness_of: computes batch['lightness'], what the network sees in place of
+      the photographs' own lightness; None for their own.
 
   Returns:
     `(state, batch) -> (state, metrics)`. The metrics are those of the losses
@@ -97,6 +103,8 @@ def make_train_step(
   def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     batch = _with_padding_filled(batch)
     places = parallel.positions(len(batch['padding_mask']))
+    if lightness_of is not None:
+      batch['lightness'] = lightness_of(batch['image'], state.step, places)
     frozen, rest = without_frozen(state.model_state)
     old = state.replace(model_state=rest)
     new, norms = old, {}
@@ -156,7 +164,7 @@ def make_eval_step(loss_fn: LossFn) -> Callable[[Variables, Batch], Metrics]:
   return step
 
 
-def _with_padding_filled(batch: Batch) -> Batch:
+def _with_padding_filled(batch: Batch) -> dict[str, Any]:
   """Replaces each row of padding by the first photograph of the global batch.
 
   The padding mask stays 0. It has to be the first photograph of the global

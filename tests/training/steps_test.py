@@ -364,3 +364,25 @@ def test_padding_cannot_make_a_gradient_infinite(accumulate):
   np.testing.assert_allclose(state.params['w'], 2 - 1 / 2, rtol=1e-6)
   np.testing.assert_allclose(
       _means(metrics)['loss'], np.log([0.4, 2]).mean(), rtol=1e-5)
+
+
+def test_the_lightness_of_scans_is_a_function_of_step_and_place():
+  """Losses find it in the batch, also in microbatches."""
+  def lightness_of(images, step, places):
+    assert images.shape == (4, 2, 2, 3)
+    value = 10.0 * step + places
+    return jnp.broadcast_to(value[:, None, None, None], (4, 2, 2, 1))
+
+  def loss(params, model_state, batch, keys, *, step, train):
+    del params, keys, step, train
+    return masked_mean({'loss': batch['lightness'].mean((1, 2, 3))},
+                       batch['padding_mask'], model_state)
+
+  for accumulate in (1, 2):
+    step = jax.jit(steps.make_train_step(
+        loss, optax.sgd(0.1), seed=0, accumulate=accumulate,
+        lightness_of=lightness_of))
+    state, metrics = step(_state(optax.sgd(0.1)), _batch([1, 2, 3, 4]))
+    assert _means(metrics)['loss'] == pytest.approx(1.5)
+    _, metrics = step(state, _batch([1, 2, 3, 4], mask=[0, 1, 1, 0]))
+    assert _means(metrics)['loss'] == pytest.approx(11.5)

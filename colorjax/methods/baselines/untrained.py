@@ -19,6 +19,7 @@ from colorjax.colorizer import (
     masked_mean,
 )
 from colorjax.losses import regression
+from colorjax.methods import examples
 
 
 def without_training(
@@ -48,12 +49,12 @@ def without_training(
     del keys, step, train
     # Without this, a training step would compute a large, useless gradient.
     params = jax.lax.stop_gradient(params)
-    lightness, ab = color.split_lightness(batch['image'])
+    lightness, ab, true_lightness = examples.of_batch(batch)
     predicted = predict(
         {'params': params, 'model_state': model_state},
         {'lightness': lightness})
     error = regression.mse(predicted / color.AB_SCALE, ab / color.AB_SCALE,
-                           lightness=lightness)
+                           lightness=true_lightness)
     return masked_mean({'loss': error}, batch['padding_mask'], model_state)
 
   return deterministic(init=init, loss=loss, predict=predict, **fields)
