@@ -37,9 +37,8 @@ def runs(tmp_path_factory):
   folder = tmp_path_factory.mktemp('devices')
 
   def start(devices):
-    # Not the code generator of the other tests, see conftest: with it, the
-    # parameters of mask_gan differ by more, as its rounding is another.
-    flags = f'--xla_force_host_platform_device_count={devices}'
+    flags = (os.environ.get('XLA_FLAGS', '')
+             + f' --xla_force_host_platform_device_count={devices}')
     return subprocess.Popen(
         [sys.executable, '-W', 'error', 'tests/parallel_problem.py',
          str(folder), str(devices)],

@@ -90,7 +90,7 @@ def test_names_that_are_not_utf_8_can_be_printed():
 PROGRAMS = """
 import jax, jax.numpy as jnp
   def slow(x):
-    for i in range(60):
+    for i in range(800):
       x = jnp.sin(x @ x + i)
     return x
   jax.jit(slow).lower(jnp.ones((8, 8))).compile()
