@@ -327,10 +327,11 @@ def finish(
   lightness = lightness_of(picture.pixels)
   probabilities = (len(ab) * [None] if probability is None
                    else np.asarray(probability).tolist())
-  for i, one_probability in enumerate(probabilities):
-    pixels = paint(lightness, resample.fit_locally(guide, ab[i]), region=region,
-                   bits=bits or 8 * picture.pixels.itemsize)
-    if i == len(probabilities) - 1:
+  for i, (one_ab, one_probability) in enumerate(
+      zip(ab, probabilities, strict=True), start=1):
+    pixels = paint(lightness, resample.fit_locally(guide, one_ab),
+                   region=region, bits=bits or 8 * picture.pixels.itemsize)
+    if i == len(probabilities):
       # Of 100 megapixels, this is 400 MB, which are freed before the last
       # coloring is written.
       del lightness
