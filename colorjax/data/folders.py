@@ -91,7 +91,8 @@ def _of_files(name: str, root: pathlib.Path, names: list[str]) -> Source:
   def stamp(index):
     # The folder is left out, so that a moved folder keeps its stamps.
     path = os.path.join(root, names[index])
-    return f'{names[index]!r} {stamp_of_file(path)}'
+    found = stamp_of_file(path)
+    return found._replace(content=f'{names[index]!r} {found.content}')
 
   return Source(name=name, size=len(names), read=read, label=label, stamp=stamp,
                 read_reduced=read_reduced)

@@ -11,6 +11,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,19 @@ from colorjax.errors import UserError
 
 class SourceError(UserError):
   """The requested photographs are not available; one line, says what to do."""
+
+
+class Stamp(NamedTuple):
+  """What is known of a photograph without reading its pixels.
+
+  Attributes:
+    content: a text that changes when the photograph is replaced by another one,
+      for example its name and the size of its file.
+    modified: when its file was last modified. A copy of the same photograph may
+      have another time. Empty if unknown.
+  """
+  content: str = ''
+  modified: str = ''
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,9 +50,8 @@ class Source:
       resolution that may be lower, see `photo.read_reduced`; None if the source
       has only full resolution.
     label: `index -> str`, the name of the photograph's file or a substitute.
-    stamp: `index -> str`, a text that changes when the photograph changes, for
-      example its name with the size and time of its file. It must be quick and
-      read no pixels. Empty if unknown.
+    stamp: `index -> Stamp`, to detect changes. It must be quick and read no
+      pixels.
     first: `index -> int`, the first index of the same photograph; another one
       than `index` only if the source repeats photographs.
     prefers_tf_data: whether `engine='auto'` uses tf.data.
@@ -51,7 +64,7 @@ class Source:
   read: Callable[[int], np.ndarray]
   label: Callable[[int], str]
   read_reduced: Callable[[int, photo.Reduce], photo.Reduced] | None = None
-  stamp: Callable[[int], str] = lambda index: ''
+  stamp: Callable[[int], Stamp] = lambda index: Stamp()
   first: Callable[[int], int] = lambda index: index
   prefers_tf_data: bool = False
 
@@ -91,7 +104,7 @@ def from_arrays(images: np.ndarray | Sequence[np.ndarray], *,
     return f'{name}[{index}]' if labels is None else labels[index]
 
   def stamp(index):
-    return hashlib.sha256(images[index].tobytes()).hexdigest()
+    return Stamp(hashlib.sha256(images[index].tobytes()).hexdigest())
 
   return Source(name=name, size=len(images), read=lambda i: images[i],
                 label=label, stamp=stamp)
@@ -159,13 +172,13 @@ def concatenate(sources: Sequence[Source], *,
                 prefers_tf_data=all(s.prefers_tf_data for s in sources))
 
 
-def stamp_of_file(path: str | os.PathLike) -> str:
+def stamp_of_file(path: str | os.PathLike) -> Stamp:
   """Size and modification time of a file, or the error message of `stat`."""
   try:
     status = os.stat(path)
   except OSError as error:
-    return error.strerror or type(error).__name__
-  return f'{status.st_size} bytes, {status.st_mtime_ns} ns'
+    return Stamp(error.strerror or type(error).__name__)
+  return Stamp(f'{status.st_size} bytes', f'{status.st_mtime_ns} ns')
 
 
 def in_memory(source: Source, *, max_bytes: int = 2**30) -> Source:

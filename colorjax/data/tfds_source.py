@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 
 from colorjax import photo
 from colorjax.data import tfrecord
-from colorjax.data.source import Source, SourceError, stamp_of_file
+from colorjax.data.source import Source, SourceError, Stamp, stamp_of_file
 
 _FILE_NAMES = ('file_name', 'filename', 'image/filename')
 
@@ -150,13 +150,17 @@ def _open(builder: tfds.core.DatasetBuilder, name: str, split: str | None, *,
       return place
 
   # A data set is prepared as a whole, so the stamp covers all its files.
-  folder = pathlib.Path(builder.data_dir)
-  prepared = ', '.join(f'{path.name} {stamp_of_file(path)}'
-                       for path in sorted(folder.glob('*')))
+  # The folder is left out, so that a moved data set keeps its stamps.
+  paths = sorted(pathlib.Path(builder.data_dir).glob('*'))
+  stamps = [stamp_of_file(path) for path in paths]
+  prepared = ', '.join(f'{path.name} {stamp.content}'
+                       for path, stamp in zip(paths, stamps, strict=True))
+  modified = ', '.join(stamp.modified for stamp in stamps)
 
   return Source(name=name, size=size, read=read, label=label,
                 read_reduced=read_reduced,
-                stamp=lambda index: f'{name}[{index}] of {prepared}',
+                stamp=lambda index: Stamp(f'{split}[{index}] of {prepared}',
+                                          modified),
                 prefers_tf_data=True)
 
 

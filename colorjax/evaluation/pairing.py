@@ -107,7 +107,7 @@ def pair(photos: Source | Screen, folder: str | os.PathLike, *,
     return labels[index] if partner is None else names[partner]
 
   def stamp(indices):
-    stamps = [found.stamp(partner) for index in indices
+    stamps = [' '.join(found.stamp(partner)) for index in indices
               if (partner := partners[index]) is not None]
     return hashlib.sha256('\n'.join(stamps).encode(
         errors='backslashreplace')).hexdigest()

@@ -2,12 +2,14 @@
 
 A batch is a function of (seed, step) only as long as the photographs do not
 change. The work directory therefore keeps the names, sizes and modification
-times of their files.
+times of their files. Other names or sizes stop a run that is resumed. Other
+times alone do not, because a copy has them too, for example on the disk of
+another machine.
 """
 
 import hashlib
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from colorjax import files, hosts
@@ -25,6 +27,8 @@ def check(workdir: pathlib.Path, sources: Mapping[str, Source], *,
           has_checkpoint: bool) -> None:
   """Records the photographs of a new run, or compares those of a resumed one.
 
+  If only modification times differ, it prints a line that says so.
+
   Args:
     workdir: work directory of the run.
     sources: photographs by the name of the option that selects them.
@@ -32,7 +36,7 @@ def check(workdir: pathlib.Path, sources: Mapping[str, Source], *,
       are recorded again.
 
   Raises:
-    UserError: photographs were added, removed or replaced.
+    UserError: names or sizes of photographs have changed.
   """
   path = workdir / FILE
   found = {name: _describe(source) for name, source in sources.items()}
@@ -41,11 +45,19 @@ def check(workdir: pathlib.Path, sources: Mapping[str, Source], *,
     return
   before = files.read_json(path)
   for name, source in sources.items():
-    if name in before and before[name]['digest'] != found[name]['digest']:
-      raise UserError(
-          f'{name}={source.name}: the photographs have changed since the run '
-          f'in {workdir} was started ({_changes(before[name], found[name])}): '
-          'restore them, or choose another work directory')
+    if before.get(name) == found[name]:
+      continue
+    if 'contents' not in before.get(name, {}):
+      print(f'{name}={source.name}: an earlier version of colorjax recorded '
+            'the photographs: they are not checked for changes')
+      continue
+    start = (f'{name}={source.name}: the photographs have changed since the '
+             f'run in {workdir} was started')
+    if before[name]['contents'] != found[name]['contents']:
+      raise UserError(f'{start} ({_changes(before[name], found[name])}): '
+                      'restore them, or choose another work directory')
+    print(f'{start}, but only in their modification times: they are taken for '
+          'copies of the same photographs')
 
 
 def check_agreed(sources: Mapping[str, Source]) -> None:
@@ -75,25 +87,31 @@ def check_agreed(sources: Mapping[str, Source]) -> None:
 
 
 def _describe(source: Source) -> dict[str, Any]:
-  # A prepared data set is written as a whole, so the first stamp is enough.
-  count = 1 if source.prefers_tf_data else source.size
-  stamps = [source.stamp(i) for i in range(count)]
-  digest = hashlib.sha256(f'{source.size}\n'.encode())
-  for stamp in stamps:
-    digest.update(stamp.encode('utf-8', 'surrogateescape') + b'\n')
+  stamps = [source.stamp(i) for i in range(source.size)]
   description: dict[str, Any] = {
-      'count': source.size, 'digest': digest.hexdigest()}
-  if count == source.size <= _MAX_LISTED:
+      'count': source.size,
+      'contents': _digest(stamp.content for stamp in stamps),
+      'modified': _digest(stamp.modified for stamp in stamps)}
+  # The name of a photograph of a prepared data set cannot be had quickly.
+  if not source.prefers_tf_data and source.size <= _MAX_LISTED:
     description['photographs'] = [
-        [source.label(i), hashlib.sha256(stamp.encode(
-            'utf-8', 'surrogateescape')).hexdigest()[:16]]
+        [source.label(i), _digest([stamp.content])[:16]]
         for i, stamp in enumerate(stamps)]
   return description
+
+
+def _digest(texts: Iterable[str]) -> str:
+  digest = hashlib.sha256()
+  for text in texts:
+    digest.update(text.encode('utf-8', 'surrogateescape') + b'\n')
+  return digest.hexdigest()
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
   """Describes the difference in words."""
   if 'photographs' not in before or 'photographs' not in now:
+    if before['count'] == now['count']:
+      return 'other names or sizes of files'
     return f'there were {before["count"]}, there are {now["count"]}'
   old, new = dict(before['photographs']), dict(now['photographs'])
   kinds = {

@@ -196,8 +196,8 @@ class Photographs:
     source = self.photos.source
     digest = hashlib.sha256('\n'.join(catalogue.METRICS).encode())
     for index in indices:
-      digest.update(
-          f'\n{source.stamp(index)}'.encode(errors='backslashreplace'))
+      digest.update(('\n' + ' '.join(source.stamp(index))).encode(
+          errors='backslashreplace'))
     if self.paired is not None:
       digest.update(self.paired.stamp(indices).encode())
     return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 
 import numpy as np
@@ -89,6 +90,24 @@ def test_a_run_is_not_resumed_with_other_photographs(
   assert train.train(METHOD, SETTINGS, options).exit_code == 0
 
 
+def test_a_run_is_resumed_with_a_copy_of_its_photographs(
+    folder, tmp_path, capsys):
+  copy, workdir = tmp_path / 'photos', tmp_path / 'run'
+  shutil.copytree(folder, copy)
+  options = _options(copy, workdir, report=False)
+  assert train.train(METHOD, SETTINGS, options).exit_code == 0
+  (workdir / 'metrics.jsonl').unlink()  # resumed, not only said to be finished
+  path = next(copy.glob('*.png'))
+  os.utime(path, ns=(0, 0))
+  capsys.readouterr()
+  assert train.train(METHOD, SETTINGS, options).exit_code == 0
+  assert 'changed since the run' in (out := capsys.readouterr().out)
+  assert 'only in their modification times' in out
+  path.write_bytes(path.read_bytes() + b'\0')
+  with pytest.raises(UserError, match=fr'\(changed: {path.name}\)'):
+    train.train(METHOD, SETTINGS, options)
+
+
 def test_a_run_is_not_resumed_with_other_settings(finished):
   options, outcome = finished
   configuration = (outcome.workdir / 'flags.txt').read_text()
@@ -123,9 +142,15 @@ def test_changes_of_photographs_are_described():
                        labels=['a', 'b', 'c'][:len(values)])
 
   described = photo_stamps._describe
-  changes = photo_stamps._changes(described(source(1, 2, 3)),
-                                  described(source(1, 9)))
+  changes_of = photo_stamps._changes
+  changes = changes_of(described(source(1, 2, 3)), described(source(1, 9)))
   assert changes == 'gone: c; changed: b'
+  # A prepared data set has no list of names, but each of several is checked.
+  before, now = (described(dataclasses.replace(source(*values),
+                                               prefers_tf_data=True))
+                 for values in ((1, 2), (1, 9)))
+  assert changes_of(before, now) == 'other names or sizes of files'
+  assert before['contents'] != now['contents']
 
 
 def test_a_photograph_that_is_left_out_is_replaced_by_the_next(folder):
