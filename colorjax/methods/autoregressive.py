@@ -38,7 +38,8 @@ from colorjax.errors import UserError
 from colorjax.methods import checks, encoders, examples
 from colorjax.methods import known as known_lib
 from colorjax.methods.known import Known
-from colorjax.models import autoregressive, trunk, unet
+from colorjax.models import autoregressive, trunk
+from colorjax.models.residual import GROUP_SIZE
 
 _MIN_SCALE = 0.01
 """Least scale of the logistic distributions, network units: 0.2 in Lab."""
@@ -326,9 +327,9 @@ def _check_sizes(symbol_stride: int, stride: int, width: int, num_heads: int,
   if num_heads < 1 or width < 1 or width % num_heads:
     raise UserError(f'width={width}: choose a multiple of '
                     f'num_heads={num_heads}')
-  if upsampler_width < 1 or upsampler_width % unet.GROUP_SIZE:
+  if upsampler_width < 1 or upsampler_width % GROUP_SIZE:
     raise UserError(f'upsampler_width={upsampler_width}: choose a multiple of '
-                    f'{unet.GROUP_SIZE}')
+                    f'{GROUP_SIZE}')
 
 
 def _bins(spacing: int) -> np.ndarray:

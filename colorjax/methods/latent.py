@@ -38,7 +38,7 @@ from colorjax.methods import checks, encoders, examples
 from colorjax.methods import known as known_lib
 from colorjax.methods.known import Known
 from colorjax.models import latent, trunk
-from colorjax.models.unet import GROUP_SIZE
+from colorjax.models.residual import GROUP_SIZE
 
 FAMILIES: Mapping[str, Callable[[], families.Family]] = {
     'discretized_logistic': families.discretized_logistic,

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from colorjax.models.residual import ResidualBlock, group_norm
 from colorjax.models.trunk import Trunk
-from colorjax.models.unet import ResidualBlock, group_norm
 
 NUM_NEIGHBORS = 4
 """Symbols that a place sees directly, in this order: above left, above, above
@@ -104,7 +104,7 @@ class SymbolsAndColors(nn.Module):
     depth: layers of the transformer.
     num_heads: its attention heads; a divisor of the width.
     upsampler_width: channels of the upsampler, a multiple of
-      `unet.GROUP_SIZE`.
+      `residual.GROUP_SIZE`.
     dtype: compute type; parameters and outputs stay float32.
   """
   trunk: Trunk

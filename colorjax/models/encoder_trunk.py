@@ -22,7 +22,7 @@ from colorjax import backbones, color
 from colorjax.backbones import efficientnet_lite
 from colorjax.colorizer import FROZEN, PRETRAINED_ENCODER
 from colorjax.errors import UserError
-from colorjax.models.unet import GROUP_SIZE, ResidualBlock, group_norm
+from colorjax.models.residual import GROUP_SIZE, ResidualBlock, group_norm
 
 STRIDES = (2, 4)
 """Possible ratios of the photograph's sides to those of the features."""

@@ -26,8 +26,8 @@ import jax
 import jax.numpy as jnp
 
 from colorjax.errors import UserError
+from colorjax.models.residual import GROUP_SIZE, ResidualBlock, group_norm
 from colorjax.models.trunk import Trunk
-from colorjax.models.unet import GROUP_SIZE, ResidualBlock, group_norm
 
 _MAX_LOG_SCALE = 4.0
 """Log scales of latents are smoothly limited to plus or minus this."""

@@ -20,8 +20,8 @@ import jax.numpy as jnp
 from colorjax import keys as key_lib
 from colorjax import parallel
 from colorjax.models.dropout import dropout
+from colorjax.models.residual import GROUP_SIZE
 from colorjax.models.trunk import Trunk
-from colorjax.models.unet import GROUP_SIZE
 
 
 class MixtureParams(flax.struct.PyTreeNode):
