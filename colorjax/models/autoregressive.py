@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from colorjax.models.residual import ResidualBlock, group_norm
+from colorjax.models.residual import GroupNorm, ResidualBlock, scaled_silu
 from colorjax.models.trunk import Trunk
 
 NUM_NEIGHBORS = 4
@@ -132,7 +132,7 @@ class SymbolsAndColors(nn.Module):
     self.join = nn.Conv(self.upsampler_width, (3, 3), dtype=self.dtype)
     self.blocks = [ResidualBlock(self.upsampler_width, self.dtype)
                    for _ in range(_NUM_BLOCKS)]
-    self.join_norm = group_norm(self.dtype)
+    self.join_norm = GroupNorm()
     self.color = nn.Conv(4, (3, 3), kernel_init=nn.initializers.zeros,
                          dtype=self.dtype)
 
@@ -238,7 +238,8 @@ class SymbolsAndColors(nn.Module):
         axis=-1))
     for block in self.blocks:
       x = block(x)
-    found = self.color(nn.silu(self.join_norm(x))).astype(jnp.float32)
+    x = scaled_silu(x, *self.join_norm(x))
+    found = self.color(x).astype(jnp.float32)
     return jnp.stack([coarse + found[..., :2], found[..., 2:]], axis=-1)
 
   def _embed(self, neighbors: jax.Array) -> jax.Array:

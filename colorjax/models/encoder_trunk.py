@@ -22,7 +22,12 @@ from colorjax import backbones, color
 from colorjax.backbones import efficientnet_lite
 from colorjax.colorizer import FROZEN, PRETRAINED_ENCODER
 from colorjax.errors import UserError
-from colorjax.models.residual import GROUP_SIZE, ResidualBlock, group_norm
+from colorjax.models.residual import (
+  GROUP_SIZE,
+  GroupNorm,
+  ResidualBlock,
+  scaled_silu,
+)
 
 STRIDES = (2, 4)
 """Possible ratios of the photograph's sides to those of the features."""
@@ -69,7 +74,7 @@ class EncoderTrunk(nn.Module):
     self.lateral = [nn.Conv(width, (1, 1), dtype=self.dtype)
                     for width in widths]
     self.blocks = [ResidualBlock(width, self.dtype) for width in widths]
-    self.last_norm = group_norm(self.dtype)
+    self.last_norm = GroupNorm()
 
   @property
   def widths(self) -> tuple[int, ...]:
@@ -111,7 +116,7 @@ class EncoderTrunk(nn.Module):
     for skip, block in reversed(list(zip(skips, finer, strict=True))):
       x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
       x = block(jnp.concatenate([x, skip], axis=-1), conditioning)
-    return nn.silu(self.last_norm(x))
+    return scaled_silu(x, *self.last_norm(x))
 
   def _variables(self) -> dict[str, Any]:
     """Variables of the encoder."""

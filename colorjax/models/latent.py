@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from colorjax.errors import UserError
-from colorjax.models.residual import GROUP_SIZE, ResidualBlock, group_norm
+from colorjax.models.residual import GroupNorm, ResidualBlock, scaled_silu
 from colorjax.models.trunk import Trunk
 
 _MAX_LOG_SCALE = 4.0
@@ -245,9 +245,7 @@ class _PriorHead(nn.Module):
   def __call__(self, scales: Sequence[jax.Array]) -> Prior:
     """Scales [B, h_s, w_s, C_s] to the mixture."""
     def pooled(x):
-      size = math.gcd(GROUP_SIZE, x.shape[-1])
-      norm = nn.GroupNorm(num_groups=None, group_size=size, dtype=self.dtype)
-      return nn.silu(norm(x)).mean((1, 2))
+      return scaled_silu(x, *GroupNorm()(x)).mean((1, 2))
 
     x = jnp.concatenate([pooled(x) for x in scales], axis=-1)
     x = nn.silu(nn.Dense(self.width, dtype=self.dtype, name='dense')(x))
@@ -291,7 +289,8 @@ class _Encoder(nn.Module):
       x = self._halved(features[stride], 2)
       stride *= 2
       features[stride] = ResidualBlock(self.width, self.dtype)(x)
-    x = nn.silu(group_norm(self.dtype)(features[stride])).mean((1, 2))
+    x = features[stride]
+    x = scaled_silu(x, *GroupNorm()(x)).mean((1, 2))
     x = nn.silu(nn.Dense(self.width, dtype=self.dtype, name='dense')(x))
     return Posterior(_normal(nn.Dense(2 * self.latent_size, name='z')(
         x.astype(jnp.float32))), features)

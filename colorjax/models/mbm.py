@@ -8,7 +8,6 @@ Letters in shapes: B photographs, K components, h and w the height and width of
 the ab field, C channels.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +19,7 @@ import jax.numpy as jnp
 from colorjax import keys as key_lib
 from colorjax import parallel
 from colorjax.models.dropout import dropout
-from colorjax.models.residual import GROUP_SIZE
+from colorjax.models.residual import GroupNorm, scaled_silu
 from colorjax.models.trunk import Trunk
 
 
@@ -193,15 +192,9 @@ class TrunkMBM(nn.Module):
       return x if keys is None else dropout(
           x, key_lib.named(keys, purpose), self.dropout)
 
-    pooled = [nn.silu(self._norm(x)).mean((1, 2))
-              for x in scales]
+    pooled = [scaled_silu(x, *GroupNorm()(x)).mean((1, 2)) for x in scales]
     x = drop(jnp.concatenate(pooled, axis=-1), 'dropout before prior_dense')
     x = nn.silu(nn.Dense(self.prior_width, dtype=self.dtype,
                          name='prior_dense')(x))
     x = drop(x, 'dropout before prior')
     return nn.Dense(self.num_components, name='prior')(x.astype(jnp.float32))
-
-  def _norm(self, x: jax.Array) -> jax.Array:
-    """Group norm for any number of channels, groups of at most GROUP_SIZE."""
-    size = math.gcd(GROUP_SIZE, x.shape[-1])
-    return nn.GroupNorm(num_groups=None, group_size=size, dtype=self.dtype)(x)

@@ -8,7 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from colorjax.errors import UserError
-from colorjax.models.residual import GROUP_SIZE, ResidualBlock, group_norm
+from colorjax.models.residual import (
+  GROUP_SIZE,
+  GroupNorm,
+  ResidualBlock,
+  scaled_silu,
+)
 
 
 class UNet(nn.Module):
@@ -44,7 +49,7 @@ class UNet(nn.Module):
     self.encoder = [ResidualBlock(width, self.dtype) for width in self.filters]
     self.decoder = [ResidualBlock(width, self.dtype)
                     for width in self.filters[:-1]]
-    self.last_norm = group_norm(self.dtype)
+    self.last_norm = GroupNorm()
 
   def encode(self, inputs: jax.Array, conditioning: jax.Array | None = None,
              *, train: bool) -> list[jax.Array]:
@@ -68,7 +73,7 @@ class UNet(nn.Module):
     for skip, block in reversed(list(zip(skips, self.decoder, strict=True))):
       x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
       x = block(jnp.concatenate([x, skip], axis=-1), conditioning)
-    return nn.silu(self.last_norm(x))
+    return scaled_silu(x, *self.last_norm(x))
 
 
 def build(filters: Sequence[int], dtype: Any = jnp.float32) -> UNet:

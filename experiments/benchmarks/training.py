@@ -69,10 +69,16 @@ def images_per_second() -> float:
   return batch_size / statistics.median(times[2:])
 
 
-def _in_a_process(setting: str) -> float:
-  """The speed that a new process measures with one more flag."""
+def step_flags() -> list[str]:
+  """The flags that describe the step, and how many of them are timed."""
+  return [f'--{flag.name}={flag.value}'
+          for flag in (_BATCH_SIZE, _IMAGE_SIZE, _STEPS)]
+
+
+def in_a_process(*settings: str) -> float:
+  """The speed that a new process measures with further flags."""
   command = [sys.executable, '-m', 'experiments.benchmarks.training',
-             *sys.argv[1:], '--measure', setting]
+             *step_flags(), f'--dtype={_DTYPE.value}', '--measure', *settings]
   done = subprocess.run(
       command, env=os.environ | {'XLA_FLAGS': _XLA_FLAGS},
       stdout=subprocess.PIPE, text=True, check=True)
@@ -89,7 +95,7 @@ def main(argv: Sequence[str]) -> int:
   speeds: dict[str, list[float]] = {name: [] for name in settings}
   for _ in range(_TURNS.value):
     for name, setting in settings.items():
-      speeds[name].append(_in_a_process(setting))
+      speeds[name].append(in_a_process(setting))
   print(f'| XLA flag {script.YNN_FLAG} | images/s, median of {_TURNS.value} |\n'
         '|---|--:|')
   for name, values in speeds.items():

@@ -67,6 +67,31 @@ def test_the_memory_of_a_step_is_printed():
   assert int(re.search(r'\| 1 \| (\d+) \|', done.stdout)[1]) > 749 / 0.1
 
 
+def test_speed_is_compared_with_that_of_pytorch(tmp_path):
+  python, count = tmp_path / 'python', tmp_path / 'count'
+  python.write_text(f'''#!/bin/sh
+[ -e {count} ] || {{ echo "No module named 'torch'" >&2; exit 1; }}
+echo 9.9 1e9 $(cat {count})
+''')
+  python.chmod(0o755)
+  flags = (f'--torch_python={python}', '--turns=1', '--steps=1',
+           '--image_size=16', '--batch_size=1')
+  done = run(*flags, script='pytorch')
+  assert done.returncode == 2
+  assert done.stderr == (
+      f"error: --torch_python={python}: No module named 'torch'; give an "
+      'interpreter that can import torch\n')
+  count.write_text('7')
+  done = run(*flags, script='pytorch')
+  assert done.returncode == 2
+  found = re.search(r'has (\d+) parameters here and 7 in ', done.stderr)
+  count.write_text(found[1])
+  done = run(*flags, script='pytorch')
+  assert done.returncode == 0, done.stderr
+  assert '| PyTorch 9.9 | 1000000000.0 |' in done.stdout
+  assert 'colorjax / PyTorch: 0.00' in done.stdout
+
+
 def test_photographs_become_batches(tmp_path):
   for name in 'ab':
     skimage.io.imsave(tmp_path / f'{name}.jpg',
