@@ -1,6 +1,6 @@
 """Optimizers and learning-rate schedules from plain keyword arguments."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import optax
@@ -87,7 +87,7 @@ def make_optimizer(
     clip_norm: largest global norm of the gradient, which is scaled down to
       it; None does not clip.
     weight_decay: decoupled weight decay, 'adamw' only. It applies to kernels,
-      not to vectors (biases, scales of normalization layers).
+      not to vectors, biases and scales of normalization layers.
     b1: decay rate of the first moment, 'adamw' and 'adam' only.
     b2: decay rate of the second moment, 'adamw' and 'adam' only.
     eps: added to the root of the second moment, 'adamw' and 'adam' only.
@@ -103,7 +103,7 @@ def make_optimizer(
     case 'adamw':
       update = optax.adamw(
           learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay,
-          mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params))
+          mask=_is_decayed)
     case 'adam':
       update = optax.adam(learning_rate, b1=b1, b2=b2, eps=eps)
     case 'sgd':
@@ -113,6 +113,17 @@ def make_optimizer(
   if clip_norm is None:
     return update
   return optax.chain(optax.clip_by_global_norm(clip_norm), update)
+
+
+def _is_decayed(params: Any) -> Any:
+  """Marks the parameters that weight decay applies to.
+
+  Biases and the scales of norms are known by their names, because those of
+  attention heads and of stacked layers have several axes.
+  """
+  return jax.tree_util.tree_map_with_path(
+      lambda path, p: p.ndim > 1 and getattr(path[-1], 'key', None) not in (
+          'bias', 'scale'), params)
 
 
 def with_encoder_rate(optimizer: optax.GradientTransformation, ratio: float

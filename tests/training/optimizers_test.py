@@ -1,5 +1,6 @@
 """Schedules and optimizers against values worked out by hand."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -88,14 +89,16 @@ def test_adam_by_hand():
   np.testing.assert_allclose(params, -0.1, rtol=1e-6)
 
 
-def test_weight_decay_spares_vectors():
+def test_weight_decay_spares_vectors_biases_and_scales():
   optimizer = optimizers.make_optimizer(
       'adamw', learning_rate=0.1, weight_decay=0.5)
-  params = {'kernel': jnp.ones((2, 2)), 'bias': jnp.ones(2)}
-  new = _updates(optimizer, params, {'kernel': jnp.zeros((2, 2)),
-                                     'bias': jnp.zeros(2)})
-  np.testing.assert_allclose(new['kernel'], 0.95, rtol=1e-6)
-  np.testing.assert_array_equal(new['bias'], 1.0)
+  # Attention heads and stacked layers have biases of several axes.
+  params = {'kernel': jnp.ones((2, 2)), 'vector': jnp.ones(2),
+            'layers': {'bias': jnp.ones((3, 2)), 'scale': jnp.ones((3, 2))}}
+  new = _updates(optimizer, params, jax.tree.map(jnp.zeros_like, params))
+  np.testing.assert_allclose(new.pop('kernel'), 0.95, rtol=1e-6)
+  for spared in jax.tree.leaves(new):
+    np.testing.assert_array_equal(spared, 1.0)
 
 
 def test_unknown_optimizer_is_refused():
