@@ -14,8 +14,10 @@ The option `saturation` multiplies the predicted ab. With the option
 `candidates`, proposals are chosen out of many samples (`spread.choose`).
 """
 
+import concurrent.futures
 import dataclasses
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +38,8 @@ from colorjax.errors import UserError
 
 HINTS = frozenset({'hint_ab', 'hint_mask'})
 """The two inputs of hints."""
+
+_CORRECTED_AT_ONCE = 8  # photographs; each needs 70 MB at 256 x 256
 
 
 def with_fallbacks(colorizer: Colorizer) -> Colorizer:
@@ -201,7 +205,12 @@ def _correct_all(lightness, ab, hint_ab, hint_mask) -> np.ndarray:
   """Applies `propagation.correct` to each photograph, on the host."""
   lightness, ab, hint_ab, hint_mask = map(
       np.asarray, (lightness, ab, hint_ab, hint_mask))
-  return np.stack([
-      propagation.correct(lightness[i, ..., 0], ab[:, i], hint_ab[i],
-                          hint_mask[i, ..., 0])
-      for i in range(len(lightness))], axis=1)
+
+  def correct(i):
+    return propagation.correct(lightness[i, ..., 0], ab[:, i], hint_ab[i],
+                               hint_mask[i, ..., 0])
+
+  # SciPy lets other threads run while it factorizes the matrix.
+  with concurrent.futures.ThreadPoolExecutor(
+      min(_CORRECTED_AT_ONCE, os.cpu_count() or 1)) as pool:
+    return np.stack(list(pool.map(correct, range(len(lightness)))), axis=1)
