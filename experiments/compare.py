@@ -14,6 +14,7 @@ programs.
 """
 
 import ast
+import itertools
 import pathlib
 import shlex
 from collections.abc import Sequence
@@ -47,12 +48,16 @@ flags.DEFINE_float(
     'A short trial run determines the number of steps, which is stored in '
     'WORKDIR/budget.json. 0: the number of steps in the flagfiles.',
     lower_bound=0)
-flags.DEFINE_list('runs', [], 'Finished training runs to measure, each as '
-                  'NAME=WORKDIR. Runs with the same name are different seeds.')
-flags.DEFINE_list('outputs', [], 'Folders of pictures by other programs to '
-                  'measure, each as NAME=FOLDER.')
-flags.DEFINE_list('evaluations', [], 'Finished evaluations, each as '
-                  'NAME=WORKDIR. Those with the same name are different seeds.')
+for _name, _help in {
+    'runs': 'Finished training runs to measure, each as NAME=WORKDIR. Runs '
+            'with the same name are different seeds.',
+    'outputs': 'Folders of pictures by other programs to measure, each as '
+               'NAME=FOLDER.',
+    'evaluations': 'Finished evaluations, each as NAME=WORKDIR. Those with the '
+                   'same name are different seeds.'}.items():
+  flags.DEFINE_multi(
+      flags.ListParser(), flags.CsvListSerializer(','), _name, [],
+      f'{_help} Separated by commas, or repeat the flag.')
 flags.DEFINE_string('against', 'grey', 'The row against which significance is '
                     'tested.')
 flags.DEFINE_list(
@@ -177,7 +182,7 @@ def _seeds() -> list[int]:
 def _grouped(flag: str) -> dict[str, list[str]]:
   """The paths of a flag with items NAME=PATH, by name."""
   groups: dict[str, list[str]] = {}
-  for entry in flags.FLAGS[flag].value or ():
+  for entry in itertools.chain(*(flags.FLAGS[flag].value or ())):
     name, equals, path = entry.partition('=')
     if not equals or not name or not path:
       raise UserError(f'--{flag}={entry}: give NAME=PATH')

@@ -125,6 +125,7 @@ def test_finished_jobs_are_not_repeated(finished, flags, place):
     (['--methods=other=mbm'], 'other_small.flags; {} stands'),
     (['--seeds=one'], '--seeds=one: give different integers'),
     (['--outputs=somewhere'], '--outputs=somewhere: give NAME=PATH'),
+    (['--outputs=theirs={place}/test'], 'theirs is given 2 times'),
     (['--launch=--executor=cloud'], '--executor=cloud: choose from local'),
     (['--launch=--nothing=1'], 'unrecognized arguments: --nothing=1'),
     (['--against=nobody'],
