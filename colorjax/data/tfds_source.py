@@ -6,10 +6,11 @@ and TensorFlow is not imported.
 """
 
 import difflib
+import hashlib
 import os
 import pathlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import tensorflow_datasets as tfds
@@ -153,15 +154,21 @@ def _open(builder: tfds.core.DatasetBuilder, name: str, split: str | None, *,
   # The folder is left out, so that a moved data set keeps its stamps.
   paths = sorted(pathlib.Path(builder.data_dir).glob('*'))
   stamps = [stamp_of_file(path) for path in paths]
-  prepared = ', '.join(f'{path.name} {stamp.content}'
-                       for path, stamp in zip(paths, stamps, strict=True))
-  modified = ', '.join(stamp.modified for stamp in stamps)
+  # Hashed, because there may be a thousand files, and a stamp for each of a
+  # million photographs.
+  prepared = _hash(f'{path.name} {stamp.content}'
+                   for path, stamp in zip(paths, stamps, strict=True))
+  modified = _hash(stamp.modified for stamp in stamps)
 
   return Source(name=name, size=size, read=read, label=label,
                 read_reduced=read_reduced,
                 stamp=lambda index: Stamp(f'{split}[{index}] of {prepared}',
                                           modified),
                 prefers_tf_data=True)
+
+
+def _hash(texts: Iterable[str]) -> str:
+  return hashlib.sha256('\n'.join(texts).encode()).hexdigest()
 
 
 def _random_access(builder: tfds.core.DatasetBuilder, name: str, split: str,

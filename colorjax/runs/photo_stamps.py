@@ -9,7 +9,7 @@ another machine.
 
 import hashlib
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from colorjax import files, hosts
@@ -87,24 +87,24 @@ def check_agreed(sources: Mapping[str, Source]) -> None:
 
 
 def _describe(source: Source) -> dict[str, Any]:
-  stamps = [source.stamp(i) for i in range(source.size)]
-  description: dict[str, Any] = {
-      'count': source.size,
-      'contents': _digest(stamp.content for stamp in stamps),
-      'modified': _digest(stamp.modified for stamp in stamps)}
   # The name of a photograph of a prepared data set cannot be had quickly.
-  if not source.prefers_tf_data and source.size <= _MAX_LISTED:
-    description['photographs'] = [
-        [source.label(i), _digest([stamp.content])[:16]]
-        for i, stamp in enumerate(stamps)]
-  return description
+  is_listed = not source.prefers_tf_data and source.size <= _MAX_LISTED
+  contents, modified = hashlib.sha256(), hashlib.sha256()
+  photographs = []
+  for i in range(source.size):
+    stamp = source.stamp(i)
+    contents.update(_encoded(stamp.content))
+    modified.update(_encoded(stamp.modified))
+    if is_listed:
+      photographs.append([source.label(i), hashlib.sha256(
+          _encoded(stamp.content)).hexdigest()[:16]])
+  listed = {'photographs': photographs} if is_listed else {}
+  return {'count': source.size, 'contents': contents.hexdigest(),
+          'modified': modified.hexdigest(), **listed}
 
 
-def _digest(texts: Iterable[str]) -> str:
-  digest = hashlib.sha256()
-  for text in texts:
-    digest.update(text.encode('utf-8', 'surrogateescape') + b'\n')
-  return digest.hexdigest()
+def _encoded(text: str) -> bytes:
+  return text.encode('utf-8', 'surrogateescape') + b'\n'
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -1,4 +1,5 @@
 import io
+import os
 import pathlib
 import shutil
 import tarfile
@@ -103,6 +104,19 @@ class TestPreparedFolder:
     folder = shutil.copytree(shapes, tmp_path / 'shapes:v1')
     for spec, size in (f'{folder}', 7), (f'{folder}:test', 4):
       assert sources.parse(f'prepared:{spec}', train=True).size == size
+
+  def test_a_copy_has_the_same_stamps_but_for_times(self, shapes, tmp_path):
+    def stamp(folder):
+      return sources.parse(f'prepared:{folder}', train=True).stamp(0)
+
+    folder = shutil.copytree(shapes, tmp_path / 'copy')
+    description = folder / 'dataset_info.json'
+    os.utime(description, ns=(0, 0))
+    assert stamp(folder).content == stamp(shapes).content
+    assert stamp(folder).modified != stamp(shapes).modified
+    description.write_text(description.read_text() + '\n')
+    assert stamp(folder).content != stamp(shapes).content
+    assert len(stamp(folder).content) < 100  # of each of a million photographs
 
   def test_array_record_gives_the_same_photographs(self, shapes, tmp_path):
     source = sources.parse(
