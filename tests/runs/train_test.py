@@ -74,12 +74,17 @@ def test_a_run_is_not_resumed_with_other_options(finished):
     train.train(METHOD, SETTINGS, dataclasses.replace(options, seed=1))
 
 
+def _run_on_a_copy(folder, tmp_path):
+  """Trains on a copy of the folder; returns the copy and the options."""
+  copy = shutil.copytree(folder, tmp_path / 'photos')
+  options = _options(copy, tmp_path / 'run', report=False)
+  assert train.train(METHOD, SETTINGS, options).exit_code == 0
+  return copy, options
+
+
 def test_a_run_is_not_resumed_with_other_photographs(
     folder, tmp_path, capsys):
-  copy, workdir = tmp_path / 'photos', tmp_path / 'run'
-  shutil.copytree(folder, copy)
-  options = _options(copy, workdir, report=False)
-  assert train.train(METHOD, SETTINGS, options).exit_code == 0
+  copy, options = _run_on_a_copy(folder, tmp_path)
   # Unreadable files are listed once for each set, also without a report.
   assert capsys.readouterr().out.count('broken.png') == 2
   _photograph(copy / 'a_green.png', 7)
@@ -92,11 +97,8 @@ def test_a_run_is_not_resumed_with_other_photographs(
 
 def test_a_run_is_resumed_with_a_copy_of_its_photographs(
     folder, tmp_path, capsys):
-  copy, workdir = tmp_path / 'photos', tmp_path / 'run'
-  shutil.copytree(folder, copy)
-  options = _options(copy, workdir, report=False)
-  assert train.train(METHOD, SETTINGS, options).exit_code == 0
-  (workdir / 'metrics.jsonl').unlink()  # resumed, not only said to be finished
+  copy, options = _run_on_a_copy(folder, tmp_path)
+  (tmp_path / 'run/metrics.jsonl').unlink()  # resumed, not only said to be finished
   path = next(copy.glob('*.png'))
   os.utime(path, ns=(0, 0))
   capsys.readouterr()
