@@ -1,9 +1,10 @@
 """A residual block with group norm, of which several networks are made.
 
-Its derivatives are written by hand, because those that XLA compiles for a CPU are
-slow: they sum over photographs several times, and compute what is summed again
-for each sum. Here such sums are products with ones. Values and derivatives are
-those of `flax.linen.GroupNorm`, `silu` and `Conv`, up to rounding.
+Its derivatives are written by hand, because those that XLA compiles for a CPU
+are slow: they sum over photographs several times, and compute what is summed
+again for each sum. Here such sums are products with ones. Values and
+derivatives are those of `flax.linen.GroupNorm`, `silu` and `Conv`, up to
+rounding.
 """
 
 import math

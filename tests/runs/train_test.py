@@ -98,7 +98,8 @@ def test_a_run_is_not_resumed_with_other_photographs(
 def test_a_run_is_resumed_with_a_copy_of_its_photographs(
     folder, tmp_path, capsys):
   copy, options = _run_on_a_copy(folder, tmp_path)
-  (tmp_path / 'run/metrics.jsonl').unlink()  # resumed, not only said to be finished
+  # So the run is resumed, and not only said to be finished.
+  (tmp_path / 'run/metrics.jsonl').unlink()
   path = next(copy.glob('*.png'))
   os.utime(path, ns=(0, 0))
   capsys.readouterr()
