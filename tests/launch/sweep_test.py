@@ -309,8 +309,7 @@ def test_a_real_experiment(place):
   flags = (workdir / 'flags.txt').read_text()
   assert '--num_components=2\n' in flags
   assert '--filters=16\n--filters=16\n' in flags
-  assert '32' not in ''.join(line for line in flags.splitlines()
-                             if 'filters' in line)
+  assert '--filters=32\n' not in flags
   assert '2/2' in place.sweep('status')
   assert 'validation_loss' in place.sweep('results')
   said = place.run('--experiment=mbm', '--set=num_componets=2', rc=2)
