@@ -10,6 +10,9 @@ import tempfile
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
+# Scripts with this setting do not start anew to get it.
+os.environ.setdefault('GLIBC_TUNABLES', 'glibc.malloc.hugetlb=1')
+
 # Scripts started by tests compile the same programs repeatedly; the cache saves
 # a third of the time of the test run. Each test process has its own folder, so
 # that none reads a file that another one is writing.

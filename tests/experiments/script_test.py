@@ -1,5 +1,6 @@
 """How a script is run: flagfiles, home directories, errors."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -26,11 +27,11 @@ def test_tildes_are_expanded(home, text, expected):
   assert script.expand_home(text) == expected.replace('HOME', str(home))
 
 
-def _run(code, *arguments):
+def _run(code, *arguments, stdin=None):
   """Runs a script with a few flags in a new process."""
   return subprocess.run(
       [sys.executable, '-c', SCRIPT.format(code=code), *arguments], text=True,
-      capture_output=True, check=False,
+      capture_output=True, check=False, input=stdin,
       cwd=pathlib.Path(script.__file__).parent.parent)
 
 
@@ -42,11 +43,62 @@ from experiments import script
 flags.DEFINE_string('place', None, '', module_name='experiments.x')
 flags.DEFINE_list('places', [], '', module_name='experiments.x')
 flags.DEFINE_integer('seed', 0, '', module_name='experiments.x')
+flags.DEFINE_float('encoder_learning_rate', None, '')
 def main(argv):
   {code}
 script.run(main)
 """
 SHOW = 'print(flags.FLAGS.place, flags.FLAGS.places, flags.FLAGS.seed)'
+
+
+@pytest.mark.parametrize(('change', 'expected'), [
+    ({}, 'glibc.malloc.hugetlb=1'),
+    ({'given': 'a.b=1'}, 'a.b=1:glibc.malloc.hugetlb=1'),
+    ({'given': 'glibc.malloc.hugetlb=0'}, None),
+    ({'pages': '[always] madvise never'}, None),
+    ({'pages': 'always madvise [never]'}, None),
+    ({'pages': None}, None),
+    ({'library': ('glibc', '2.34')}, None),
+    ({'library': ('', '')}, None),
+    ({'plugins': ['cuda']}, None)])
+def test_a_process_starts_anew_where_large_pages_must_be_asked_for(
+    change, expected, tmp_path, monkeypatch):
+  case = {'given': '', 'pages': 'always [madvise] never',
+          'library': ('glibc', '2.36'), 'plugins': []} | change
+  pages = tmp_path / 'enabled'
+  if case['pages']:
+    pages.write_text(case['pages'])
+  monkeypatch.setattr(script, '_LARGE_PAGES', pages)
+  monkeypatch.setattr(script.platform, 'libc_ver', lambda: case['library'])
+  monkeypatch.setattr(script.importlib.metadata, 'entry_points',
+                      lambda group: case['plugins'])
+  monkeypatch.setenv('GLIBC_TUNABLES', case['given'])
+  started = []
+  monkeypatch.setattr(script.os, 'execv', lambda *command: started.append(
+      (command, os.environ['GLIBC_TUNABLES'])))
+  script.use_large_pages()
+  command = (sys.executable, [sys.executable, *sys.orig_argv[1:]])
+  assert started == ([(command, expected)] if expected else [])
+
+
+def test_a_process_that_starts_anew_reads_its_flags_once(monkeypatch):
+  """A flagfile may be a pipe."""
+  monkeypatch.delenv('GLIBC_TUNABLES')
+  done = _run('print(flags.FLAGS.seed, os.environ.get("GLIBC_TUNABLES"))',
+              '--flagfile=/dev/stdin', stdin='--seed=3')
+  asked = '[madvise]' in script._LARGE_PAGES.read_text()
+  assert done.stdout == (
+      f'3 {"glibc.malloc.hugetlb=1" if asked else None}\n'), done.stderr
+
+
+@pytest.mark.parametrize(('arguments', 'fusions'), [
+    ([], ''), (['--encoder_learning_rate=0'], ''),
+    (['--encoder_learning_rate=1e-4'], 'LIBRARY_FUSION_TYPE_REDUCE')])
+def test_sums_are_fused_where_an_encoder_is_trained(
+    arguments, fusions, monkeypatch):
+  monkeypatch.setenv('XLA_FLAGS', '--a=b')
+  done = _run('print(os.environ["XLA_FLAGS"])', *arguments)
+  assert done.stdout == f'--a=b {script.YNN_FLAG}={fusions}\n', done.stderr
 
 
 @pytest.mark.parametrize('first', ['# a comment', '--seed=3', ''])
