@@ -43,13 +43,14 @@ def test_keeps_the_type():
 
 
 def test_the_gradient_of_the_kernel_is_summed_in_float32():
-  """In bfloat16, 256 + 1 is 256."""
-  inputs = jnp.ones((2, 4, 512, 3), jnp.bfloat16)
+  """In bfloat16, the sum of each of the first rows would be 256, not 257."""
+  inputs = jnp.ones((1, 9, 257, 3), jnp.bfloat16)
+  inputs = inputs.at[:, 8].set(0).at[:, 8, 0].set(-8)
   gradient = jax.grad(lambda kernel: depthwise.convolve(
       inputs, kernel, (1, 1), 'VALID').sum().astype(jnp.float32))(
           jnp.ones((1, 1, 1, 3), jnp.bfloat16))
   assert gradient.dtype == jnp.bfloat16
-  np.testing.assert_array_equal(gradient, 2 * 4 * 512)
+  np.testing.assert_array_equal(gradient, 8 * 257 - 8)
 
 
 def test_is_the_fast_form_on_cpus_and_that_of_xla_elsewhere():
