@@ -6,8 +6,9 @@
 The step is that of `experiments.benchmarks.training`: the default MBM network
 on random images. PYTHON is an interpreter with PyTorch; it does not need
 colorjax. The two take turns, each in a process of its own, so that a busy
-machine slows both down equally. A turn is the median of its steps; the best
-turn of each counts.
+machine slows both down equally. Both have large memory pages, see
+`script.use_large_pages`. A turn is the median of its steps; the best turn of
+each counts.
 """
 
 import pathlib
